@@ -1,0 +1,201 @@
+r"""How the shipped molecule model was made: masked diffusion over pieces of SELFIES, trained on MOSES.
+
+    python training/molecules.py prepare            # download by pip, encode, learn the pieces
+    python training/molecules.py train --minutes 120 # resumes where it was stopped
+    python training/molecules.py export              # the averaged weights, into guided/checkpoints/molecules
+
+The loss is the any-order negative log-likelihood: the number of masked tokens is uniform in 1..L, and the cross
+entropy is averaged over them. That is the absorbing-state ELBO with the sum over times done in another order.
+
+References:
+    | Molecular Sets (MOSES): A Benchmarking Platform for Molecular Generation Models (Polykovskiy et al., 2020)
+    | https://arxiv.org/abs/1811.12823
+"""
+
+import gzip
+import json
+import subprocess
+import sys
+import time
+import zipfile
+from multiprocessing import Pool
+from pathlib import Path
+
+import numpy as np
+import selfies
+import torch
+import typer
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from guided.adapters.selfies_tokens import SelfiesTokens
+from guided.nets.transformer import TokenTransformer
+
+HERE = Path(__file__).parent
+CHECKPOINT = HERE.parent / "guided" / "checkpoints" / "molecules"
+app = typer.Typer(add_completion=False, help=__doc__.splitlines()[0], pretty_exceptions_enable=False)
+
+
+def read_smiles(split: str, work: Path) -> list[str]:
+    """The SMILES of a MOSES split (train, test, test_scaffolds), out of the wheel that PyPI serves."""
+    wheel = work / "molsets-0.3.1-py3-none-any.whl"
+    if not wheel.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work, "molsets==0.3.1"], check=True)
+    rows = gzip.decompress(zipfile.ZipFile(wheel).read(f"moses/dataset/data/{split}.csv.gz")).decode().split("\n")
+    return [row.split(",")[0] for row in rows[1:] if row]
+
+
+def learn_tokens(strings: list[str], vocabulary: int, length: int) -> SelfiesTokens:
+    """Byte-pair encoding over SELFIES symbols, each written as one character for the library's sake."""
+    from tokenizers import Tokenizer, models, trainers
+
+    symbols = sorted({symbol for string in strings for symbol in selfies.split_selfies(string)})
+    letter = {symbol: chr(0x4E00 + i) for i, symbol in enumerate(symbols)}
+    tokenizer = Tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(vocab_size=vocabulary - 1, show_progress=False, initial_alphabet=list(letter.values()))
+    words = ("".join(letter[symbol] for symbol in selfies.split_selfies(string)) for string in strings)
+    tokenizer.train_from_iterator(words, trainer)
+    ids = {c: i for i, c in enumerate(letter.values(), 1)}
+    merges = []
+    for left, right in json.loads(tokenizer.to_str())["model"]["merges"]:
+        merges.append((ids[left], ids[right]))
+        ids[left + right] = len(symbols) + len(merges)
+    return SelfiesTokens(tuple(symbols), tuple(merges), length)
+
+
+@app.command()
+def prepare(work: Path = HERE / "work", vocabulary: int = 512, length: int = 20) -> None:
+    """Encodes the training split as `(molecules, L)` tokens in `tokens.npy`; writes `tokens.json`."""
+    smiles = read_smiles("train", work)
+    with Pool() as pool:
+        strings = pool.map(selfies.encoder, smiles, chunksize=5000)
+        tokens = learn_tokens(strings[:200_000], vocabulary, length)
+        config = {"symbols": tokens.symbols, "merges": tokens.merges, "length": length}
+        (work / "tokens.json").write_text(json.dumps(config))
+        encoded = pool.map(tokens.encode, smiles, chunksize=5000)
+    kept = [ids for ids in encoded if len(ids) <= length]
+    rows = np.zeros((len(kept), length), dtype=np.int16)
+    for row, ids in zip(rows, kept, strict=True):
+        row[: len(ids)] = ids
+    np.save(work / "tokens.npy", rows)
+    print(f"{len(kept)} molecules, {len(smiles) - len(kept)} longer than {length} tokens; mean {np.mean([len(i) for i in kept]):.2f}")
+
+
+def load_tokens(work: Path) -> SelfiesTokens:
+    config = json.loads((work / "tokens.json").read_text())
+    merges = tuple((left, right) for left, right in config["merges"])
+    return SelfiesTokens(tuple(config["symbols"]), merges, config["length"])
+
+
+class Trainer:
+    """The network, its average, the optimizers and the clock, all of which a checkpoint holds."""
+
+    def __init__(self, tokens: SelfiesTokens, size: dict[str, int], lr: float) -> None:
+        self.size = {"vocabulary": tokens.vocabulary, "length": tokens.length, **size}
+        self.net, self.average = TokenTransformer(**self.size), TokenTransformer(**self.size)
+        self.average.load_state_dict(self.net.state_dict())
+        self.average.requires_grad_(False)
+        matrices = [p for p in self.net.blocks.parameters() if p.ndim == 2]
+        others = [p for p in self.net.parameters() if all(p is not m for m in matrices)]
+        self.optimizers: list[torch.optim.Optimizer] = [
+            torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, lr=lr, weight_decay=0.0, betas=(0.9, 0.99)),
+        ]
+        self.step, self.seconds, self.lr = 0, 0.0, lr
+
+    def state(self) -> dict[str, object]:
+        modules = {"net": self.net.state_dict(), "average": self.average.state_dict()}
+        return {**modules, "optimizers": [o.state_dict() for o in self.optimizers], "step": self.step, "seconds": self.seconds}
+
+    def load(self, path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.seconds = state["step"], state["seconds"]
+
+    def save(self, path: Path) -> None:
+        torch.save(self.state(), path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def update(self, loss: torch.Tensor, progress: float) -> None:
+        """One step at a learning rate that warms up, stays, and falls linearly to zero in the last 40 % of the time."""
+        scale = min(1.0, (self.step + 1) / 300, max(0.0, (1 - progress) / 0.4))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr * scale
+            optimizer.step()
+            optimizer.zero_grad()
+        self.step += 1
+        decay = min(0.999, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, now in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                mean.lerp_(now, 1 - decay)
+
+
+def any_order_loss(net: torch.nn.Module, x: torch.Tensor, mask: int) -> torch.Tensor:
+    """Mean over rows of the mean cross entropy of `n ~ U{1..L}` masked tokens, in nats a token."""
+    rows, length = x.shape
+    n = (torch.randperm(rows) * length // rows + 1)[:, None]  # stratified over the batch
+    masked = torch.rand(rows, length).argsort(1).argsort(1) < n
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = net(x.masked_fill(masked, mask))
+    loss = F.cross_entropy(logits.float().flatten(0, 1), x.flatten(), reduction="none").view(rows, length)
+    return ((loss * masked).sum(1) / n[:, 0]).mean()
+
+
+@app.command()
+def train(
+    work: Path = HERE / "work",
+    minutes: float = 120.0,
+    batch: int = 512,
+    lr: float = 2e-3,
+    width: int = 256,
+    depth: int = 6,
+    heads: int = 4,
+    compiled: bool = True,
+) -> None:
+    """Trains for so many minutes in all, over all resumptions; a checkpoint every minute in `train.pt`."""
+    tokens, path = load_tokens(work), work / "train.pt"
+    data = torch.from_numpy(np.load(work / "tokens.npy"))
+    torch.manual_seed(0)
+    trainer = Trainer(tokens, {"width": width, "depth": depth, "heads": heads}, lr)
+    if path.exists():
+        trainer.load(path)
+        torch.manual_seed(trainer.step)
+    net = torch.compile(trainer.net) if compiled else trainer.net
+    seen, last, saved = [], time.monotonic(), time.monotonic()
+    while trainer.seconds < 60 * minutes:
+        rows = data[torch.randint(len(data), (batch,))].long()
+        loss = any_order_loss(net, rows, tokens.vocabulary)
+        trainer.update(loss, trainer.seconds / (60 * minutes))
+        seen.append(loss.item())
+        now = time.monotonic()
+        trainer.seconds, last = trainer.seconds + now - last, now
+        if now - saved > 60 or trainer.seconds >= 60 * minutes:
+            trainer.save(path)
+            print(f"{trainer.seconds / 60:.1f} min, step {trainer.step}, loss {np.mean(seen):.4f}", flush=True)
+            seen, saved = [], now
+
+
+@app.command()
+def export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
+    """Writes the averaged weights, in half precision, and the configuration."""
+    state = torch.load(work / "train.pt", weights_only=True)
+    weights = {name: w.half().contiguous() for name, w in state["average"].items()}
+    config = json.loads((work / "tokens.json").read_text())
+    width = weights["token.weight"].shape[1]
+    depth = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
+    heads = width // len(weights["blocks.0.norm_q.weight"])
+    config |= {"width": width, "depth": depth, "heads": heads}
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(weights, out / "model.safetensors", metadata={"step": str(state["step"])})
+    (out / "config.json").write_text(json.dumps(config) + "\n")
+
+
+if __name__ == "__main__":
+    app()
