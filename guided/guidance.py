@@ -1,0 +1,62 @@
+r"""Guidance of one denoiser by another.
+
+.. math:: \hat{y} = y_- + w \, (y_+ - y_-)
+
+With the same network and an empty prompt as :math:`y_-` this is classifier-free guidance; with the network of a
+negative-preference checkpoint it is (Self-)NPO. Clean means and log-probabilities are both guided this way; the
+process renormalises the latter, and the mask is no token of theirs.
+
+References:
+    | Classifier-Free Diffusion Guidance (Ho et al., 2022)
+    | https://arxiv.org/abs/2207.12598
+"""
+
+__all__ = ["Guided"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Guided:
+    """A pure function of `(x, t, cond)`. Conditions of the negative side have names that start with `negative_`;
+    where there is none, both sides have the same one.
+
+    Arguments:
+        positive: The denoiser that is guided.
+        scale: The weight `w`; 1 is the positive denoiser alone, 0 the negative one.
+        negative: The negative denoiser. None is the positive one again: both sides are evaluated in one doubled call.
+
+    Raises:
+        ValueError: The weight is not finite.
+    """
+
+    NEGATIVE: ClassVar[str] = "negative_"
+
+    positive: Callable[..., Tensor]
+    scale: float = 7.5
+    negative: Callable[..., Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if not abs(self.scale) < float("inf"):
+            raise ValueError(f"guidance is {self.scale}; it must be a finite number")
+
+    @property
+    def cost(self) -> int:
+        """Network rows for one row."""
+        sides = (self.positive, self.negative or self.positive)
+        return sum(getattr(side, "cost", 1) for side in sides)
+
+    def __call__(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        mine = {name: c for name, c in cond.items() if not name.startswith(self.NEGATIVE)}
+        other = {name: cond.get(self.NEGATIVE + name, c) for name, c in mine.items()}
+        if self.negative is None or self.negative is self.positive:
+            both = {name: torch.cat([mine[name], other[name]]) for name in mine}
+            positive, negative = self.positive(torch.cat([x, x]), torch.cat([t, t]), **both).chunk(2)
+        else:
+            positive, negative = self.positive(x, t, **mine), self.negative(x, t, **other)
+        return negative + self.scale * (positive - negative)

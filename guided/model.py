@@ -1,0 +1,242 @@
+r"""A pretrained diffusion model, and the particles that move through it."""
+
+__all__ = ["Denoiser", "Diffusion", "Particles", "gather"]
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from einops import repeat
+from torch import Tensor
+
+from guided.batching import Evaluator, distinct
+from guided.guidance import Guided
+from guided.monitor import Monitor
+from guided.process import Process
+from guided.streams import Streams
+
+
+class Denoiser(Protocol):
+    def __call__(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        """Maps noisy rows `(n, *event)` at times `(n,)` to clean means `(n, *event)` or token log-probabilities
+        `(n, L, V)`, the mask excluded."""
+        ...
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """A frozen denoiser, its process, and what it is conditioned on.
+
+    Arguments:
+        denoiser: The only thing that runs a network.
+        process: The reverse chain.
+        decode: Maps clean rows `(n, *event)` to `n` samples (SMILES, images, sequences).
+        encode: Maps one sample to its clean row `(*event)`.
+        condition: Maps `n` prompts to the conditions of as many requests, with shape `(n, *)` each; None for an
+            unconditional model.
+        unconditional: The prompt that stands for none, the negative side of classifier-free guidance.
+        cond: The conditions of the requests, with shape `(B, *)` each.
+        timed: Whether the network's output depends on the time. If it does not, and the process is discrete, a
+            candidate equal to its parent keeps its parent's output.
+        device: Where particles live.
+        evaluator: Micro-batches of network rows.
+        monitor: Counters.
+        name: What the model was loaded as.
+        identity: A digest of the weights.
+    """
+
+    denoiser: Denoiser
+    process: Process
+    decode: Callable[[Tensor], Any] = lambda x: x
+    encode: Callable[[Any], Tensor] | None = None
+    condition: Callable[[Sequence[str]], Mapping[str, Tensor]] | None = None
+    unconditional: str = ""
+    cond: Mapping[str, Tensor] = field(default_factory=dict)
+    timed: bool = True
+    device: torch.device = torch.device("cpu")
+    evaluator: Evaluator = field(default_factory=Evaluator)
+    monitor: Monitor = field(default_factory=Monitor)
+    name: str = "model"
+    identity: str = ""
+
+    @property
+    def steps(self) -> int:
+        return self.process.steps
+
+    def with_steps(self, K: int) -> "Diffusion":
+        """The same model with `K` reverse steps."""
+        return replace(self, process=self.process.with_steps(K))
+
+    def pinned(self, fixed: Tensor) -> "Diffusion":
+        """The same model with pinned tokens, with shape `(L,)`, or `(B, L)` for each request.
+
+        Raises:
+            ValueError: The model is not a masked one, or the tokens do not fit.
+        """
+        pinned = getattr(self.process, "pinned", None)
+        if pinned is None:
+            raise ValueError(f"{self.name} is a continuous model; only masked models have tokens to pin")
+        return replace(self, process=pinned(fixed))
+
+    def prompted(self, prompts: Sequence[str], guidance: float | None = None) -> "Diffusion":
+        """The same model for as many requests as prompts; with `guidance`, classifier-free guidance of that weight.
+
+        Raises:
+            ValueError: The model takes no prompt.
+        """
+        if self.condition is None:
+            raise ValueError(f"{self.name} takes no prompt and no guidance: it is unconditional")
+        cond = dict(self.condition(prompts))
+        if guidance is None:
+            return replace(self, cond=cond)
+        negative = self.condition([self.unconditional] * len(prompts))
+        cond |= {Guided.NEGATIVE + name: c for name, c in negative.items()}
+        return replace(self, cond=cond, denoiser=Guided(self.denoiser, guidance))
+
+    def select(self, requests: list[int]) -> "Diffusion":
+        """The same model for some of the requests only."""
+        cond = {name: c[requests] for name, c in self.cond.items()}
+        return replace(self, cond=cond, process=self.process.select(requests))
+
+    def start(self, streams: Streams, N: int = 1) -> "Particles":
+        """Draws `N` particles from the prior for each request."""
+        return Particles(self, self.process.prior(N, streams), 0, streams)
+
+    def restart(self, x: Tensor, k: int, streams: Streams) -> "Particles":
+        """Noises clean rows, with shape `(B, N, *event)`, back to step `k`."""
+        return Particles(self, self.process.noise(x, k, streams), k, streams)
+
+    def evaluate(self, x: Tensor, k: int, parents: "Outputs | None" = None) -> "Outputs":
+        """Runs the network on particles, with shape `(B, N, *event)`, at step `k`.
+
+        In a discrete model equal rows of a request are evaluated once (of all requests, where there are no
+        conditions), and a row equal to that of its parent not at all.
+
+        Arguments:
+            x: The particles.
+            k: The step.
+            parents: Outputs that still hold for the rows that are equal to theirs, indexed by `(B, N)`.
+        """
+        rows = x.flatten(0, 1)
+        request = torch.arange(len(x), device=x.device).repeat_interleave(x.shape[1])
+        if not self.process.discrete:
+            index = torch.arange(len(rows), device=x.device).view(x.shape[:2])
+            return Outputs(rows, self._network(rows, request, k), index)
+
+        todo = torch.arange(len(rows), device=x.device)
+        if parents is not None:
+            todo = todo[(rows != parents.x[parents.index.flatten()]).flatten(1).any(1)]
+        first, inverse = distinct(rows[todo], request[todo] if self.cond else None)
+        new = todo[first]
+        if parents is None:
+            return Outputs(rows[new], self._network(rows[new], request[new], k), inverse.view(x.shape[:2]))
+        index = parents.index.flatten().index_put((todo,), len(parents.x) + inverse).view(x.shape[:2])
+        if not len(new):
+            return Outputs(parents.x, parents.y, index)
+        y = self._network(rows[new], request[new], k)
+        return Outputs(torch.cat([parents.x, rows[new]]), torch.cat([parents.y, y]), index)
+
+    def _network(self, rows: Tensor, request: Tensor, k: int) -> Tensor:
+        """The network's outputs, with shape `(n, *)`. The time reaches the network here and nowhere else."""
+        t = torch.full((len(rows),), self.process.time(k), device=rows.device)
+
+        def fn(part: slice) -> Tensor:
+            cond = {name: c[request[part]] for name, c in self.cond.items()}
+            self.monitor.count(len(rows[part]) * getattr(self.denoiser, "cost", 1))
+            return self.denoiser(rows[part], t[part], **cond)
+
+        with self.monitor.time("network"):
+            return self.evaluator(fn, len(rows))
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The network's outputs at distinct rows; particle (b, n) has row `index[b, n]`.
+
+    Attributes:
+        x: The rows, with shape `(u, *event)`.
+        y: The outputs, with shape `(u, *)`.
+        index: With shape `(B, N)`.
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+
+    def take(self, index: Tensor) -> "Outputs":
+        return replace(self, index=gather(self.index, index))
+
+    def compact(self) -> "Outputs":
+        """Only the rows that are in use, so that what was not selected can be forgotten."""
+        used, inverse = self.index.unique(return_inverse=True)
+        return Outputs(self.x[used], self.y[used], inverse)
+
+
+class Particles:
+    """`N` particles for each of `B` requests, at step `k` of the reverse process.
+
+    The network's output is computed when first asked for and then goes where its particle goes, so a candidate
+    that was looked at is not evaluated again when it is selected and moved.
+
+    Attributes:
+        x: The particles, with shape `(B, N, *event)`.
+        k: The step, from 0 (noise) to `model.steps` (data).
+        streams: The random streams of the requests.
+    """
+
+    def __init__(
+        self,
+        model: Diffusion,
+        x: Tensor,
+        k: int,
+        streams: Streams,
+        outputs: Outputs | None = None,
+        parents: Outputs | None = None,
+    ) -> None:
+        self.model, self.x, self.k, self.streams = model, x, k, streams
+        self._outputs, self._parents = outputs, parents
+
+    @property
+    def done(self) -> bool:
+        return self.k == self.model.steps
+
+    @property
+    def outputs(self) -> Outputs:
+        if self._outputs is None:
+            self._outputs = self.model.evaluate(self.x, self.k, self._parents)
+        return self._outputs
+
+    @property
+    def clean(self) -> tuple[Tensor, Tensor]:
+        r"""The look-ahead :math:`\hat{x}_0(x_k)`, or `x` itself at the last step: rows with shape `(u, *event)`, and
+        the index `(B, N)` of each particle's row."""
+        if self.done:
+            B, N = self.x.shape[:2]
+            return self.x.flatten(0, 1), torch.arange(B * N, device=self.x.device).view(B, N)
+        return self.model.process.estimate(self.outputs.x, self.outputs.y), self.outputs.index
+
+    def draw(self, draws: int) -> Tensor:
+        """Clean samples from the network's one-step law, with shape `(B, N * draws, *event)`."""
+        y = self.outputs.y[self.outputs.index]
+        return self.model.process.draw(self.x, y, draws, self.streams)
+
+    def propose(self, M: int = 1) -> "Particles":
+        """Moves one step, with `M` candidates for each particle; the shape is `(B, N * M, *event)`."""
+        model, outputs = self.model, self.outputs.compact() if self.model.process.discrete else self.outputs
+        x = model.process.propose(self.x, outputs.y[outputs.index], self.k, M, self.streams)
+        parents = None
+        if model.process.discrete and not model.timed:
+            parents = replace(outputs, index=repeat(outputs.index, "B N -> B (N M)", M=M))
+        model.monitor.step(self.k + 1)
+        return Particles(model, x, self.k + 1, self.streams, parents=parents)
+
+    def take(self, index: Tensor) -> "Particles":
+        """Keeps the particles at `index`, with shape `(B, N')`, of each request."""
+        outputs, parents = (o and o.take(index) for o in (self._outputs, self._parents))
+        return Particles(self.model, gather(self.x, index), self.k, self.streams, outputs, parents)
+
+
+def gather(x: Tensor, index: Tensor) -> Tensor:
+    """Picks `x[b, index[b, n]]`: `(B, N, *)` by `(B, N')` to `(B, N', *)`."""
+    return x[torch.arange(len(x), device=x.device)[:, None], index]

@@ -1,0 +1,103 @@
+r"""Soft values and their estimates.
+
+The value of a particle is :math:`v_k(x_k) = \alpha \log \mathbb{E}[\exp(r(x_K) / \alpha) \mid x_k]`; the law that is
+proportional to :math:`p(x_K) \exp(r(x_K) / \alpha)` is sampled exactly by moving with probability proportional to
+:math:`p(x_{k+1} \mid x_k) \exp(v_{k+1}(x_{k+1}) / \alpha)`.
+
+References:
+    | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding (Li et al., 2024)
+    | https://arxiv.org/abs/2408.08252
+"""
+
+__all__ = ["PosteriorMean", "Reward", "Value"]
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from guided.batching import Evaluator, distinct
+from guided.model import Diffusion, Particles
+
+
+class Reward(Protocol):
+    def __call__(self, samples: Any, /) -> Tensor | Sequence[float]:
+        """Scores `n` decoded samples (images, SMILES, sequences) with `n` numbers; higher is better."""
+        ...
+
+
+class Value(Protocol):
+    """What a sampler selects by. A learned value implements the same call, and looks at `particles.x` and
+    `particles.k` only: it then costs no network rows (SVDD-MC)."""
+
+    def __call__(self, particles: Particles, alpha: float) -> Tensor:
+        """The values of the particles for the temperature `alpha`, with shape `(B, N)`, in double precision.
+
+        At the last step it is the reward itself.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class PosteriorMean:
+    r"""The reward of the look-ahead, :math:`v_k(x_k) \approx r(\hat{x}_0(x_k))` (SVDD-PM).
+
+    With `draws > 1` it is :math:`\alpha \log \frac{1}{D} \sum_d \exp(r(x^{(d)}) / \alpha)` over clean samples that are
+    drawn from the network's one-step law instead of taken at its mode; at `alpha = 0` their maximum.
+
+    Arguments:
+        reward: The reward, in units of its own.
+        draws: The number of clean draws `D` for each particle; 1 is the mode, or the clean mean.
+        evaluator: Micro-batches of decoded samples.
+
+    Raises:
+        ValueError: `draws` is below 1.
+    """
+
+    reward: Reward
+    draws: int = 1
+    evaluator: Evaluator = field(default_factory=Evaluator)
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ValueError(f"draws is {self.draws}; it must be at least 1")
+
+    def __call__(self, particles: Particles, alpha: float = 0.0) -> Tensor:
+        if self.draws == 1 or particles.done:
+            rows, index = particles.clean
+            return self.score(rows, particles.model)[index]
+        x = particles.draw(self.draws)
+        r = self.score(x.flatten(0, 1), particles.model).view(*particles.x.shape[:2], self.draws)
+        return soft_mean(r, alpha)
+
+    def score(self, rows: Tensor, model: Diffusion) -> Tensor:
+        """The rewards of clean rows, `(n, *event)` to `(n,)`, in double precision; nan counts as worst."""
+        inverse = None
+        if model.process.discrete:
+            first, inverse = distinct(rows)
+            rows = rows[first]
+
+        def fn(part: slice) -> Tensor:
+            with model.monitor.time("decode"):
+                samples = model.decode(rows[part])
+            with model.monitor.time("reward"):
+                scores = torch.as_tensor(self.reward(samples), dtype=torch.float64)
+            if scores.shape != (len(rows[part]),):
+                raise ValueError(
+                    f"the reward returned shape {tuple(scores.shape)} for {len(rows[part])} samples; "
+                    "it must be one number for each"
+                )
+            return scores
+
+        scores = self.evaluator(fn, len(rows)).to(rows.device).nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+        return scores if inverse is None else scores[inverse]
+
+
+def soft_mean(r: Tensor, alpha: float) -> Tensor:
+    r""":math:`\alpha \log \mathrm{mean} \exp(r / \alpha)` over the last axis, the maximum at `alpha = 0`."""
+    if alpha == 0:
+        return r.amax(-1)
+    return alpha * (torch.logsumexp(r / alpha, dim=-1) - math.log(r.shape[-1]))

@@ -1,0 +1,37 @@
+"""Best-of-N: N independent samples for each request, of which the best is kept."""
+
+__all__ = ["BestOfN"]
+
+from dataclasses import dataclass
+
+import torch
+
+from guided.model import Diffusion, Particles
+from guided.samplers.schedule import check_schedule
+from guided.streams import Streams
+from guided.value import Value
+
+
+@dataclass(frozen=True)
+class BestOfN:
+    """Keeps the best of each request's own N samples.
+
+    Arguments:
+        N: The number of samples for each request.
+
+    Raises:
+        ValueError: `N` is no whole number, or below 1.
+    """
+
+    N: int = 10
+
+    def __post_init__(self) -> None:
+        check_schedule("N", self.N, int, least=1)
+
+    @torch.no_grad()
+    def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
+        """Draws one sample for each request, with shape `(B, 1, *event)`."""
+        particles = model.start(streams, self.N)
+        while not particles.done:
+            particles = particles.propose()
+        return particles.take(value(particles, 0.0).argmax(1, keepdim=True))

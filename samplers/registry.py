@@ -1,0 +1,72 @@
+"""Samplers by name, and as dictionaries that can be written to a file."""
+
+__all__ = ["Sampler", "resolve_sampler", "sampler_from_dict", "sampler_to_dict", "samplers"]
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any, ClassVar, Protocol
+
+from guided.errors import nearest
+from guided.model import Diffusion, Particles
+from guided.samplers.best_of_n import BestOfN
+from guided.samplers.svdd import SVDD
+from guided.samplers.unguided import Unguided
+from guided.streams import Streams
+from guided.value import Value
+
+
+class Sampler(Protocol):
+    """A frozen dataclass of plain values, the letters of its paper."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
+        """Draws one sample for each request, with shape `(B, 1, *event)`."""
+        ...
+
+
+_SAMPLERS: dict[str, type[Any]] = {"svdd": SVDD, "best-of-n": BestOfN, "unguided": Unguided}
+
+
+def samplers() -> dict[str, type[Any]]:
+    """The samplers by name."""
+    return dict(_SAMPLERS)
+
+
+def sampler_to_dict(sampler: Sampler) -> dict[str, Any]:
+    """The sampler's name and fields, in plain values."""
+    for name, kind in _SAMPLERS.items():
+        if type(sampler) is kind:
+            return {"name": name, **asdict(sampler)}
+    return {"name": f"{type(sampler).__module__}:{type(sampler).__qualname__}", **asdict(sampler)}
+
+
+def sampler_from_dict(description: Mapping[str, Any]) -> Sampler:
+    """Rebuilds a sampler.
+
+    Raises:
+        ValueError: The name is unknown, or the sampler has no such field.
+    """
+    given = dict(description)
+    name = given.pop("name", None)
+    if name not in _SAMPLERS:
+        raise ValueError(f"unknown sampler {name!r}{nearest(str(name), _SAMPLERS)}; known are {', '.join(_SAMPLERS)}")
+    kind = _SAMPLERS[name]
+    accepted = [f.name for f in fields(kind)]
+    for key in given:
+        if key not in accepted:
+            takes = ", ".join(accepted) or "nothing"
+            raise ValueError(f"sampler {name!r} has no {key!r}{nearest(key, accepted)}; it takes {takes}")
+    sampler: Sampler = kind(**given)
+    return sampler
+
+
+def resolve_sampler(sampler: "str | Mapping[str, Any] | Sampler") -> Sampler:
+    """A sampler from its name, its dictionary, or itself.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
+    if isinstance(sampler, str):
+        return sampler_from_dict({"name": sampler})
+    return sampler_from_dict(sampler) if isinstance(sampler, Mapping) else sampler

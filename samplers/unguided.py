@@ -1,0 +1,24 @@
+"""The pretrained model's own samples."""
+
+__all__ = ["Unguided"]
+
+from dataclasses import dataclass
+
+import torch
+
+from guided.model import Diffusion, Particles
+from guided.streams import Streams
+from guided.value import Value
+
+
+@dataclass(frozen=True)
+class Unguided:
+    """Samples of the pretrained model, with no guidance by any reward."""
+
+    @torch.no_grad()
+    def __call__(self, model: Diffusion, value: Value | None, streams: Streams) -> Particles:
+        """Draws one sample for each request, with shape `(B, 1, *event)`; the value is not asked."""
+        particles = model.start(streams)
+        while not particles.done:
+            particles = particles.propose()
+        return particles
