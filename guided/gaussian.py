@@ -87,9 +87,8 @@ class Gaussian:
     def steps(self) -> int:
         return len(self.times) - 1
 
-    @property
-    def stochastic(self) -> bool:
-        return self.eta > 0
+    def stochastic(self, k: int) -> bool:
+        return self.std(k) > 0
 
     def time(self, k: int) -> float:
         return self.times[k]

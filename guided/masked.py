@@ -54,7 +54,6 @@ class Masked:
     fixed: Tensor | None = None
 
     discrete = True
-    stochastic = True
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -80,6 +79,9 @@ class Masked:
 
     def time(self, k: int) -> float:
         return 1 - k / self.steps
+
+    def stochastic(self, k: int) -> bool:
+        return True
 
     def rate(self, k: int) -> float:
         """The share `m_k` of masked tokens at step `k`."""

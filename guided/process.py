@@ -28,9 +28,8 @@ class Process(Protocol):
         """The number of steps `K`."""
         ...
 
-    @property
-    def stochastic(self) -> bool:
-        """Whether two candidates of one particle can differ."""
+    def stochastic(self, k: int) -> bool:
+        """Whether two candidates of one particle can differ after the step from `k` to `k + 1`."""
         ...
 
     def time(self, k: int) -> float:

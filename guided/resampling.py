@@ -19,11 +19,11 @@ def tilt(value: Tensor, alpha: float) -> Tensor:
     r"""The log-weights :math:`(v - \max v) / \alpha`, at most 0; at `alpha = 0` the best have 0, all others -inf.
 
     Arguments:
-        value: The values, with shape `(B, N)`; infinities and nan are allowed.
+        value: The values, with shape `(*, N)`; infinities and nan are allowed.
         alpha: The temperature, at least 0.
     """
     value = value.double().nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    best = value.amax(1, keepdim=True)
+    best = value.amax(-1, keepdim=True)
     below = (value - best) / alpha if alpha > 0 else torch.full_like(value, -torch.inf)
     return torch.where(value == best, 0.0, below)
 
@@ -34,20 +34,20 @@ def choose(value: Tensor, alpha: float, streams: Streams) -> Tensor:
     At `alpha = 0` it is the best one, and a uniform choice among equals: the limit of the law above.
 
     Arguments:
-        value: The values, with shape `(B, N)`.
+        value: The values, with shape `(B, *, N)`.
         alpha: The temperature, in units of the value, at least 0.
         streams: The random streams of the requests.
 
     Returns:
-        The index of the choice, with shape `(B, 1)`.
+        The index of the choice, with shape `(B, *)`.
     """
     log_w = tilt(value, alpha)
-    return (log_w + streams.gumbel(log_w.shape[1])).argmax(1, keepdim=True)
+    return (log_w + streams.gumbel(*log_w.shape[1:])).argmax(-1)
 
 
 def normalize(log_w: Tensor) -> Tensor:
     """The weights, with shape `(B, N)`, that sum to one in each request."""
-    return tilt(log_w, 1.0).softmax(1)
+    return tilt(log_w, 1.0).softmax(-1)
 
 
 def ess(log_w: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ __all__ = ["SVDD"]
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
+from torch import Tensor
 
 from guided.model import Diffusion, Particles
 from guided.resampling import choose
@@ -59,7 +61,8 @@ class SVDD:
         Raises:
             ValueError: The process is deterministic, so that candidates would be equal.
         """
-        if not model.process.stochastic and max(at(self.M, k, model.steps) for k in range(model.steps)) > 1:
+        K = model.steps
+        if not any(model.process.stochastic(k) for k in range(K)) and any(at(self.M, k, K) > 1 for k in range(K)):
             raise ValueError(f"M is {self.M} and eta = 0: a deterministic step makes M equal candidates; take eta > 0")
         return self.run(model.start(streams), value)
 
@@ -67,15 +70,17 @@ class SVDD:
         """Moves particles, with shape `(B, N, *event)`, to the end; each has candidates of its own."""
         K = particles.model.steps
         while not particles.done:
-            k = particles.k
-            if not self.looks(k, K):
-                particles = particles.propose()
-                continue
-            alpha = at(self.alpha, k, K)
-            candidates = particles.propose(at(self.M, k, K))
-            index = choose(value(candidates, alpha), alpha, candidates.streams)
-            particles = candidates.take(index)
+            k, alpha = particles.k, at(self.alpha, particles.k, K)
+            M = at(self.M, k, K) if self.looks(k, K) and particles.model.process.stochastic(k) else 1
+            candidates = particles.propose(M)
+            particles = candidates.take(self.choose(candidates, value, alpha, M)) if M > 1 else candidates
         return particles
+
+    def choose(self, candidates: Particles, value: Value, alpha: float, M: int) -> Tensor:
+        """The chosen one of each particle's M candidates, `(B, N * M, *event)` to an index `(B, N)`."""
+        v = rearrange(value(candidates, alpha), "B (N M) -> B N M", M=M)
+        m = choose(v, alpha, candidates.streams)
+        return m + M * torch.arange(v.shape[1], device=m.device)
 
     def looks(self, k: int, K: int) -> bool:
         """Whether the step from `k` to `k + 1` has a look-ahead."""

@@ -191,7 +191,7 @@ def export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
     width = weights["token.weight"].shape[1]
     depth = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     heads = width // len(weights["blocks.0.norm_q.weight"])
-    config |= {"width": width, "depth": depth, "heads": heads}
+    config |= {"kind": "molecules", "width": width, "depth": depth, "heads": heads}
     out.mkdir(parents=True, exist_ok=True)
     save_file(weights, out / "model.safetensors", metadata={"step": str(state["step"])})
     (out / "config.json").write_text(json.dumps(config) + "\n")

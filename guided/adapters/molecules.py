@@ -1,0 +1,68 @@
+"""Masked diffusion models of molecules as pieces of SELFIES: a folder with `config.json` and `model.safetensors`."""
+
+__all__ = ["KIND", "load"]
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guided.adapters.selfies_tokens import SelfiesTokens
+from guided.checkpoints import read_weights
+from guided.masked import Masked
+from guided.model import Diffusion
+from guided.nets.transformer import TokenTransformer
+
+KIND = "molecules"
+
+
+def load(folder: Path, config: Mapping[str, Any], device: torch.device, steps: int = 64) -> Diffusion:
+    """The model in a folder.
+
+    Raises:
+        ValueError: The configuration lacks an entry, or the weights do not fit it.
+    """
+    try:
+        merges = tuple((left, right) for left, right in config["merges"])
+        tokens = SelfiesTokens(tuple(config["symbols"]), merges, config["length"])
+        size = {name: config[name] for name in ("width", "depth", "heads")}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'} has no usable entry {error}") from error
+    net = TokenTransformer(tokens.vocabulary, tokens.length, **size)
+    identity = read_weights(net, folder / "model.safetensors")
+    net.eval().requires_grad_(False).to(device)
+
+    def denoiser(x: Tensor, t: Tensor) -> Tensor:
+        return net(x).log_softmax(-1)
+
+    return Diffusion(
+        denoiser,
+        Masked(tokens.length, tokens.vocabulary, steps),
+        decode=_Decoder(tokens),
+        encode=lambda smiles: tokens.pad(tokens.encode(smiles)),
+        timed=False,
+        device=device,
+        identity=identity,
+    )
+
+
+class _Decoder:
+    """Token rows, with shape `(n, L)`, to canonical SMILES; a row that was decoded lately is not decoded again."""
+
+    def __init__(self, tokens: SelfiesTokens) -> None:
+        self._smiles = lru_cache(maxsize=100_000)(lambda ids: canonical(tokens.smiles(ids)))
+
+    def __call__(self, x: Tensor) -> list[str]:
+        return [self._smiles(tuple(row)) for row in x.tolist()]
+
+
+def canonical(smiles: str) -> str:
+    """The canonical SMILES; what RDKit cannot read is returned as it is."""
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(smiles)
+    return Chem.MolToSmiles(molecule) if molecule is not None else smiles

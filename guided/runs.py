@@ -1,0 +1,253 @@
+"""Runs: many requests, in batches, with a reward and a sampler. Batches are handed out as they finish."""
+
+__all__ = ["Batch", "Progress", "Run", "Stats", "StepValue", "sample", "stream"]
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guided.errors import GuidedError
+from guided.model import Diffusion, Particles
+from guided.models import load
+from guided.monitor import Monitor
+from guided.objective import Objective, resolve_reward
+from guided.samplers import Sampler, Unguided, resolve_sampler
+from guided.streams import Streams
+from guided.value import PosteriorMean, Value
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a run cost: rows and calls of the network, samples scored by the reward, wall-clock seconds by part."""
+
+    network_rows: int = 0
+    network_calls: int = 0
+    reward_calls: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def __add__(self, other: "Stats") -> "Stats":
+        parts = {*self.seconds, *other.seconds}
+        return Stats(
+            self.network_rows + other.network_rows,
+            self.network_calls + other.network_calls,
+            self.reward_calls + other.reward_calls,
+            {part: self.seconds.get(part, 0.0) + other.seconds.get(part, 0.0) for part in sorted(parts)},
+        )
+
+
+@dataclass(frozen=True)
+class StepValue:
+    """Values at one step: the mean over all candidates, and the mean over requests of each one's best."""
+
+    step: int
+    mean: float
+    best: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    request_done: int
+    n: int
+    step: int
+    steps: int
+    mean: float | None
+    best: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Requests that were drawn together and are finished."""
+
+    requests: list[int]
+    samples: list[Any]
+    rewards: list[float]
+    columns: dict[str, list[float]]
+    stats: Stats
+    path: list[StepValue]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        samples: The `n` decoded samples.
+        rewards: Their rewards, with shape `(n,)`; nan if there was no reward.
+        stats: What it cost.
+        columns: Every term of the reward, raw and transformed, `n` numbers each.
+        path: The values at the steps of every batch, one after the other.
+    """
+
+    samples: list[Any]
+    rewards: Tensor
+    stats: Stats
+    columns: dict[str, list[float]]
+    path: list[StepValue]
+
+
+class _Watched:
+    """A value that tells what it saw."""
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+        self.path: list[StepValue] = []
+
+    def __call__(self, particles: Particles, alpha: float) -> Tensor:
+        v = self.value(particles, alpha)
+        best = v.amax(1)
+        mean, top = (x[x.isfinite()].mean().item() for x in (v, best))
+        self.path.append(StepValue(particles.k, mean, top))
+        return v
+
+
+def sample(model: Diffusion | str, reward: Any = None, sampler: Any = "svdd", n: int = 1, seed: int = 0, **options: Any) -> Run:
+    """Draws `n` samples of a pretrained model, guided by a reward.
+
+    The arguments are those of :func:`stream`; sample `i` depends on the seed and on `i`, not on `n`.
+
+    Raises:
+        ValueError: An argument is not what is accepted; the message says what is.
+    """
+    batches = list(stream(model, reward, sampler, n, seed, **options))
+    return Run(
+        samples=[sample for batch in batches for sample in batch.samples],
+        rewards=torch.tensor([r for batch in batches for r in batch.rewards], dtype=torch.float64),
+        stats=sum((batch.stats for batch in batches), Stats()),
+        columns={name: [v for batch in batches for v in batch.columns[name]] for name in batches[0].columns},
+        path=[value for batch in batches for value in batch.path],
+    )
+
+
+def stream(
+    model: Diffusion | str,
+    reward: Any = None,
+    sampler: "str | Mapping[str, Any] | Sampler" = "svdd",
+    n: int = 1,
+    seed: int = 0,
+    *,
+    prompt: str | Sequence[str] | None = None,
+    guidance: float | None = None,
+    steps: int | None = None,
+    batch_size: int = 64,
+    only: Sequence[int] | None = None,
+    value: Value | None = None,
+    draws: int = 1,
+    aggregate: str = "mean",
+    on_error: str = "stop",
+    time_limit: float | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[Batch]:
+    """Draws samples and hands them out batch by batch, each as it finishes.
+
+    Arguments:
+        model: A model, or the name or folder of one.
+        reward: What :func:`guided.objective.resolve_reward` takes: a name, a function, a file, a program, or a mapping
+            of these to weights. None only for the unguided sampler.
+        sampler: A sampler, its name, or a dictionary with its name and fields.
+        n: The number of samples.
+        seed: The seed; sample `i` depends on `(seed, i)` only.
+        prompt: For a conditional model: one prompt, or one for each sample.
+        guidance: The weight of classifier-free guidance; None for none.
+        steps: The number of reverse steps `K`; None for the model's own.
+        batch_size: The number of requests `B` that are drawn together.
+        only: The requests to draw; None for all of `0..n-1`. Those of one block of `batch_size` go together.
+        value: What the sampler selects by; None for the reward of the look-ahead (SVDD-PM).
+        draws: The number of clean draws of the look-ahead, for a discrete model.
+        aggregate: How several rewards become one, "mean" or "product".
+        on_error: What a failing reward does, "stop" or "worst".
+        time_limit: The seconds that a call of the reward may take.
+        progress: Called at every step.
+
+    Raises:
+        ValueError: An argument is not what is accepted; the message says what is.
+    """
+    for name, number in (("n", n), ("batch_size", batch_size)):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise GuidedError(f"{name} is {number!r}; it must be a whole number, at least 1")
+    requests = list(range(n)) if only is None else list(only)
+    if any(not 0 <= i < n for i in requests):
+        raise GuidedError(f"request {max(requests, key=abs)} is not among the {n} of this run, 0 to {n - 1}")
+    Streams(seed, [])  # a wrong seed is told before anything is loaded
+    strategy = resolve_sampler(sampler)
+    if reward is None and not isinstance(strategy, Unguided):
+        raise GuidedError(f"sampler {type(strategy).__name__} needs a reward; only unguided does without")
+    if isinstance(model, str):
+        model = load(model)
+    model = model if steps is None else model.with_steps(steps)
+    model = _prompted(model, prompt, guidance, n)
+    objective = None
+    if reward is not None:
+        objective = resolve_reward(reward, aggregate=aggregate, on_error=on_error, time_limit=time_limit)
+        value = value or PosteriorMean(objective, draws)
+    blocks = [list(block) for _, block in groupby(requests, key=lambda i: i // batch_size)]
+    return _batches(model, objective, strategy, value, blocks, seed, progress)
+
+
+def _prompted(model: Diffusion, prompt: str | Sequence[str] | None, guidance: float | None, n: int) -> Diffusion:
+    """The model with the prompts of `n` requests."""
+    if prompt is None and guidance is None and model.condition is None:
+        return model
+    prompts = [prompt or model.unconditional] * n if prompt is None or isinstance(prompt, str) else list(prompt)
+    if len(prompts) != n:
+        raise GuidedError(f"there are {len(prompts)} prompts for {n} samples; give one, or one for each")
+    return model.prompted(prompts, guidance)
+
+
+def _batches(
+    model: Diffusion,
+    objective: Objective | None,
+    sampler: Sampler,
+    value: Value | None,
+    blocks: list[list[int]],
+    seed: int,
+    progress: Callable[[Progress], None] | None,
+) -> Iterator[Batch]:
+    n, done, start = sum(map(len, blocks)), 0, time.perf_counter()
+    for block in blocks:
+        watched = _Watched(value) if value is not None else None
+
+        def on_step(k: int, done: int = done, watched: _Watched | None = watched) -> None:
+            if progress is not None:
+                last = watched.path[-1] if watched and watched.path else None
+                mean, best = (last.mean, last.best) if last else (None, None)
+                progress(Progress(done, n, k, model.steps, mean, best, time.perf_counter() - start))
+
+        part = replace(model.select(block), monitor=Monitor(on_step=on_step))
+        yield _draw(part, objective, sampler, watched, Streams(seed, block, model.device), block)
+        done += len(block)
+
+
+def _draw(
+    model: Diffusion,
+    objective: Objective | None,
+    sampler: Sampler,
+    value: _Watched | None,
+    streams: Streams,
+    block: list[int],
+) -> Batch:
+    """One batch. The memo of the reward ends with it, so that what it cost does not hang on earlier batches."""
+    start, calls = time.perf_counter(), 0
+    if objective is not None:
+        objective.clear()
+        calls = objective.calls
+    rows = sampler(model, value, streams).x[:, 0]  # type: ignore[arg-type]  # only Unguided gets no value
+    with model.monitor.time("decode"):
+        samples = list(model.decode(rows))
+    columns: dict[str, list[float]] = {}
+    if objective is not None:
+        with model.monitor.time("reward"):
+            columns = objective.columns(samples)
+        calls = objective.calls - calls
+    seconds = {**model.monitor.seconds, "total": time.perf_counter() - start}
+    stats = Stats(model.monitor.network_rows, model.monitor.network_calls, calls, seconds)
+    rewards = columns.get("reward", [math.nan] * len(block))
+    return Batch(block, samples, rewards, columns, stats, value.path if value else [])
