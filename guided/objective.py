@@ -1,0 +1,199 @@
+"""The objective: rewards, each with a transform and a weight, aggregated into one number for each sample.
+
+reward(x) = sum_i w_i T_i(r_i(x)) / sum w        or        prod_i T_i(r_i(x))^(w_i / sum w)
+"""
+
+__all__ = ["Aggregate", "Objective", "RewardSpec", "Term", "resolve_reward"]
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from guided.drafts import Draft, RewardSpec, draft_all, from_spec, unique_names
+from guided.errors import GuidedError, RewardError
+from guided.guard import Guard, OnError, short
+from guided.rewards.combine import Transform, spell, weighted_mean, weighted_product
+
+Aggregate = Literal["mean", "product"]
+MEMO_SIZE = 1_000_000  # distinct samples; about 300 bytes each
+
+
+@dataclass(frozen=True)
+class Term:
+    """One reward of an objective.
+
+    Attributes:
+        name: unique in the objective; the name of its columns.
+        weight: > 0.
+        transform: maps raw scores to scores; None takes them as they are.
+        raw: scores n samples: n numbers, each finite or -inf; applies the failure policy, remembers nothing.
+        identity: JSON-able, says which reward it is.
+    """
+
+    name: str
+    weight: float
+    transform: Transform | None
+    raw: Guard
+    identity: dict[str, Any]
+    rebuildable: bool
+    close: Callable[[], None]
+
+
+class Objective:
+    """What a sampler maximises: `objective(samples)` is a float64 CPU tensor `(n,)`, higher is better.
+
+    Samples that are text are scored once each: equal ones share a score, within a batch and between batches.
+    `resolve_reward` builds it.
+
+    Attributes:
+        terms: the rewards.
+        aggregate: "mean" or "product".
+        calls: samples that were really scored.
+    """
+
+    def __init__(self, terms: Sequence[Term], aggregate: str = "mean") -> None:
+        self.terms, self.aggregate = tuple(terms), aggregate
+        self.calls = 0
+        self._memo: OrderedDict[str, tuple[float, ...]] = OrderedDict()
+        self._weights = np.array([term.weight for term in self.terms])
+
+    @property
+    def name(self) -> str:
+        """The only reward's name, or `mean(qed, sa)`."""
+        names = [term.name for term in self.terms]
+        return names[0] if len(names) == 1 else f"{self.aggregate}({', '.join(names)})"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """JSON-able; equal for equal objectives. A file is in it with its SHA-256, a function by name."""
+        terms = [
+            {**term.identity, "weight": term.weight, "transform": term.transform and spell(term.transform)}
+            for term in self.terms
+        ]
+        return {"terms": terms, "aggregate": self.aggregate}
+
+    @property
+    def spec(self) -> dict[str, Any] | None:
+        """The identity if `resolve_reward` can rebuild the objective from it, None with a function that has no name."""
+        return self.identity if all(term.rebuildable for term in self.terms) else None
+
+    @property
+    def failures(self) -> int:
+        """Scores that failed and counted as -inf (on_error="worst")."""
+        return sum(term.raw.failures for term in self.terms)
+
+    @property
+    def first_failure(self) -> str | None:
+        """What the first failure was, in one line, if there was any."""
+        return next((term.raw.first_failure for term in self.terms if term.raw.first_failure), None)
+
+    def __call__(self, samples: Sequence[Any]) -> torch.Tensor:
+        """Rewards of n decoded samples, with shape `(n,)`, float64 on the CPU; finite or -inf.
+
+        Raises:
+            RewardError: a reward failed (on_error="stop"), or a term of a product is negative.
+        """
+        return torch.from_numpy(self._aggregated(self._transformed(self._raw(samples)), samples))
+
+    def columns(self, samples: Sequence[Any]) -> dict[str, list[float]]:
+        """For each term "<name>_raw" and "<name>" (transformed), then "reward" (aggregated); n numbers each."""
+        raw = self._raw(samples)
+        scores = self._transformed(raw)
+        table = {}
+        for term, before, after in zip(self.terms, raw, scores, strict=True):
+            table[f"{term.name}_raw"], table[term.name] = before.tolist(), after.tolist()
+        return {**table, "reward": self._aggregated(scores, samples).tolist()}
+
+    def clear(self) -> None:
+        """Forgets the scores of the samples seen so far."""
+        self._memo.clear()
+
+    def close(self) -> None:
+        """Ends external programs; the next call would start them again."""
+        for term in self.terms:
+            term.close()
+
+    def _raw(self, samples: Sequence[Any]) -> NDArray[np.float64]:
+        """Raw scores `(T, n)`. Text is its own key; any other sample is nobody's duplicate."""
+        keys: list[Hashable] = [sample if isinstance(sample, str) else i for i, sample in enumerate(samples)]
+        known: dict[Hashable, tuple[float, ...]] = {}
+        fresh: dict[Hashable, Any] = {}
+        for key, sample in zip(keys, samples, strict=True):
+            if isinstance(key, str) and key in self._memo:
+                self._memo.move_to_end(key)
+                known[key] = self._memo[key]
+            else:
+                fresh[key] = sample
+        if fresh:
+            self.calls += len(fresh)
+            by_term = [term.raw(list(fresh.values())) for term in self.terms]
+            known.update(zip(fresh, zip(*by_term, strict=True), strict=True))
+            self._remember({key: known[key] for key in fresh if isinstance(key, str)})
+        table = np.array([known[key] for key in keys], dtype=np.float64).reshape(len(keys), len(self.terms))
+        return np.ascontiguousarray(table.T)
+
+    def _remember(self, scores: dict[str, tuple[float, ...]]) -> None:
+        self._memo.update(scores)
+        while len(self._memo) > MEMO_SIZE:
+            self._memo.popitem(last=False)
+
+    def _transformed(self, raw: NDArray[np.float64]) -> NDArray[np.float64]:
+        pairs = zip(self.terms, raw, strict=True)
+        return np.stack([term.transform(scores) if term.transform else scores for term, scores in pairs])
+
+    def _aggregated(self, scores: NDArray[np.float64], samples: Sequence[Any]) -> NDArray[np.float64]:
+        if self.aggregate == "mean":
+            return weighted_mean(scores, self._weights)
+        for i, j in np.argwhere((scores < 0) & ~np.isneginf(scores))[:1]:
+            raise RewardError(
+                f"a weighted product takes scores >= 0, but reward {self.terms[i].name!r} gave {scores[i, j]:g} "
+                f"for sample {short(samples[j])}: give it a transform (linear=, sigmoid= or window=)"
+            )
+        return weighted_product(scores, self._weights)
+
+
+def resolve_reward(
+    spec: RewardSpec,
+    *,
+    aggregate: str = "mean",
+    on_error: str = "stop",
+    time_limit: float | None = None,
+) -> Objective:
+    """The objective that a reward's specification stands for.
+
+    Args:
+        spec: a name; "name?key=value&key=value" (weight=, linear=, sigmoid=, window=, and the function's parameters);
+            a function; "package.module:function"; "path/file.py:function"; "exec:program arguments" or the path of an
+            executable file; a mapping of these to weights; a list of these; an `Objective.spec`; or an Objective, which
+            is returned as it is.
+        aggregate: "mean" or "product", both weighted.
+        on_error: "stop" raises RewardError at the first sample that fails, "worst" counts it as -inf.
+        time_limit: seconds that one call of a reward may take; None for no limit.
+
+    Raises:
+        GuidedError: nothing is known by that name, a parameter is wrong, a weight is not > 0, …
+    """
+    if isinstance(spec, Objective):
+        return spec
+    if isinstance(spec, Mapping) and "terms" in spec:
+        drafts, aggregate = from_spec(spec), spec.get("aggregate", "mean")
+    else:
+        drafts = draft_all(spec)
+    for name, value, accepted in (("aggregate", aggregate, Aggregate), ("on_error", on_error, OnError)):
+        if value not in get_args(accepted):
+            raise GuidedError(f"{name} is {' or '.join(map(repr, get_args(accepted)))}, given {value!r}")
+    if time_limit is not None and not time_limit > 0:
+        raise GuidedError(f"time_limit is a number of seconds > 0, given {time_limit!r}")
+    names = unique_names([draft.source.label for draft in drafts])
+    return Objective([_term(*pair, on_error, time_limit) for pair in zip(names, drafts, strict=True)], aggregate)
+
+
+def _term(name: str, draft: Draft, on_error: str, limit: float | None) -> Term:
+    source = draft.source
+    guard = Guard(name, source.call, on_error, limit)
+    return Term(name, draft.weight, draft.transform, guard, source.identity, source.rebuildable, source.close)

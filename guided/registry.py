@@ -1,0 +1,102 @@
+"""The table of rewards by name. A reward is a plain batched function: n samples -> n numbers.
+
+    @register_reward("oxygens")
+    def oxygens(smiles: list[str]) -> list[float]:
+        "Oxygen atoms in the SMILES."
+        return [s.upper().count("O") for s in smiles]
+
+Nothing heavy is imported here, so that the files of rewards can import it freely.
+"""
+
+__all__ = ["RegisteredReward", "find_registered", "register_reward", "rewards"]
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class RegisteredReward:
+    """A reward in the table.
+
+    Attributes:
+        name: what `--reward` takes.
+        function: `function(samples, **parameters)`, n samples -> n numbers.
+        transform: the default transform ("linear=10,1"), None to take the scores as they are.
+        kind: the samples it takes: "molecules" (SMILES), "images", … or "any".
+        check: called with the parameters when an objective is built; raises ValueError for wrong ones.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    transform: str | None = None
+    kind: str = "any"
+    check: Callable[..., object] | None = None
+
+    @property
+    def doc(self) -> str:
+        """First line of the function's docstring, "" when it has none."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+    @property
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """The function's parameters after the samples, by name; `str()` of one reads "radius: int = 2"."""
+        return parameters_of(self.function)
+
+
+_table: dict[str, RegisteredReward] = {}
+
+
+def register_reward(
+    name: str, *, transform: str | None = None, kind: str = "any", check: Callable[..., object] | None = None
+) -> Callable[[F], F]:
+    """Decorator that puts a reward in the table and returns the function unchanged.
+
+    Registering the same function again (a notebook cell that runs twice) replaces it.
+
+    Args:
+        name: the name, without any of `? : / &` or spaces.
+        transform: the default transform, for example "linear=10,1" or "window=1,4,1".
+        kind: the samples that it takes.
+        check: called with the parameters at construction; raises ValueError for wrong ones.
+
+    Raises:
+        ValueError: the name is malformed, or another function has it.
+    """
+    if not name or any(c in "?:/&" or c.isspace() for c in name):
+        raise ValueError(f"a reward's name has no spaces and none of ? : / &, given {name!r}")
+
+    def register(function: F) -> F:
+        other = _table.get(name)
+        if other is not None and _origin(other.function) != _origin(function):
+            raise ValueError(f"reward {name!r} is already registered by {'.'.join(_origin(other.function))}")
+        _table[name] = RegisteredReward(name, function, transform, kind, check)
+        return function
+
+    return register
+
+
+def rewards() -> dict[str, RegisteredReward]:
+    """What is registered, by name, sorted. The built-in ones are there once `guided` was imported."""
+    return dict(sorted(_table.items()))
+
+
+def find_registered(function: object) -> RegisteredReward | None:
+    """The entry of the table whose function is this very object, if any."""
+    return next((entry for entry in _table.values() if entry.function is function), None)
+
+
+def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Parameters after the first (the samples), `*args` left out; empty for a builtin without a signature."""
+    try:
+        every = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return {}
+    return {p.name: p for p in every[1:] if p.kind is not p.VAR_POSITIONAL}
+
+
+def _origin(function: Callable[..., Any]) -> tuple[str, str]:
+    return getattr(function, "__module__", "?"), getattr(function, "__qualname__", repr(function))

@@ -1,0 +1,206 @@
+"""Where a reward comes from: a registered name, a function, a module, a file, an entry point, or another program."""
+
+__all__ = ["Source", "find_source", "known_rewards"]
+
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import guided.rewards  # noqa: F401  registers the built-in rewards
+from guided.errors import GuidedError, nearest
+from guided.external import External
+from guided.guard import call_limited
+from guided.parameters import bind
+from guided.registry import find_registered, rewards
+
+GROUP = "guided.rewards"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A reward that was found.
+
+    Attributes:
+        label: its name in columns and messages.
+        call: `(samples, limit) -> scores`, as a Guard takes it.
+        identity: JSON-able; "reward" names it, with "parameters" and the "sha256" of its file where it has them.
+        rebuildable: whether `find_source` finds the same reward from the identity in another process.
+        transform: its default transform.
+        close: ends what it keeps running.
+    """
+
+    label: str
+    call: Callable[[list[Any], float | None], object]
+    identity: dict[str, Any]
+    rebuildable: bool = True
+    transform: str | None = None
+    close: Callable[[], None] = field(default=lambda: None)
+
+
+def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> Source:
+    """The reward of a text without its query, or of a function, with the given parameters.
+
+    Raises:
+        GuidedError: there is none, or it does not take these parameters.
+    """
+    if not isinstance(reward, str):
+        return _from_callable(reward, given)
+    if reward.startswith("exec:"):
+        return _from_program(reward, shlex.split(reward.removeprefix("exec:")), given)
+    if reward in rewards():
+        return _from_function(rewards()[reward].function, reward, reward, given)
+    place, colon, name = reward.rpartition(":")
+    if colon and (place.endswith(".py") or os.sep in place):
+        return _from_file(Path(place), name, reward, given)
+    if colon:
+        return _from_function(_attribute(_module(place), name, place), name, reward, given)
+    if reward in _entry_points():
+        return _from_function(_load_entry_point(reward), reward, reward, given)
+    path = Path(reward)
+    if path.is_file() and os.access(path, os.X_OK):
+        return _from_program(reward, [str(path.resolve())], given)
+    if path.is_file() or path.suffix == ".py":
+        raise GuidedError(_which_function(path, reward))
+    known = known_rewards()
+    raise GuidedError(f"unknown reward {reward!r}{nearest(reward, known)}; there are {', '.join(known)}")
+
+
+def known_rewards() -> list[str]:
+    """Names that `find_source` knows: registered ones and installed entry points, sorted."""
+    return sorted({*rewards(), *_entry_points()})
+
+
+def _from_function(
+    function: Any,
+    label: str,
+    reward: str,
+    given: Mapping[str, Any],
+    sha256: str | None = None,
+    rebuildable: bool = True,
+) -> Source:
+    if not callable(function):
+        raise GuidedError(f"reward {reward!r} is not a function but a {type(function).__name__}")
+    parameters = bind(function, given, label)
+    entry = find_registered(function)
+    if entry is not None and entry.check is not None:
+        try:
+            entry.check(**parameters)
+        except ValueError as error:
+            raise GuidedError(f"reward {label!r}: {error}") from error
+    identity: dict[str, Any] = {"reward": reward, "parameters": parameters}
+    if sha256:
+        identity["sha256"] = sha256
+
+    def call(samples: list[Any], limit: float | None) -> object:
+        return call_limited(lambda: function(samples, **parameters), limit)
+
+    return Source(label, call, identity, rebuildable, entry.transform if entry else None)
+
+
+def _from_callable(function: Callable[..., Any], given: Mapping[str, Any]) -> Source:
+    if not callable(function):
+        raise GuidedError(f"a reward is a name, a function, or a mapping of these to weights, given {function!r}")
+    entry = find_registered(function)
+    if entry is not None:
+        return _from_function(function, entry.name, entry.name, given, rebuildable=function.__module__ != "__main__")
+    kind = function if hasattr(function, "__qualname__") else type(function)
+    label = getattr(kind, "__name__", "reward").strip("<>")
+    return _from_function(function, label, f"{kind.__module__}:{kind.__qualname__}", given, rebuildable=False)
+
+
+def _from_program(reward: str, command: list[str], given: Mapping[str, Any]) -> Source:
+    if given:
+        raise GuidedError(f"an external reward takes no parameters after '?', given {', '.join(given)}: use arguments")
+    external = External(command)
+    files = [Path(word) for word in command if Path(word).is_file()]
+    script = next((path for path in files[1:] or files), Path(command[0]))
+    digest = hashlib.sha256("".join(map(_sha256, files)).encode()).hexdigest()
+    return Source(script.stem, external.score, {"reward": reward, "sha256": digest}, close=external.close)
+
+
+def _from_file(path: Path, name: str, reward: str, given: Mapping[str, Any]) -> Source:
+    function = _attribute(_load(path), name, str(path))
+    return _from_function(function, name if name != "reward" else path.stem, reward, given, _sha256(path))
+
+
+def _which_function(path: Path, reward: str) -> str:
+    if not path.is_file():
+        return f"reward {reward!r}: there is no such file"
+    if path.suffix != ".py":
+        return f"reward {reward!r}: the file is not executable (chmod +x), and not a Python file"
+    functions = ", ".join(_functions(_load(path))) or "none"
+    return f"reward {reward!r}: say which function, as {path}:FUNCTION; it has {functions}"
+
+
+def _load(path: Path) -> ModuleType:
+    """Runs a Python file as a module, with its own folder at the end of the import path."""
+    if not path.is_file():
+        raise GuidedError(f"there is no reward file {str(path)!r}")
+    name = f"{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise GuidedError(f"reward file {str(path)!r} is not a Python file (.py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up
+    _see(path.resolve().parent)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise GuidedError(f"reward file {str(path)!r} fails: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _module(name: str) -> ModuleType:
+    _see(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise GuidedError(f"reward module {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _see(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def _attribute(module: ModuleType, name: str, place: str) -> Any:
+    if not hasattr(module, name):
+        functions = _functions(module)
+        raise GuidedError(
+            f"{place} has no function {name!r}{nearest(name, functions)}; it has {', '.join(functions) or 'none'}"
+        )
+    return getattr(module, name)
+
+
+def _functions(module: ModuleType) -> list[str]:
+    own = inspect.getmembers(module, lambda o: callable(o) and getattr(o, "__module__", "") == module.__name__)
+    return [name for name, _ in own if not name.startswith("_")]
+
+
+def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}
+
+
+def _load_entry_point(name: str) -> Any:
+    try:
+        return _entry_points()[name].load()
+    except Exception as error:
+        raise GuidedError(f"reward {name!r} of an installed package fails: {type(error).__name__}: {error}") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
