@@ -62,10 +62,10 @@ def from_spec(spec: Mapping[str, Any]) -> list[Draft]:
 
 
 def unique_names(labels: Sequence[str]) -> list[str]:
-    """Names whose columns "<name>" and "<name>_raw" are all different, and not another column's: "qed", "qed#2", …"""
+    """Names whose columns "<name>" and "<name>_raw" are all different, and not another column's: "qed", "qed#2"; "reward#1", …"""
     taken, names = {*_OTHER_COLUMNS}, []
     for label in labels:
-        name, number = label, 1
+        name, number = label, int(label not in _OTHER_COLUMNS)
         while {name, f"{name}_raw"} & taken:
             number += 1
             name = f"{label}#{number}"

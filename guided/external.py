@@ -176,6 +176,8 @@ def _kill(process: "subprocess.Popen[str]") -> None:
 
 
 def _end(process: "subprocess.Popen[str]", grace: float) -> None:
+    if grace <= 0:
+        _kill(process)  # first: closing the input would wait for the program to read what is left of it
     try:
         assert process.stdin and process.stdout
         process.stdin.close()

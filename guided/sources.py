@@ -56,7 +56,7 @@ def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> S
     if not isinstance(reward, str):
         return _from_callable(reward, given)
     if reward.startswith("exec:"):
-        return _from_program(reward, shlex.split(reward.removeprefix("exec:")), given)
+        return _from_program(reward, _words(reward.removeprefix("exec:")), given)
     if reward in rewards():
         return _from_function(rewards()[reward].function, reward, reward, given)
     place, colon, name = reward.rpartition(":")
@@ -126,6 +126,13 @@ def _from_program(reward: str, command: list[str], given: Mapping[str, Any]) -> 
     script = next((path for path in files[1:] or files), Path(command[0]))
     digest = hashlib.sha256("".join(map(_sha256, files)).encode()).hexdigest()
     return Source(script.stem, external.score, {"reward": reward, "sha256": digest}, close=external.close)
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise GuidedError(f"external reward {command!r}: {error}") from error
 
 
 def _from_file(path: Path, name: str, reward: str, given: Mapping[str, Any]) -> Source:
