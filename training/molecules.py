@@ -158,10 +158,17 @@ def train(
     depth: int = 6,
     heads: int = 4,
     compiled: bool = True,
+    crop: int = 12,
+    full_from: float = 0.55,
 ) -> None:
-    """Trains for so many minutes in all, over all resumptions; a checkpoint every minute in `train.pt`."""
+    """Trains for so many minutes in all, over all resumptions; a checkpoint every minute in `train.pt`.
+
+    Half of a row is padding. Until the share `full_from` of the time, rows are molecules of at most `crop` tokens
+    (nine in ten of them), cut there, which is faster by two thirds; afterwards all molecules at full length.
+    """
     tokens, path = load_tokens(work), work / "train.pt"
     data = torch.from_numpy(np.load(work / "tokens.npy"))
+    short = data[(data[:, crop:] == 0).all(1), :crop]
     torch.manual_seed(0)
     trainer = Trainer(tokens, {"width": width, "depth": depth, "heads": heads}, lr)
     if path.exists():
@@ -170,9 +177,11 @@ def train(
     net = torch.compile(trainer.net) if compiled else trainer.net
     seen, last, saved = [], time.monotonic(), time.monotonic()
     while trainer.seconds < 60 * minutes:
-        rows = data[torch.randint(len(data), (batch,))].long()
+        progress = trainer.seconds / (60 * minutes)
+        pool = data if progress >= full_from else short
+        rows = pool[torch.randint(len(pool), (batch,))].long()
         loss = any_order_loss(net, rows, tokens.vocabulary)
-        trainer.update(loss, trainer.seconds / (60 * minutes))
+        trainer.update(loss, progress)
         seen.append(loss.item())
         now = time.monotonic()
         trainer.seconds, last = trainer.seconds + now - last, now

@@ -63,8 +63,8 @@ class TokenTransformer(nn.Module):
         self.apply(_initialize)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps tokens, with shape `(n, L)`, to logits, with shape `(n, L, V)`."""
-        h = self.token(x) + self.position
+        """Maps tokens, with shape `(n, L)`, or fewer positions, to logits, with shape `(n, L, V)`."""
+        h = self.token(x) + self.position[: x.shape[1]]
         for block in self.blocks:
             h = block(h)
         return self.head(self.norm(h))
