@@ -62,7 +62,7 @@ def from_spec(spec: Mapping[str, Any]) -> list[Draft]:
 
 
 def unique_names(labels: Sequence[str]) -> list[str]:
-    """Names whose columns "<name>" and "<name>_raw" are all different, and not another column's: "qed", "qed#2"; "reward#1", …"""
+    """Names whose columns "<name>" and "<name>_raw" are no other column's: "qed", "qed#2", …; "reward#1"."""
     taken, names = {*_OTHER_COLUMNS}, []
     for label in labels:
         name, number = label, int(label not in _OTHER_COLUMNS)

@@ -134,8 +134,9 @@ def test_an_error_and_a_bad_score_are_blamed_on_their_samples(tmp_path: Path) ->
     body = """\
         if "bad" in samples:
             answer["error"] = "no such atom"
-        answer["scores"] = [None if s == "none" else -math.inf if s == "worst" else x for s, x in zip(samples, answer["scores"])]
-        """.replace("-math.inf", 'float("-inf")')
+        special = {"none": None, "worst": float("-inf")}
+        answer["scores"] = [special.get(s, len(s)) for s in samples]
+        """
     made = resolve_reward(program(tmp_path, body), on_error="worst")
     assert made(["a", "bad", "none", "worst"]).tolist() == [1, -math.inf, -math.inf, -math.inf]
     assert made.failures == 2 and made.first_failure is not None and "no such atom" in made.first_failure

@@ -43,7 +43,8 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "my_reward.py"
     path.write_text(
-        "from helper import two\ndef double(samples, times: int = 1):\n    return [two * times * len(s) for s in samples]\n"
+        "from helper import two\n"
+        "def double(samples, times: int = 1):\n    return [two * times * len(s) for s in samples]\n"
         "def reward(samples):\n    return [1.0] * len(samples)\n"
     )
     (tmp_path / "helper.py").write_text("two = 2\n")
@@ -136,7 +137,7 @@ def test_wrong_options_are_refused(wrong: dict[str, Any]) -> None:
 def test_a_file_that_fails_is_one_clear_line(tmp_path: Path) -> None:
     for text in ("def f(:\n", "import nothing_of_that_name\n", "1 / 0\n"):
         (tmp_path / "bad.py").write_text(text)
-        with pytest.raises(GuidedError, match="bad.py' fails") as caught:
+        with pytest.raises(GuidedError, match=r"bad\.py' fails") as caught:
             resolve_reward(f"{tmp_path}/bad.py:f")
         assert "\n" not in str(caught.value)
 
@@ -332,9 +333,18 @@ def test_a_score_that_is_no_number_is_blamed_on_its_sample(score: object) -> Non
 
 @pytest.mark.parametrize(
     "convert",
-    [list, tuple, np.array, torch.tensor, lambda s: torch.tensor(s, dtype=torch.bfloat16), lambda s: [np.float32(x) for x in s],
-     lambda s: [torch.tensor(x) for x in s], lambda s: torch.tensor(s, requires_grad=True), lambda s: np.array(s, dtype=object)],
-)  # fmt: skip
+    [
+        list,
+        tuple,
+        np.array,
+        torch.tensor,
+        lambda scores: torch.tensor(scores, dtype=torch.bfloat16),
+        lambda scores: torch.tensor(scores, requires_grad=True),
+        lambda scores: [torch.tensor(score) for score in scores],
+        lambda scores: [np.float32(score) for score in scores],
+        lambda scores: np.array(scores, dtype=object),
+    ],
+)
 def test_scores_come_in_any_sequence_of_numbers(convert: Callable[[list[float]], object]) -> None:
     assert resolve_reward(lambda samples: convert([0.5, 2.0]))(["a", "b"]).tolist() == [0.5, 2.0]
     assert resolve_reward(lambda samples: np.array([True, False]))(["a", "b"]).tolist() == [1, 0]
@@ -345,7 +355,7 @@ def test_a_batch_that_fails_where_no_sample_does() -> None:
     def mean_of_all(samples: list[str]) -> list[float]:
         return [float(np.mean(lengths(samples)))]
 
-    with pytest.raises(RewardError, match="returned 1 scores for 3 samples, in a batch of 3 .* none of which fails"):
+    with pytest.raises(RewardError, match=r"returned 1 scores for 3 samples, in a batch of 3 .* none of which fails"):
         resolve_reward(mean_of_all)(["a", "bb", "ccc"])
     made = resolve_reward(mean_of_all, on_error="worst")
     assert made(["a", "bb", "ccc"]).tolist() == [1, 2, 3] and made.failures == 0

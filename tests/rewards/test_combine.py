@@ -28,7 +28,7 @@ transforms = st.one_of(
 
 
 def of(transform: Transform, *values: float) -> list[float]:
-    return transform(np.array(values)).tolist()
+    return [float(y) for y in transform(np.array(values))]
 
 
 def test_linear_is_the_clipped_line() -> None:
@@ -132,5 +132,5 @@ def test_minus_infinity_in_a_term_is_minus_infinity() -> None:
 
 
 def test_a_negative_score_has_no_product() -> None:
-    with pytest.raises(ValueError, match="-0.5"):
+    with pytest.raises(ValueError, match=r"-0\.5"):
         weighted_product(np.array([[0.5, -0.5]]), np.ones(1))

@@ -25,7 +25,7 @@ def test_known_values() -> None:
 
 def test_similarity_is_tanimoto_on_morgan_bits() -> None:
     from rdkit import Chem
-    from rdkit.Chem.AllChem import GetMorganFingerprintAsBitVect
+    from rdkit.Chem.rdMolDescriptors import GetMorganFingerprintAsBitVect  # the older interface
 
     bits = [set(GetMorganFingerprintAsBitVect(Chem.MolFromSmiles(s), 2, 2048).GetOnBits()) for s in (ASPIRIN, CAFFEINE)]
     wanted = len(bits[0] & bits[1]) / len(bits[0] | bits[1])
@@ -78,7 +78,7 @@ def test_a_score_does_not_depend_on_the_rewards_before_it() -> None:
     ],
 )
 def test_wrong_parameters_are_known_at_construction(spec: str, said: str) -> None:
-    with pytest.raises(ValueError, match="reward '.*") as caught:
+    with pytest.raises(ValueError, match=r"reward '.*") as caught:
         resolve_reward(spec)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
