@@ -1,0 +1,155 @@
+"""The command line. Wrong input is one line on standard error and exit code 2; a traceback is a bug of ours."""
+
+__all__ = ["app", "main"]
+
+import sys
+from dataclasses import MISSING, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from guided.errors import GuidedError
+
+app = typer.Typer(
+    name="guided",
+    help="Reward-guided sampling from pretrained diffusion models.",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+INTERRUPTED = 130  # what typer returns for Ctrl-C
+# ClickException, of click or of the copy of it that newer typers carry.
+_USAGE: Any = typer.BadParameter.__mro__[2]
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(import_module("guided").__version__)
+        raise typer.Exit()
+
+
+@app.callback(invoke_without_command=True)
+def guided(
+    context: typer.Context,
+    show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def sample(
+    model: Annotated[str, typer.Argument(help="A name of `guided models`, or the path of a checkpoint.")],
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reward", "-r", help='"qed", "sa?weight=0.5", "file.py:function", "exec:program"; repeat to combine.'
+        ),
+    ] = None,
+    aggregate: Annotated[str, typer.Option(help="How rewards are combined: weighted mean or product.")] = "mean",
+    sampler: Annotated[str, typer.Option(help="A name of `guided samplers`.")] = "svdd",
+    n: Annotated[int, typer.Option("-n", help="The number of requests, a sample each.")] = 64,
+    M: Annotated[str | None, typer.Option("-M", help="The sampler's M; commas make a schedule.")] = None,
+    alpha: Annotated[str | None, typer.Option(help="The sampler's alpha; commas make a schedule.")] = None,
+    set: Annotated[list[str] | None, typer.Option(help="Another field of the sampler, as in --set N=10.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Reverse steps; the model's own number if not given.")] = None,
+    seed: Annotated[int, typer.Option(help="The seed; request i of a seed is always the same sample.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Requests that are drawn, and written, together.")] = 64,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    prompt: Annotated[str | None, typer.Option(help="The prompt of all requests (conditional models).")] = None,
+    prompts: Annotated[Path | None, typer.Option(help="A file with a prompt for each request, a line each.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="The weight of classifier-free guidance.")] = None,
+    on_error: Annotated[str, typer.Option(help="A failing reward: stop, or count the sample as worst.")] = "stop",
+    time_limit: Annotated[float | None, typer.Option(help="Seconds after which a reward has failed.")] = None,
+    only: Annotated[int | None, typer.Option(help="Draw only this request of the run, the same sample again.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; the same command again resumes.")] = None,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html at the end.")] = True,
+) -> None:
+    """Draw samples that a reward prefers."""
+    given: dict[str, Any] = locals()
+    from guided.options import Options
+
+    options = Options(**{**given, "reward": reward or (), "set": set or ()})
+    from guided.jobs import run
+
+    run(options)
+
+
+@app.command()
+def models() -> None:
+    """List the models."""
+    from guided.console import show_table
+    from guided.models import models
+
+    show_table(("model", "description"), models().items())
+
+
+@app.command()
+def rewards() -> None:
+    """List the rewards and their parameters."""
+    import guided.rewards  # noqa: F401  (registers them)
+    from guided.console import show_table
+    from guided.registry import rewards
+
+    rows = []
+    for name, entry in rewards().items():
+        takes = ", ".join(str(parameter) for parameter in entry.parameters.values())
+        rows.append((name, entry.doc, takes, entry.transform or ""))
+    show_table(("reward", "description", "parameters", "transform"), rows)
+
+
+@app.command()
+def samplers() -> None:
+    """List the samplers and their fields."""
+    from guided.console import show_table
+    from guided.samplers import samplers
+
+    rows = []
+    for name, kind in samplers().items():
+        takes = ", ".join(f.name if f.default is MISSING else f"{f.name}={f.default}" for f in fields(kind))
+        about = (kind.__doc__ or "").split("\n")[0]
+        rows.append((name, about.replace(":math:", "").replace("\\", "").replace("`", ""), takes))
+    show_table(("sampler", "description", "fields"), rows)
+
+
+def main() -> None:
+    """The entry point: exits with 0, with 2 on wrong input, with 130 when interrupted."""
+    try:
+        code = app(standalone_mode=False) or 0
+        if code == INTERRUPTED:
+            print("interrupted", file=sys.stderr)
+        sys.exit(code)
+    except _USAGE as error:
+        _fail(error.format_message())
+    except (ValueError, ImportError) as error:
+        if not _by_user(error):
+            raise
+        _fail(error)
+
+
+def _by_user(error: BaseException) -> bool:
+    """Whether an error is the user's: ours by its type, or a ValueError that our own code raised on purpose."""
+    if isinstance(error, GuidedError):
+        return True
+    if isinstance(error, ImportError):
+        return "guided[" in str(error)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("guided.")
+
+
+def _fail(error: object) -> None:
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
