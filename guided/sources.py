@@ -3,23 +3,19 @@
 __all__ = ["Source", "find_source", "known_rewards"]
 
 import hashlib
-import importlib
 import importlib.metadata
-import importlib.util
-import inspect
 import os
 import shlex
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import guided.rewards  # noqa: F401  registers the built-in rewards
 from guided.errors import GuidedError, nearest
 from guided.external import External
 from guided.guard import call_limited
+from guided.locate import attribute, load_file, load_module, public_names, sha256
 from guided.parameters import bind
 from guided.registry import find_registered, rewards
 
@@ -63,7 +59,7 @@ def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> S
     if colon and (place.endswith(".py") or os.sep in place):
         return _from_file(Path(place), name, reward, given)
     if colon:
-        return _from_function(_attribute(_module(place), name, place), name, reward, given)
+        return _from_function(attribute(load_module(place), name, place), name, reward, given)
     if reward in _entry_points():
         return _from_function(_load_entry_point(reward), reward, reward, given)
     path = Path(reward)
@@ -124,7 +120,7 @@ def _from_program(reward: str, command: list[str], given: Mapping[str, Any]) -> 
     external = External(command)
     files = [Path(word) for word in command if Path(word).is_file()]
     script = next((path for path in files[1:] or files), Path(command[0]))
-    digest = hashlib.sha256("".join(map(_sha256, files)).encode()).hexdigest()
+    digest = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
     return Source(script.stem, external.score, {"reward": reward, "sha256": digest}, close=external.close)
 
 
@@ -136,8 +132,8 @@ def _words(command: str) -> list[str]:
 
 
 def _from_file(path: Path, name: str, reward: str, given: Mapping[str, Any]) -> Source:
-    function = _attribute(_load(path), name, str(path))
-    return _from_function(function, name if name != "reward" else path.stem, reward, given, _sha256(path))
+    function = attribute(load_file(path), name, str(path))
+    return _from_function(function, name if name != "reward" else path.stem, reward, given, sha256(path))
 
 
 def _which_function(path: Path, reward: str) -> str:
@@ -145,53 +141,8 @@ def _which_function(path: Path, reward: str) -> str:
         return f"reward {reward!r}: there is no such file"
     if path.suffix != ".py":
         return f"reward {reward!r}: the file is not executable (chmod +x), and not a Python file"
-    functions = ", ".join(_functions(_load(path))) or "none"
+    functions = ", ".join(public_names(load_file(path))) or "none"
     return f"reward {reward!r}: say which function, as {path}:FUNCTION; it has {functions}"
-
-
-def _load(path: Path) -> ModuleType:
-    """Runs a Python file as a module, with its own folder at the end of the import path."""
-    if not path.is_file():
-        raise GuidedError(f"there is no reward file {str(path)!r}")
-    name = f"{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise GuidedError(f"reward file {str(path)!r} is not a Python file (.py)")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look their module up
-    _see(path.resolve().parent)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise GuidedError(f"reward file {str(path)!r} fails: {type(error).__name__}: {error}") from error
-    return module
-
-
-def _module(name: str) -> ModuleType:
-    _see(Path.cwd())
-    try:
-        return importlib.import_module(name)
-    except Exception as error:
-        raise GuidedError(f"reward module {name!r} cannot be imported: {type(error).__name__}: {error}") from error
-
-
-def _see(folder: Path) -> None:
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-
-
-def _attribute(module: ModuleType, name: str, place: str) -> Any:
-    if not hasattr(module, name):
-        functions = _functions(module)
-        raise GuidedError(
-            f"{place} has no function {name!r}{nearest(name, functions)}; it has {', '.join(functions) or 'none'}"
-        )
-    return getattr(module, name)
-
-
-def _functions(module: ModuleType) -> list[str]:
-    own = inspect.getmembers(module, lambda o: callable(o) and getattr(o, "__module__", "") == module.__name__)
-    return [name for name, _ in own if not name.startswith("_")]
 
 
 def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
@@ -203,11 +154,3 @@ def _load_entry_point(name: str) -> Any:
         return _entry_points()[name].load()
     except Exception as error:
         raise GuidedError(f"reward {name!r} of an installed package fails: {type(error).__name__}: {error}") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -93,7 +93,7 @@ def test_a_file_sees_its_neighbours_and_gives_its_name_to_a_function_called_rewa
         ("qde", "did you mean 'qed'"),
         ("FILE:doubel", "it has double, reward"),
         ("FILE", "it has double, reward"),
-        ("nowhere.py:f", "no reward file 'nowhere.py'"),
+        ("nowhere.py:f", "no Python file 'nowhere.py'"),
         ("nowhere.py", "no such file"),
         ("no.such.module:f", "'no.such.module' cannot be imported"),
         ("math:nosuch", "math has no function 'nosuch'"),
@@ -135,7 +135,13 @@ def test_wrong_options_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_a_file_that_fails_is_one_clear_line(tmp_path: Path) -> None:
-    for text in ("def f(:\n", "import nothing_of_that_name\n", "1 / 0\n"):
+    for text in (
+        "def f(:\n",
+        "import nothing_of_that_name\n",
+        "1 / 0\n",
+        "exit(2)\n",
+        "raise ValueError('two\\nlines')\n",
+    ):
         (tmp_path / "bad.py").write_text(text)
         with pytest.raises(GuidedError, match=r"bad\.py' fails") as caught:
             resolve_reward(f"{tmp_path}/bad.py:f")
@@ -251,8 +257,9 @@ def test_ways_of_writing_the_same_have_the_same_spec() -> None:
 
 def test_a_changed_file_is_noticed(file: Path) -> None:
     before = resolve_reward(f"{file}:reward").spec
-    file.write_text(file.read_text().replace("1.0", "2.0"))
+    file.write_text(file.read_text().replace("1.0", "2.0"))  # the same second and the same size
     assert resolve_reward(f"{file}:reward").spec != before
+    assert resolve_reward(f"{file}:reward")(["a"]).tolist() == [2.0]
     with pytest.raises(GuidedError, match="has changed"):
         resolve_reward(before)
 
