@@ -46,30 +46,43 @@ def guided(
 
 @app.command()
 def sample(
-    model: Annotated[str, typer.Argument(help="A name of `guided models`, or the path of a checkpoint.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A name of `guided models`, or the path of a checkpoint.")
+    ],
     reward: Annotated[
         list[str] | None,
         typer.Option(
-            "--reward", "-r", help='"qed", "sa?weight=0.5", "file.py:function", "exec:program"; repeat to combine.'
+            "--reward",
+            "-r",
+            metavar="R",
+            help='"qed", "sa?weight=0.5", "file.py:function", "exec:program"; repeat to combine.',
         ),
     ] = None,
     aggregate: Annotated[str, typer.Option(help="How rewards are combined: weighted mean or product.")] = "mean",
     sampler: Annotated[str, typer.Option(help="A name of `guided samplers`.")] = "svdd",
     n: Annotated[int, typer.Option("-n", help="The number of requests, a sample each.")] = 64,
-    M: Annotated[str | None, typer.Option("-M", help="The sampler's M; commas make a schedule.")] = None,
-    alpha: Annotated[str | None, typer.Option(help="The sampler's alpha; commas make a schedule.")] = None,
-    set: Annotated[list[str] | None, typer.Option(help="Another field of the sampler, as in --set N=10.")] = None,
+    M: Annotated[str | None, typer.Option("-M", metavar="M", help="The sampler's M; commas make a schedule.")] = None,
+    alpha: Annotated[
+        str | None, typer.Option(metavar="ALPHA", help="The sampler's alpha; commas make a schedule.")
+    ] = None,
+    set: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD=VALUE", help="Another field of the sampler, as in --set N=10.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Reverse steps; the model's own number if not given.")] = None,
     seed: Annotated[int, typer.Option(help="The seed; request i of a seed is always the same sample.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Requests that are drawn, and written, together.")] = 64,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
     prompt: Annotated[str | None, typer.Option(help="The prompt of all requests (conditional models).")] = None,
-    prompts: Annotated[Path | None, typer.Option(help="A file with a prompt for each request, a line each.")] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file with a prompt for each request, a line each.")
+    ] = None,
     guidance: Annotated[float | None, typer.Option(help="The weight of classifier-free guidance.")] = None,
     on_error: Annotated[str, typer.Option(help="A failing reward: stop, or count the sample as worst.")] = "stop",
     time_limit: Annotated[float | None, typer.Option(help="Seconds after which a reward has failed.")] = None,
     only: Annotated[int | None, typer.Option(help="Draw only this request of the run, the same sample again.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder; the same command again resumes.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run folder; the same command again resumes.")
+    ] = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write report.html at the end.")] = True,
 ) -> None:
     """Draw samples that a reward prefers."""

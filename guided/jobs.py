@@ -119,6 +119,9 @@ def run(options: Options) -> None:
     finally:
         if job.objective:
             job.objective.close()
+    if job.objective and job.objective.failures:
+        failed = f"{job.objective.failures} scores failed and count as worst; the first: {job.objective.first_failure}"
+        print(f"note: {failed}", file=sys.stderr)
 
 
 def into_folder(job: Job, out: Path) -> None:
@@ -194,7 +197,7 @@ def report(job: Job, out: Path) -> None:
         try:
             compare(job, out)
         except RewardError as error:  # the run's own samples are complete
-            print(f"the report has no unguided samples: {error}", file=sys.stderr)
+            print(f"note: the report has no unguided samples: {error}", file=sys.stderr)
     print(write_report(out))
 
 

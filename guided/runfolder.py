@@ -37,6 +37,7 @@ from guided.runs import Batch, Stats
 
 Json = Any
 TAIL = ["reward_calls", "network_rows"]
+PATH = ["batch", "step", "mean", "best"]
 
 
 class RunFolder:
@@ -114,7 +115,7 @@ class RunFolder:
         index = batch.requests[0] // self.config["batch_size"]
         path = [[index, value.step, value.mean, value.best] for value in batch.path]
         try:
-            _append(self.path / "path.csv", [] if self.header else [["batch", "step", "mean", "best"]], path)
+            _append(self.path / "path.csv", [] if self.header else [PATH], path)
             _append(self.samples, [] if self.header else [header], rows)
             self.header, self.done, self.stats = header, self.done + len(rows), self.stats + batch.stats
             self._write_run()
@@ -148,8 +149,8 @@ class RunFolder:
             self.header = header
         if header and self.done < n:
             write_csv(self.samples, [header, *rows[: self.done]])
-            header, path = read_csv(self.path / "path.csv")
-            write_csv(self.path / "path.csv", [header, *(row for row in path if int(row[0]) * size < self.done)])
+            _, path = read_csv(self.path / "path.csv")
+            write_csv(self.path / "path.csv", [PATH, *(row for row in path if int(row[0]) * size < self.done)])
         if self.done < n or self._old.get("requests_done") != n:
             self._write_run()
 

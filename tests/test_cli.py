@@ -210,6 +210,7 @@ def test_a_stopped_run_may_go_on_and_count_failures_as_worst(guided, model, tmp_
     assert guided(*command)[0] == 2
     code, _, err = guided(*command, "--on-error", "worst")
     assert code == 0, err
+    assert err.splitlines()[-1].startswith("note: ") and "ZeroDivisionError" in err
 
 
 @pytest.mark.parametrize(
