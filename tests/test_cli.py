@@ -321,7 +321,7 @@ WRONG = {
     "aggregate": (("MODEL", *QED, "--aggregate", "max"), "'max'"),
     "on error": (("MODEL", *QED, "--on-error", "ignore"), "'ignore'"),
     "unknown option": (("MODEL", *QED, "--candidates", "3"), "--candidates"),
-    "no model": ((), "model"),
+    "no model": ((), "Missing argument"),
 }
 
 
