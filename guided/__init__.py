@@ -2,9 +2,30 @@
 
 __all__ = ["Diffusion", "Run", "load", "models", "register_reward", "sample", "stream"]
 
-from guided.model import Diffusion
-from guided.models import load, models
-from guided.registry import register_reward
-from guided.runs import Run, sample, stream
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from guided.model import Diffusion
+    from guided.models import load, models
+    from guided.registry import register_reward
+    from guided.runs import Run, sample, stream
 
 __version__ = "0.1.0"
+
+# Imported when first asked for, so that the command line answers before torch is there.
+_HOMES = {
+    "Diffusion": "guided.model",
+    "Run": "guided.runs",
+    "load": "guided.models",
+    "models": "guided.models",
+    "register_reward": "guided.registry",
+    "sample": "guided.runs",
+    "stream": "guided.runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'guided' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -30,15 +30,15 @@ class Evaluator:
             raise ValueError(f"the micro-batch is {self.size} rows; it must be at least 1")
 
     def __call__(self, fn: Callable[[slice], Tensor], n: int) -> Tensor:
-        """
-        Arguments:
+        """Arguments:
             fn: Maps a slice of the rows to its outputs, with shape `(m, *)`.
             n: The number of rows.
 
         Returns:
             The outputs, with shape `(n, *)`.
         """
-        outputs, done = [], 0
+        outputs: list[Tensor] = []
+        done = 0
         while done < n or not outputs:
             rows = slice(done, min(n, done + (self.size or n)))
             try:

@@ -3,8 +3,8 @@ r"""The Gaussian process, for any pair of arrays :math:`\alpha_k, \sigma_k`:
 .. math:: x_k = \alpha_k x + \sigma_k \epsilon
 
 DDPM and DDIM have :math:`\alpha^2 + \sigma^2 = 1`, EDM has :math:`\alpha = 1`, rectified flow has
-:math:`\alpha = 1 - t, \sigma = t`. With the clean mean :math:`y` and :math:`\hat\epsilon = (x_k - \alpha_k y) / \sigma_k`
-a step from `t = k` to `s = k + 1` is
+:math:`\alpha = 1 - t, \sigma = t`. With the clean mean :math:`y` and
+:math:`\hat\epsilon = (x_k - \alpha_k y) / \sigma_k` a step from `t = k` to `s = k + 1` is
 
 .. math:: x_s = \alpha_s y + \sqrt{\sigma_s^2 - \tau^2} \, \hat\epsilon + \tau z, \quad
     \tau^2 = \eta^2 \frac{\sigma_s^2}{\sigma_t^2} \Big( \sigma_t^2 - \sigma_s^2 \frac{\alpha_t^2}{\alpha_s^2} \Big)

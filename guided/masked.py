@@ -119,11 +119,13 @@ class Masked:
         if self.fixed is None or self.fixed.ndim == 1:
             return self
         if max(requests) >= len(self.fixed):
-            raise ValueError(f"there are pinned tokens for {len(self.fixed)} requests, none for request {max(requests)}")
+            raise ValueError(
+                f"there are pinned tokens for {len(self.fixed)} requests, none for request {max(requests)}"
+            )
         return replace(self, fixed=self.fixed[requests])
 
     def _tokens(self, y: Tensor, M: int, streams: Streams) -> Tensor:
-        """Draws `M` tokens at each position by inverting the distribution function: `(B, N, L, V)` to `(B, N * M, L)`."""
+        """Draws `M` tokens a position, by inverting the distribution function: `(B, N, L, V)` to `(B, N * M, L)`."""
         edges = (y / self.temperature).softmax(-1).cumsum(-1)
         total = edges[..., -1:]
         u = rearrange(streams.uniform(y.shape[1], M, self.length), "B N M L -> B N L M") * total

@@ -4,7 +4,7 @@ __all__ = ["Denoiser", "Diffusion", "Particles", "gather"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import torch
 from einops import repeat
@@ -16,12 +16,9 @@ from guided.monitor import Monitor
 from guided.process import Process
 from guided.streams import Streams
 
-
-class Denoiser(Protocol):
-    def __call__(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
-        """Maps noisy rows `(n, *event)` at times `(n,)` to clean means `(n, *event)` or token log-probabilities
-        `(n, L, V)`, the mask excluded."""
-        ...
+#: `(x, t, **cond) -> y`: maps noisy rows `(n, *event)` at times `(n,)`, with conditions `(n, *)`, to clean means
+#: `(n, *event)` or to token log-probabilities `(n, L, V)`, the mask excluded.
+Denoiser: TypeAlias = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -210,7 +207,8 @@ class Particles:
     @property
     def clean(self) -> tuple[Tensor, Tensor]:
         r"""The look-ahead :math:`\hat{x}_0(x_k)`, or `x` itself at the last step: rows with shape `(u, *event)`, and
-        the index `(B, N)` of each particle's row."""
+        the index `(B, N)` of each particle's row.
+        """
         if self.done:
             B, N = self.x.shape[:2]
             return self.x.flatten(0, 1), torch.arange(B * N, device=self.x.device).view(B, N)

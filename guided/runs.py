@@ -52,7 +52,9 @@ class StepValue:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is."""
+    """How far a run is: requests finished, the step of the batch that is being drawn, the mean value at its last
+    look-ahead, the best value that any candidate of the run has had, and seconds since the start.
+    """
 
     request_done: int
     n: int
@@ -99,17 +101,21 @@ class _Watched:
 
     def __init__(self, value: Value) -> None:
         self.value = value
+        self.best: float | None = None
         self.path: list[StepValue] = []
 
     def __call__(self, particles: Particles, alpha: float) -> Tensor:
         v = self.value(particles, alpha)
-        best = v.amax(1)
-        mean, top = (x[x.isfinite()].mean().item() for x in (v, best))
-        self.path.append(StepValue(particles.k, mean, top))
+        mean, best = (x[x.isfinite()].mean().item() for x in (v, v.amax(1)))
+        self.path.append(StepValue(particles.k, mean, best))
+        top = v.max().item()
+        self.best = top if self.best is None else max(self.best, top)
         return v
 
 
-def sample(model: Diffusion | str, reward: Any = None, sampler: Any = "svdd", n: int = 1, seed: int = 0, **options: Any) -> Run:
+def sample(
+    model: Diffusion | str, reward: Any = None, sampler: Any = "svdd", n: int = 1, seed: int = 0, **options: Any
+) -> Run:
     """Draws `n` samples of a pretrained model, guided by a reward.
 
     The arguments are those of :func:`stream`; sample `i` depends on the seed and on `i`, not on `n`.
@@ -212,14 +218,17 @@ def _batches(
     progress: Callable[[Progress], None] | None,
 ) -> Iterator[Batch]:
     n, done, start = sum(map(len, blocks)), 0, time.perf_counter()
-    for block in blocks:
-        watched = _Watched(value) if value is not None else None
+    watched = _Watched(value) if value is not None else None
 
-        def on_step(k: int, done: int = done, watched: _Watched | None = watched) -> None:
-            if progress is not None:
-                last = watched.path[-1] if watched and watched.path else None
-                mean, best = (last.mean, last.best) if last else (None, None)
-                progress(Progress(done, n, k, model.steps, mean, best, time.perf_counter() - start))
+    def on_step(k: int) -> None:
+        if progress is not None:
+            mean = watched.path[-1].mean if watched and watched.path else None
+            best = watched.best if watched else None
+            progress(Progress(done, n, k, model.steps, mean, best, time.perf_counter() - start))
+
+    for block in blocks:
+        if watched is not None:
+            watched.path = []
 
         part = replace(model.select(block), monitor=Monitor(on_step=on_step))
         yield _draw(part, objective, sampler, watched, Streams(seed, block, model.device), block)

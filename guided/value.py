@@ -5,7 +5,8 @@ proportional to :math:`p(x_K) \exp(r(x_K) / \alpha)` is sampled exactly by movin
 :math:`p(x_{k+1} \mid x_k) \exp(v_{k+1}(x_{k+1}) / \alpha)`.
 
 References:
-    | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding (Li et al., 2024)
+    | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding
+    | (Li et al., 2024)
     | https://arxiv.org/abs/2408.08252
 """
 
@@ -24,6 +25,8 @@ from guided.model import Diffusion, Particles
 
 
 class Reward(Protocol):
+    """A plain batched function."""
+
     def __call__(self, samples: Any, /) -> Tensor | Sequence[float]:
         """Scores `n` decoded samples (images, SMILES, sequences) with `n` numbers; higher is better."""
         ...
@@ -31,7 +34,8 @@ class Reward(Protocol):
 
 class Value(Protocol):
     """What a sampler selects by. A learned value implements the same call, and looks at `particles.x` and
-    `particles.k` only: it then costs no network rows (SVDD-MC)."""
+    `particles.k` only: it then costs no network rows (SVDD-MC).
+    """
 
     def __call__(self, particles: Particles, alpha: float) -> Tensor:
         """The values of the particles for the temperature `alpha`, with shape `(B, N)`, in double precision.
@@ -92,7 +96,9 @@ class PosteriorMean:
                 )
             return scores
 
-        scores = self.evaluator(fn, len(rows)).to(rows.device).nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+        scores = (
+            self.evaluator(fn, len(rows)).to(rows.device).nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+        )
         return scores if inverse is None else scores[inverse]
 
 

@@ -1,6 +1,15 @@
 """Samplers: frozen dataclasses of plain values, called with a model, a value and random streams."""
 
-__all__ = ["SVDD", "BestOfN", "Sampler", "Unguided", "resolve_sampler", "sampler_from_dict", "sampler_to_dict", "samplers"]
+__all__ = [
+    "SVDD",
+    "BestOfN",
+    "Sampler",
+    "Unguided",
+    "resolve_sampler",
+    "sampler_from_dict",
+    "sampler_to_dict",
+    "samplers",
+]
 
 from guided.samplers.best_of_n import BestOfN
 from guided.samplers.registry import Sampler, resolve_sampler, sampler_from_dict, sampler_to_dict, samplers

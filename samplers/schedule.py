@@ -2,10 +2,10 @@
 
 __all__ = ["Schedule", "at", "check_schedule"]
 
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 Number = TypeVar("Number", int, float)
-Schedule = Number | tuple[Number, ...]
+Schedule: TypeAlias = Number | tuple[Number, ...]
 
 
 def at(schedule: Schedule[Number], k: int, K: int) -> Number:

@@ -6,7 +6,8 @@ At each step, draw :math:`M` candidates from the pretrained model and keep one b
     m \sim \mathrm{Cat}\big( \exp(v_{k+1}(x_{k+1}^{(m)}) / \alpha) \big)
 
 References:
-    | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding (Li et al., 2024)
+    | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding
+    | (Li et al., 2024)
     | https://arxiv.org/abs/2408.08252
 """
 

@@ -50,7 +50,8 @@ def test_flow_without_noise_is_eulers_step():
 
 def test_guided_law_has_the_closed_form():
     """Data N(0, 1), reward r(x) = x: the tilted law is N(1 / alpha, 1). The exact soft value is linear in x_k and the
-    look-ahead's value differs from it by a constant of k alone, so SVDD with many candidates samples it."""
+    look-ahead's value differs from it by a constant of k alone, so SVDD with many candidates samples it.
+    """
     model = gaussian(100)
     x = SVDD(M=64, alpha=1.0)(model, PosteriorMean(lambda x: x[:, 0]), Streams(0, range(N))).x[:, 0]
     assert x[:, 0].mean().item() == pytest.approx(1.0, abs=0.07)
@@ -70,7 +71,7 @@ def test_wrong_input():
         Gaussian((1,), [0, 1], [1, 0.5, 0], [1, 0])
     with pytest.raises(ValueError, match="must decrease"):
         Gaussian((1,), [1, 1, 1], [1, 2, 0], [2, 1, 0])
-    with pytest.raises(ValueError, match="eta is 1.5"):
+    with pytest.raises(ValueError, match=r"eta is 1\.5"):
         gaussian(eta=1.5)
     with pytest.raises(ValueError, match="eta > 0"):
         SVDD(M=2)(gaussian(eta=0.0), PosteriorMean(lambda x: x[:, 0]), Streams(0, [0]))

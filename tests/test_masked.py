@@ -18,12 +18,12 @@ B = 3000
 
 
 def uniform(L=8, V=4, K=16, **options):
-    return Diffusion(
-        lambda x, t: torch.full((*x.shape, V), -math.log(V)), Masked(L, V, K, **options), timed=False
-    )
+    return Diffusion(lambda x, t: torch.full((*x.shape, V), -math.log(V)), Masked(L, V, K, **options), timed=False)
 
 
-@pytest.mark.parametrize(("schedule", "rate"), [("log-linear", lambda t: t), ("cosine", lambda t: math.sin(math.pi / 2 * t))])
+@pytest.mark.parametrize(
+    ("schedule", "rate"), [("log-linear", lambda t: t), ("cosine", lambda t: math.sin(math.pi / 2 * t))]
+)
 def test_mask_rate_follows_the_schedule(schedule, rate):
     particles = uniform(K=10, schedule=schedule).start(Streams(0, range(B)))
     while not particles.done:
@@ -75,7 +75,9 @@ def test_tokens_follow_the_network_and_its_temperature():
         model = Diffusion(lambda x, t: p.log().expand(*x.shape, 4), process, timed=False)
         x = Unguided()(model, None, Streams(0, range(20_000))).x.flatten()
         expected = p ** (1 / temperature)
-        torch.testing.assert_close(torch.bincount(x, minlength=4) / len(x), expected / expected.sum(), atol=0.01, rtol=0)
+        torch.testing.assert_close(
+            torch.bincount(x, minlength=4) / len(x), expected / expected.sum(), atol=0.01, rtol=0
+        )
         assert (x != 3).all()
 
 

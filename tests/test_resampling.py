@@ -22,11 +22,15 @@ def frequencies(value, alpha, n=40_000):
 @pytest.mark.parametrize("alpha", [0.5, 2.0])
 def test_choice_is_the_softmax_of_the_values(shift, alpha):
     value = torch.tensor([0.0, 1.0, -0.5], dtype=torch.float64)
-    torch.testing.assert_close(frequencies((value + shift).tolist(), alpha), (value / alpha).softmax(0).float(), atol=0.01, rtol=0)
+    torch.testing.assert_close(
+        frequencies((value + shift).tolist(), alpha), (value / alpha).softmax(0).float(), atol=0.01, rtol=0
+    )
 
 
 def test_at_zero_the_best_is_chosen_and_equals_alike():
-    torch.testing.assert_close(frequencies([1.0, 3.0, 3.0, -INF], 0.0), torch.tensor([0, 0.5, 0.5, 0]), atol=0.01, rtol=0)
+    torch.testing.assert_close(
+        frequencies([1.0, 3.0, 3.0, -INF], 0.0), torch.tensor([0, 0.5, 0.5, 0]), atol=0.01, rtol=0
+    )
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])

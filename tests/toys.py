@@ -61,7 +61,7 @@ class Chain:
         self.conditionals = torch.stack([self._conditional(x) for x in self.states])
 
     def _conditional(self, x: Tensor) -> Tensor:
-        """log p(token at position l = v | the revealed tokens of x), with shape (L, V)."""
+        """Log p(token at position l = v | the revealed tokens of x), with shape (L, V)."""
         fits = ((x == self.V) | (x == self.clean)).all(1) * self.table
         rows = [[fits[self.clean[:, position] == v].sum() for v in range(self.V)] for position in range(self.L)]
         p = torch.tensor(rows)

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Callable
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -41,7 +42,9 @@ def read_smiles(split: str, work: Path) -> list[str]:
     wheel = work / "molsets-0.3.1-py3-none-any.whl"
     if not wheel.exists():
         work.mkdir(parents=True, exist_ok=True)
-        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work, "molsets==0.3.1"], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", work, "molsets==0.3.1"], check=True
+        )
     rows = gzip.decompress(zipfile.ZipFile(wheel).read(f"moses/dataset/data/{split}.csv.gz")).decode().split("\n")
     return [row.split(",")[0] for row in rows[1:] if row]
 
@@ -53,7 +56,9 @@ def learn_tokens(strings: list[str], vocabulary: int, length: int) -> SelfiesTok
     symbols = sorted({symbol for string in strings for symbol in selfies.split_selfies(string)})
     letter = {symbol: chr(0x4E00 + i) for i, symbol in enumerate(symbols)}
     tokenizer = Tokenizer(models.BPE())
-    trainer = trainers.BpeTrainer(vocab_size=vocabulary - 1, show_progress=False, initial_alphabet=list(letter.values()))
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - 1, show_progress=False, initial_alphabet=list(letter.values())
+    )
     words = ("".join(letter[symbol] for symbol in selfies.split_selfies(string)) for string in strings)
     tokenizer.train_from_iterator(words, trainer)
     ids = {c: i for i, c in enumerate(letter.values(), 1)}
@@ -79,10 +84,12 @@ def prepare(work: Path = HERE / "work", vocabulary: int = 512, length: int = 20)
     for row, ids in zip(rows, kept, strict=True):
         row[: len(ids)] = ids
     np.save(work / "tokens.npy", rows)
-    print(f"{len(kept)} molecules, {len(smiles) - len(kept)} longer than {length} tokens; mean {np.mean([len(i) for i in kept]):.2f}")
+    mean = np.mean([len(ids) for ids in kept])
+    print(f"{len(kept)} molecules of {mean:.2f} tokens; {len(smiles) - len(kept)} are longer than {length}")
 
 
 def load_tokens(work: Path) -> SelfiesTokens:
+    """What `prepare` learned."""
     config = json.loads((work / "tokens.json").read_text())
     merges = tuple((left, right) for left, right in config["merges"])
     return SelfiesTokens(tuple(config["symbols"]), merges, config["length"])
@@ -105,8 +112,13 @@ class Trainer:
         self.step, self.seconds, self.lr = 0, 0.0, lr
 
     def state(self) -> dict[str, object]:
-        modules = {"net": self.net.state_dict(), "average": self.average.state_dict()}
-        return {**modules, "optimizers": [o.state_dict() for o in self.optimizers], "step": self.step, "seconds": self.seconds}
+        return {
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.step,
+            "seconds": self.seconds,
+        }
 
     def load(self, path: Path) -> None:
         state = torch.load(path, weights_only=True)
@@ -137,7 +149,7 @@ class Trainer:
                 mean.lerp_(now, 1 - decay)
 
 
-def any_order_loss(net: torch.nn.Module, x: torch.Tensor, mask: int) -> torch.Tensor:
+def any_order_loss(net: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, mask: int) -> torch.Tensor:
     """Mean over rows of the mean cross entropy of `n ~ U{1..L}` masked tokens, in nats a token."""
     rows, length = x.shape
     n = (torch.randperm(rows) * length // rows + 1)[:, None]  # stratified over the batch

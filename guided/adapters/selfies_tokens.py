@@ -15,6 +15,7 @@ __all__ = ["SelfiesTokens"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import selfies
 import torch
@@ -60,17 +61,21 @@ class SelfiesTokens:
         try:
             symbols = list(selfies.split_selfies(selfies.encoder(smiles)))
         except selfies.EncoderError as error:
-            raise ValueError(f"{smiles!r} cannot be written in SELFIES: {str(error).strip().splitlines()[0]}") from error
+            raise ValueError(
+                f"{smiles!r} cannot be written in SELFIES: {str(error).strip().splitlines()[0]}"
+            ) from error
         unknown = [symbol for symbol in symbols if symbol not in self._ids]
         if unknown:
-            raise ValueError(f"{smiles!r} has {unknown[0]}, which the model has never seen; it knows {', '.join(self.symbols)}")
+            raise ValueError(
+                f"{smiles!r} has {unknown[0]}, which the model has never seen; it knows {', '.join(self.symbols)}"
+            )
         return self.merge([self._ids[symbol] for symbol in symbols])
 
     def merge(self, ids: list[int]) -> list[int]:
         """Applies the merges to the tokens of single symbols, the first learned first."""
         never = len(self.merges)
         while len(ids) > 1:
-            rank, at = min((self._ranks.get(pair, never), i) for i, pair in enumerate(zip(ids, ids[1:], strict=False)))
+            rank, at = min((self._ranks.get(pair, never), i) for i, pair in enumerate(pairwise(ids)))
             if rank == never:
                 break
             ids = [*ids[:at], 1 + len(self.symbols) + rank, *ids[at + 2 :]]

@@ -35,7 +35,9 @@ class Block(nn.Module):
         self.down = nn.Linear(4 * width, width, bias=False)
 
     def forward(self, h: Tensor) -> Tensor:
-        q, k, v = rearrange(self.qkv(self.norm1(h)), "n l (three heads c) -> three n heads l c", three=3, heads=self.heads)
+        q, k, v = rearrange(
+            self.qkv(self.norm1(h)), "n l (three heads c) -> three n heads l c", three=3, heads=self.heads
+        )
         a = F.scaled_dot_product_attention(self.norm_q(q).to(v), self.norm_k(k).to(v), v)
         h = h + self.out(rearrange(a, "n heads l c -> n l (heads c)"))
         return h + self.down(F.gelu(self.up(self.norm2(h)), approximate="tanh"))

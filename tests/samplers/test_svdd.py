@@ -104,7 +104,7 @@ def test_equals_a_brute_force_reference(seed, alpha):
 
 
 def test_several_clean_draws_approach_the_exact_value(chain, reward):
-    """alpha log mean exp(r / alpha) over draws: one step before the end the one-step law is the chain's own."""
+    """Alpha log mean exp(r / alpha) over draws: one step before the end the one-step law is the chain's own."""
     alpha, k = 0.3, chain.K - 1
     value = PosteriorMean(lambda x: reward[chain.index(x)], draws=4000)
     particles = chain.model().restart(torch.zeros(20, 1, chain.L, dtype=torch.long), k, Streams(0, range(20)))
