@@ -5,6 +5,9 @@ r"""Judges samples of the molecule model against the test split of MOSES.
 What does not depend on the samples (ChemNet's statistics, QED and SA of molecules of the test split) is computed once
 and kept in the work folder. Novelty is against the training split as MOSES wrote it: only 1 in 5,000 of its SMILES is
 another one in today's canonical form.
+
+The Fréchet distance of finite samples is too large by about 1240 (1/n + 1/reference), measured: 10,000 random training
+molecules score .161 against 30,000 of the test split, which is therefore as good as 10,000 samples of any model can be.
 """
 
 import json
