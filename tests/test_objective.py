@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guided import guard, objective, registry
+from guided.drafts import unique_names
 from guided.errors import GuidedError, RewardError
 from guided.objective import resolve_reward
 from guided.registry import register_reward
@@ -79,7 +80,7 @@ def test_an_entry_point_of_an_installed_package_is_found_by_name(monkeypatch: py
 def test_parameters_are_converted_to_the_annotated_types() -> None:
     here = Path(__file__)
     assert resolve_reward(f"{here}:scaled?factor=0.5&offset=2&upper=true")(["ab"]).tolist() == [103.0]
-    assert resolve_reward(f"{here}:scaled?factor=2")(["ab"]).tolist() == [4.0]
+    assert resolve_reward(f"{here}:scaled?factor=2&upper=false")(["ab"]).tolist() == [4.0]
 
 
 def test_a_file_sees_its_neighbours_and_gives_its_name_to_a_function_called_reward(file: Path) -> None:
@@ -176,6 +177,13 @@ def test_columns_are_raw_transformed_and_aggregated() -> None:
     assert product.name == "product(letters, letters#2)"
 
 
+@given(st.lists(st.sampled_from(["a", "a_raw", "a_raw_raw", "a#2", "reward", "sample"]), max_size=6))
+def test_no_two_columns_share_a_name(labels: list[str]) -> None:
+    names = unique_names(labels)
+    columns = [*names, *[f"{name}_raw" for name in names], "request", "seed", "sample", "reward"]
+    assert len(columns) == len(set(columns)) == 2 * len(labels) + 4
+
+
 def test_a_negative_score_under_a_product_says_so() -> None:
     made = resolve_reward([lengths, lambda samples: [-0.5] * len(samples)], aggregate="product")
     with pytest.raises(RewardError, match=r"'lambda' gave -0\.5 for sample 'abc'.*transform"):
@@ -235,6 +243,15 @@ def test_clear_forgets_and_the_memo_is_bounded_by_the_least_recent(monkeypatch: 
     made.clear()
     made(["b"])
     assert made.calls == 5
+
+
+def test_samples_that_are_not_text_take_no_place_in_the_memo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objective, "MEMO_SIZE", 1)
+    made = resolve_reward(lambda samples: [1.0] * len(samples))
+    made(["a"])
+    made([torch.zeros(1), torch.zeros(1)])
+    made(["a"])
+    assert made.calls == 3
 
 
 # Rebuilding and comparing
