@@ -7,7 +7,7 @@ guilty samples are blamed. They stop the run (on_error="stop") or count as -inf 
 __all__ = ["Guard", "Hang", "OnError", "call_limited", "short"]
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isnan
 from numbers import Real
 from typing import Any, Literal
@@ -43,7 +43,7 @@ class Guard:
     def __init__(
         self,
         name: str,
-        call: Callable[[list[Any], float | None], object],
+        call: Callable[[Any, float | None], object],
         on_error: str = "stop",
         limit: float | None = None,
     ) -> None:
@@ -52,13 +52,13 @@ class Guard:
         self.first_failure: str | None = None
         self._call = call
 
-    def __call__(self, samples: list[Any]) -> list[float]:
+    def __call__(self, samples: Sequence[Any]) -> list[float]:
         """Scores of n samples: n numbers, finite or -inf.
 
         Raises:
             RewardError: on_error is "stop" and a sample failed; or no sample is to blame (a missing library).
         """
-        if not samples:
+        if len(samples) == 0:
             return []
         try:
             scores = self._attempt(samples)
@@ -68,14 +68,14 @@ class Guard:
             return self._one_by_one(samples, error)
         return [self._number(score, sample) for score, sample in zip(scores, samples, strict=True)]
 
-    def _attempt(self, samples: list[Any]) -> list[Any]:
+    def _attempt(self, samples: Sequence[Any]) -> list[Any]:
         with torch.no_grad():
             return as_list(self._call(samples, self.limit), len(samples))
 
-    def _one_by_one(self, samples: list[Any], error: BaseException) -> list[float]:
+    def _one_by_one(self, samples: Sequence[Any], error: BaseException) -> list[float]:
         if len(samples) == 1:
             return [self._blame(self._describe(error), samples[0], error)]
-        scores = [score for sample in samples for score in self([sample])]
+        scores = [score for i in range(len(samples)) for score in self(samples[i : i + 1])]
         if self.on_error == "stop" and not isinstance(error, Hang):  # a slow batch is no failure, its samples passed
             raise RewardError(
                 f"{self._describe(error)}, in a batch of {len(samples)} samples, none of which fails alone"

@@ -8,7 +8,7 @@ __all__ = ["Aggregate", "Objective", "RewardSpec", "Term", "resolve_reward"]
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from guided.guard import Guard, OnError, short
 from guided.rewards.combine import Transform, spell, weighted_mean, weighted_product
 
 Aggregate = Literal["mean", "product"]
+Samples: TypeAlias = "Sequence[Any] | torch.Tensor | NDArray[Any]"
 MEMO_SIZE = 1_000_000  # distinct samples; about 300 bytes each
 
 
@@ -92,7 +93,7 @@ class Objective:
         """What the first failure was, in one line, if there was any."""
         return next((term.raw.first_failure for term in self.terms if term.raw.first_failure), None)
 
-    def __call__(self, samples: Sequence[Any]) -> torch.Tensor:
+    def __call__(self, samples: Samples) -> torch.Tensor:
         """Rewards of n decoded samples, with shape `(n,)`, float64 on the CPU; finite or -inf.
 
         Raises:
@@ -100,7 +101,7 @@ class Objective:
         """
         return torch.from_numpy(self._aggregated(self._transformed(self._raw(samples)), samples))
 
-    def columns(self, samples: Sequence[Any]) -> dict[str, list[float]]:
+    def columns(self, samples: Samples) -> dict[str, list[float]]:
         """For each term "<name>_raw" and "<name>" (transformed), then "reward" (aggregated); n numbers each."""
         raw = self._raw(samples)
         scores = self._transformed(raw)
@@ -118,8 +119,11 @@ class Objective:
         for term in self.terms:
             term.close()
 
-    def _raw(self, samples: Sequence[Any]) -> NDArray[np.float64]:
-        """Raw scores `(T, n)`. Text is its own key; any other sample is nobody's duplicate."""
+    def _raw(self, samples: Samples) -> NDArray[np.float64]:
+        """Raw scores `(T, n)`. Text is its own key; any other sample is nobody's duplicate. Arrays stay arrays."""
+        if isinstance(samples, torch.Tensor | np.ndarray):
+            self.calls += len(samples)
+            return np.array([term.raw(samples) for term in self.terms], dtype=np.float64).reshape(-1, len(samples))
         keys: list[Hashable] = [sample if isinstance(sample, str) else i for i, sample in enumerate(samples)]
         known: dict[Hashable, tuple[float, ...]] = {}
         fresh: dict[Hashable, Any] = {}
@@ -146,7 +150,7 @@ class Objective:
         pairs = zip(self.terms, raw, strict=True)
         return np.stack([term.transform(scores) if term.transform else scores for term, scores in pairs])
 
-    def _aggregated(self, scores: NDArray[np.float64], samples: Sequence[Any]) -> NDArray[np.float64]:
+    def _aggregated(self, scores: NDArray[np.float64], samples: Samples) -> NDArray[np.float64]:
         if self.aggregate == "mean":
             return weighted_mean(scores, self._weights)
         for i, j in np.argwhere((scores < 0) & ~np.isneginf(scores))[:1]:

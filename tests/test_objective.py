@@ -469,3 +469,20 @@ def test_an_interrupt_passes_through() -> None:
     for limit in (None, 5.0):
         with pytest.raises(KeyboardInterrupt):
             resolve_reward(reward, time_limit=limit, on_error="worst")(["a"])
+
+
+def test_arrays_reach_the_reward_as_arrays():
+    """Samples that a model decodes to one tensor are a batch, not a list of rows; the guilty row is still found."""
+    import torch
+
+    x = torch.arange(6.0).view(3, 2)
+    assert resolve_reward(lambda x: x.sum(1))(x).tolist() == [1.0, 5.0, 9.0]
+    nan_at_four = resolve_reward(lambda x: x[:, 0].masked_fill(x[:, 0] == 4, torch.nan), on_error="worst")
+    assert nan_at_four(x).tolist() == [0.0, 2.0, -torch.inf]
+
+    def picky(x):
+        if (x[:, 0] == 2).any():
+            raise ArithmeticError("two")
+        return x[:, 1]
+
+    assert resolve_reward(picky, on_error="worst")(x.numpy()).tolist() == [1.0, -torch.inf, 5.0]

@@ -171,7 +171,7 @@ def train(
     heads: int = 4,
     compiled: bool = True,
     crop: int = 12,
-    full_from: float = 0.55,
+    full_from: float = 0.7,
 ) -> None:
     """Trains for so many minutes in all, over all resumptions; a checkpoint every minute in `train.pt`.
 
@@ -186,7 +186,7 @@ def train(
     if path.exists():
         trainer.load(path)
         torch.manual_seed(trainer.step)
-    net = torch.compile(trainer.net) if compiled else trainer.net
+    net = torch.compile(trainer.net, dynamic=False) if compiled else trainer.net
     seen, last, saved = [], time.monotonic(), time.monotonic()
     while trainer.seconds < 60 * minutes:
         progress = trainer.seconds / (60 * minutes)

@@ -1,0 +1,70 @@
+"""What the README and the examples say is what happens: their code is run."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from guided.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.strip() for line in README.splitlines() if line.startswith("    guided ")]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_readme_code_runs(block, capsys):
+    exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_readme_has_code_and_commands():
+    assert len(BLOCKS) >= 3 and len(COMMANDS) >= 3
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_readme_commands_run(line, tmp_path, monkeypatch):
+    """As they stand, but for fewer samples of fewer steps."""
+    monkeypatch.chdir(tmp_path)
+    for command in line.split(";"):
+        words = shlex.split(command)
+        if "sample" in words:
+            words = [*words, "-n", "18", "--steps", "4", "-M", "2", "--batch-size", "18"]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code in (0, None)
+    if "--out" in line:
+        assert (tmp_path / "runs/mine/report.html").exists()
+
+
+def test_readme_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def run_example(name, *arguments):
+    command = [sys.executable, ROOT / "examples" / name, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_example_molecules(tmp_path):
+    out = run_example("molecules.py", "--n", "4", "--steps", "8", "--out", str(tmp_path))
+    assert "best of 10" in out and "SVDD" in out
+    assert (tmp_path / "best.png").stat().st_size > 1000
+    assert len((tmp_path / "samples.csv").read_text().splitlines()) == 1 + 3 * 4
+
+
+def test_example_custom_reward():
+    own, many = (float(x) for x in re.findall(r"([\d.]+) oxygens,", run_example("custom_reward.py"))[:2])
+    assert many > own + 1
+
+
+def test_example_scaffold():
+    out = run_example("scaffold.py", "--n", "4")
+    assert out.count("scaffold in 4 of 4") == 2
