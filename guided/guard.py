@@ -52,7 +52,7 @@ class Guard:
         self.first_failure: str | None = None
         self._call = call
 
-    def __call__(self, samples: Sequence[Any]) -> list[float]:
+    def __call__(self, samples: Any) -> list[float]:
         """Scores of n samples: n numbers, finite or -inf.
 
         Raises:
