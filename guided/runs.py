@@ -250,7 +250,7 @@ def _draw(
         calls = objective.calls
     rows = sampler(model, value, streams).x[:, 0]  # type: ignore[arg-type]  # only Unguided gets no value
     with model.monitor.time("decode"):
-        samples = list(model.decode(rows))
+        samples = model.decode(rows)
     columns: dict[str, list[float]] = {}
     if objective is not None:
         with model.monitor.time("reward"):
@@ -259,4 +259,4 @@ def _draw(
     seconds = {**model.monitor.seconds, "total": time.perf_counter() - start}
     stats = Stats(model.monitor.network_rows, model.monitor.network_calls, calls, seconds)
     rewards = columns.get("reward", [math.nan] * len(block))
-    return Batch(block, samples, rewards, columns, stats, value.path if value else [])
+    return Batch(block, list(samples), rewards, columns, stats, value.path if value else [])

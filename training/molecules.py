@@ -26,7 +26,7 @@ import numpy as np
 import selfies
 import torch
 import typer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from guided.adapters.selfies_tokens import SelfiesTokens
@@ -172,11 +172,13 @@ def train(
     compiled: bool = True,
     crop: int = 12,
     full_from: float = 0.7,
+    start: Path | None = None,
 ) -> None:
     """Trains for so many minutes in all, over all resumptions; a checkpoint every minute in `train.pt`.
 
     Half of a row is padding. Until the share `full_from` of the time, rows are molecules of at most `crop` tokens
     (nine in ten of them), cut there, which is faster by two thirds; afterwards all molecules at full length.
+    Where there is no checkpoint, `start` names the folder of an exported model of the same size to go on from.
     """
     tokens, path = load_tokens(work), work / "train.pt"
     data = torch.from_numpy(np.load(work / "tokens.npy"))
@@ -186,6 +188,9 @@ def train(
     if path.exists():
         trainer.load(path)
         torch.manual_seed(trainer.step)
+    elif start is not None:
+        for module in (trainer.net, trainer.average):
+            module.load_state_dict(load_file(start / "model.safetensors"))
     net = torch.compile(trainer.net, dynamic=False) if compiled else trainer.net
     seen, last, saved = [], time.monotonic(), time.monotonic()
     while trainer.seconds < 60 * minutes:
