@@ -38,7 +38,9 @@ class Block(nn.Module):
         q, k, v = rearrange(
             self.qkv(self.norm1(h)), "n l (three heads c) -> three n heads l c", three=3, heads=self.heads
         )
-        a = F.scaled_dot_product_attention(self.norm_q(q).to(v), self.norm_k(k).to(v), v)
+        q, k = self.norm_q(q).to(v), self.norm_k(k).to(v)
+        # Spelled out: the fused kernel's backward pass on a CPU takes longer, at these lengths, than all the rest.
+        a = ((q @ k.mT) * q.shape[-1] ** -0.5).softmax(-1).to(v) @ v
         h = h + self.out(rearrange(a, "n heads l c -> n l (heads c)"))
         return h + self.down(F.gelu(self.up(self.norm2(h)), approximate="tanh"))
 
