@@ -72,6 +72,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="The seed; request i of a seed is always the same sample.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Requests that are drawn, and written, together.")] = 64,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="The network's precision: float32, bfloat16 or float16.")] = "float32",
     prompt: Annotated[str | None, typer.Option(help="The prompt of all requests (conditional models).")] = None,
     prompts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A file with a prompt for each request, a line each.")
@@ -107,12 +108,16 @@ def models() -> None:
 @app.command()
 def rewards() -> None:
     """List the rewards and their parameters."""
-    import guided.rewards  # noqa: F401  (registers them)
     from guided.console import show_table
     from guided.registry import rewards
+    from guided.sources import known_rewards
 
     rows = []
-    for name, entry in rewards().items():
+    for name in known_rewards():
+        entry = rewards().get(name)
+        if entry is None:  # not imported before it is asked for
+            rows.append((name, "an installed plug-in", "", ""))
+            continue
         takes = ", ".join(str(parameter) for parameter in entry.parameters.values())
         rows.append((name, entry.doc, takes, entry.transform or ""))
     show_table(("reward", "description", "parameters", "transform"), rows)

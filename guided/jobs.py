@@ -55,6 +55,7 @@ class Job:
             "prompt": self.prompt,
             "guidance": options.guidance,
             "device": model.device.type,
+            "dtype": options.dtype,
         }
 
     @property
@@ -99,7 +100,7 @@ def prepare(options: Options) -> Job:
             on_error=options.on_error,
             time_limit=options.time_limit,
         )
-    return Job(options, load(options.model, device=options.device), objective, sampler, prompt)
+    return Job(options, load(options.model, device=options.device, dtype=options.dtype), objective, sampler, prompt)
 
 
 def run(options: Options) -> None:

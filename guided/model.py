@@ -237,4 +237,4 @@ class Particles:
 
 def gather(x: Tensor, index: Tensor) -> Tensor:
     """Picks `x[b, index[b, n]]`: `(B, N, *)` by `(B, N')` to `(B, N', *)`."""
-    return x[torch.arange(len(x), device=x.device)[:, None], index]
+    return x[torch.arange(len(x), device=x.device)[:, None], index.to(x.device)]

@@ -25,18 +25,27 @@ def models() -> dict[str, str]:
     return dict(_SHIPPED)
 
 
-def load(name_or_path: str | Path, *, device: str = "auto", steps: int | None = None) -> Diffusion:
+#: The precisions that a network can run in.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load(
+    name_or_path: str | Path, *, device: str = "auto", dtype: str = "float32", steps: int | None = None
+) -> Diffusion:
     """Loads a pretrained model.
 
     Arguments:
         name_or_path: The name of a shipped model, or a folder with `config.json` and `model.safetensors`.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the best there is.
+        dtype: The precision of the network, "float32", "bfloat16" or "float16"; what it says is used in float32.
         steps: The number of reverse steps `K`; None for the model's own.
 
     Raises:
         ValueError: The name, the device or the checkpoint is not what is accepted.
     """
     target = resolve_device(device)
+    if dtype not in DTYPES:
+        raise GuidedError(f"unknown dtype {dtype!r}{nearest(dtype, DTYPES)}; known are {', '.join(DTYPES)}")
     folder = FOLDER / str(name_or_path) if str(name_or_path) in _SHIPPED else Path(name_or_path)
     if folder.is_file():
         raise GuidedError(f"{folder} is a file; a model is a folder with config.json and model.safetensors")
@@ -47,7 +56,7 @@ def load(name_or_path: str | Path, *, device: str = "auto", steps: int | None = 
     config = read_config(folder)
     if config["kind"] not in _ADAPTERS:
         raise GuidedError(f"{folder} holds a model of kind {config['kind']!r}; known are {', '.join(_ADAPTERS)}")
-    model: Diffusion = import_module(_ADAPTERS[config["kind"]]).load(folder, config, target)
+    model: Diffusion = import_module(_ADAPTERS[config["kind"]]).load(folder, config, target, DTYPES[dtype])
     model = replace(model, name=str(name_or_path))
     return model if steps is None else model.with_steps(check_steps(steps))
 

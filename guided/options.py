@@ -32,6 +32,7 @@ class Options:
     seed: int = 0
     batch_size: int = 64
     device: str = "auto"
+    dtype: str = "float32"
     prompt: str | None = None
     prompts: Path | None = None
     guidance: float | None = None

@@ -1,7 +1,8 @@
 r"""Choice and resampling in log-space.
 
-Log-weights have shape `(B, N)`: `N` particles in each of `B` requests, and nothing leaks between requests. A weight
-that is nan counts as none at all; where no particle of a request has any weight, all have the same.
+Log-weights have shape `(B, N)`: `N` particles in each of `B` requests, and nothing leaks between requests. They are
+on the CPU, in double precision. A weight that is nan counts as none at all; where no particle of a request has any
+weight, all have the same.
 
 References:
     | An Introduction to Sequential Monte Carlo (Chopin and Papaspiliopoulos, 2020), chapter 9
@@ -63,6 +64,6 @@ def systematic(log_w: Tensor, streams: Streams) -> Tensor:
         streams: The random streams of the requests; one uniform number each.
     """
     N = log_w.shape[1]
-    positions = (torch.arange(N, device=log_w.device) + streams.uniform(1).double()) / N
+    positions = (torch.arange(N) + streams.uniform(1).cpu().double()) / N
     edges = normalize(log_w).cumsum(1)
     return torch.searchsorted(edges / edges[:, -1:], positions, right=True).clamp(max=N - 1)

@@ -52,8 +52,8 @@ class Streams:
         return self._stack([g.standard_normal(shape, dtype=np.float32) for g in self._generators])
 
     def gumbel(self, *shape: int) -> Tensor:
-        """Standard Gumbel numbers in double precision, with shape `(B, *shape)`."""
-        return self._stack([g.gumbel(size=shape) for g in self._generators])
+        """Standard Gumbel numbers in double precision, on the CPU as values are, with shape `(B, *shape)`."""
+        return torch.from_numpy(np.stack([g.gumbel(size=shape) for g in self._generators]))
 
     def _stack(self, arrays: list[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.stack(arrays)).to(self.device)

@@ -38,8 +38,9 @@ class Value(Protocol):
     """
 
     def __call__(self, particles: Particles, alpha: float) -> Tensor:
-        """The values of the particles for the temperature `alpha`, with shape `(B, N)`, in double precision.
+        """The values of the particles for the temperature `alpha`, with shape `(B, N)`.
 
+        They are in double precision, on the CPU: a black box answers there, and not every accelerator has doubles.
         At the last step it is the reward itself.
         """
         ...
@@ -72,7 +73,7 @@ class PosteriorMean:
     def __call__(self, particles: Particles, alpha: float = 0.0) -> Tensor:
         if self.draws == 1 or particles.done:
             rows, index = particles.clean
-            return self.score(rows, particles.model)[index]
+            return self.score(rows, particles.model)[index.cpu()]
         x = particles.draw(self.draws)
         r = self.score(x.flatten(0, 1), particles.model).view(*particles.x.shape[:2], self.draws)
         return soft_mean(r, alpha)
@@ -88,7 +89,7 @@ class PosteriorMean:
             with model.monitor.time("decode"):
                 samples = model.decode(rows[part])
             with model.monitor.time("reward"):
-                scores = torch.as_tensor(self.reward(samples), dtype=torch.float64)
+                scores = torch.as_tensor(self.reward(samples), dtype=torch.float64, device="cpu")
             if scores.shape != (len(rows[part]),):
                 raise ValueError(
                     f"the reward returned shape {tuple(scores.shape)} for {len(rows[part])} samples; "
@@ -96,10 +97,8 @@ class PosteriorMean:
                 )
             return scores
 
-        scores = (
-            self.evaluator(fn, len(rows)).to(rows.device).nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
-        )
-        return scores if inverse is None else scores[inverse]
+        scores = self.evaluator(fn, len(rows)).nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+        return scores if inverse is None else scores[inverse.cpu()]
 
 
 def soft_mean(r: Tensor, alpha: float) -> Tensor:

@@ -19,7 +19,7 @@ from guided.nets.transformer import TokenTransformer
 KIND = "molecules"
 
 
-def load(folder: Path, config: Mapping[str, Any], device: torch.device, steps: int = 64) -> Diffusion:
+def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Diffusion:
     """The model in a folder.
 
     Raises:
@@ -33,14 +33,14 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, steps: i
         raise ValueError(f"{folder / 'config.json'} has no usable entry {error}") from error
     net = TokenTransformer(tokens.vocabulary, tokens.length, **size)
     identity = read_weights(net, folder / "model.safetensors")
-    net.eval().requires_grad_(False).to(device)
+    net.eval().requires_grad_(False).to(device, dtype)
 
     def denoiser(x: Tensor, t: Tensor) -> Tensor:
-        return net(x).log_softmax(-1)
+        return net(x).float().log_softmax(-1)
 
     return Diffusion(
         denoiser,
-        Masked(tokens.length, tokens.vocabulary, steps),
+        Masked(tokens.length, tokens.vocabulary, steps=64),
         decode=_Decoder(tokens),
         encode=lambda smiles: tokens.pad(tokens.encode(smiles)),
         timed=False,
