@@ -346,7 +346,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(guided, model, wrong, case):
 @pytest.mark.parametrize("case", ["reward that raises", "out below a file"])
 def test_wrong_input_in_a_process_of_its_own(model, wrong, case):
     command, expected = WRONG[case]
-    root = Path(cli.__file__).parents[1]
+    root = Path(cli.__file__).parents[2]
     words = [sys.executable, "-m", "guided.cli", *said(command, model)]
     done = subprocess.run(words, capture_output=True, text=True, env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"})
     assert done.returncode == 2
@@ -357,6 +357,6 @@ def test_our_own_mistakes_keep_their_traceback(guided, model, monkeypatch):
     def broken(options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("guided.jobs.run", broken)
+    monkeypatch.setattr("guided.cli.jobs.run", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         guided("sample", model, *QED)

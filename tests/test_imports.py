@@ -14,20 +14,11 @@ HEAVY = ["accelerate", "diffusers", "matplotlib", "rdkit", "scipy", "selfies", "
 RUN_LAYER = {
     "__init__",
     "cli",
-    "console",
-    "drafts",
-    "draw",
-    "external",
-    "guard",
-    "jobs",
     "models",
     "objective",
-    "options",
-    "parameters",
     "report",
     "runfolder",
     "runs",
-    "sources",
 }
 MAY_IMPORT = {
     "rewards": {"rewards"},

@@ -15,10 +15,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guided import guard, objective, registry
-from guided.drafts import unique_names
+from guided import registry
 from guided.errors import GuidedError, RewardError
-from guided.objective import resolve_reward
+from guided.objective import guard, objective, resolve_reward
+from guided.objective.drafts import unique_names
 from guided.registry import register_reward
 
 WORST = -math.inf

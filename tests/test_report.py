@@ -6,8 +6,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from guided.draw import histogram, molecule, value_path
-from guided.report import average_path, write_report
+from guided.report import write_report
+from guided.report.draw import histogram, molecule, value_path
+from guided.report.report import average_path
 from guided.runfolder import write_csv
 
 MOLECULES = ["CCO", "c1ccccc1", "CC(=O)O", "C1CC1", "CCN"]

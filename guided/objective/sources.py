@@ -13,10 +13,10 @@ from typing import Any
 
 import guided.rewards  # noqa: F401  registers the built-in rewards
 from guided.errors import GuidedError, nearest
-from guided.external import External
-from guided.guard import call_limited
-from guided.locate import attribute, load_file, load_module, public_names, sha256
-from guided.parameters import bind
+from guided.objective.external import External
+from guided.objective.guard import call_limited
+from guided.objective.locate import attribute, load_file, load_module, public_names, sha256
+from guided.objective.parameters import bind
 from guided.registry import find_registered, rewards
 
 GROUP = "guided.rewards"

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from guided.drafts import Draft, RewardSpec, draft_all, from_spec, unique_names
 from guided.errors import GuidedError, RewardError
-from guided.guard import Guard, OnError, short
+from guided.objective.drafts import Draft, RewardSpec, draft_all, from_spec, unique_names
+from guided.objective.guard import Guard, OnError, short
 from guided.rewards.combine import Transform, spell, weighted_mean, weighted_product
 
 Aggregate = Literal["mean", "product"]

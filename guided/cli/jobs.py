@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import guided
-from guided.console import Bar, number, show_table
+from guided.cli.console import Bar, number, show_table
+from guided.cli.options import Options
 from guided.errors import GuidedError, RewardError
 from guided.model import Diffusion
 from guided.models import load
 from guided.objective import Objective, resolve_reward
-from guided.options import Options
 from guided.runfolder import RunFolder, summary, table, write_csv
 from guided.runs import Batch, Progress, Stats, stream
 from guided.samplers import Sampler, Unguided, sampler_from_dict, sampler_to_dict

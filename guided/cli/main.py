@@ -88,10 +88,10 @@ def sample(
 ) -> None:
     """Draw samples that a reward prefers."""
     given: dict[str, Any] = locals()
-    from guided.options import Options
+    from guided.cli.options import Options
 
     options = Options(**{**given, "reward": reward or (), "set": set or ()})
-    from guided.jobs import run
+    from guided.cli.jobs import run
 
     run(options)
 
@@ -99,7 +99,7 @@ def sample(
 @app.command()
 def models() -> None:
     """List the models."""
-    from guided.console import show_table
+    from guided.cli.console import show_table
     from guided.models import models
 
     show_table(("model", "description"), models().items())
@@ -108,9 +108,9 @@ def models() -> None:
 @app.command()
 def rewards() -> None:
     """List the rewards and their parameters."""
-    from guided.console import show_table
+    from guided.cli.console import show_table
+    from guided.objective.sources import known_rewards
     from guided.registry import rewards
-    from guided.sources import known_rewards
 
     rows = []
     for name in known_rewards():
@@ -126,7 +126,7 @@ def rewards() -> None:
 @app.command()
 def samplers() -> None:
     """List the samplers and their fields."""
-    from guided.console import show_table
+    from guided.cli.console import show_table
     from guided.samplers import samplers
 
     rows = []
@@ -167,7 +167,3 @@ def _by_user(error: BaseException) -> bool:
 def _fail(error: object) -> None:
     print("error:", " ".join(str(error).split()), file=sys.stderr)
     sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

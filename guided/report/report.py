@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from guided.draw import histogram, molecule, value_path
+from guided.report.draw import histogram, molecule, value_path
 from guided.runfolder import read_json, read_rows, summary, write_whole
 
 BEST = 12

@@ -21,7 +21,7 @@ from collections import deque
 from typing import IO, Any
 
 from guided.errors import GuidedError, RewardError
-from guided.guard import Hang
+from guided.objective.guard import Hang
 
 VERSION = 1
 GRACE = 2.0  # seconds between closing the program's input and killing it

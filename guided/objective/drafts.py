@@ -9,9 +9,9 @@ from math import isfinite
 from typing import Any
 
 from guided.errors import GuidedError
-from guided.parameters import split_query
+from guided.objective.parameters import split_query
+from guided.objective.sources import Source, find_source
 from guided.rewards.combine import TRANSFORMS, Transform, parse_transform
-from guided.sources import Source, find_source
 
 RewardSpec = Any  # str | Callable | Mapping[str | Callable, float] | Sequence of these | Objective
 _RESERVED = ("weight", *TRANSFORMS)

@@ -1,0 +1,5 @@
+"""The command line `guided`."""
+
+__all__ = ["app", "main"]
+
+from guided.cli.main import app, main

@@ -1,0 +1,5 @@
+"""`python -m guided.cli`."""
+
+from guided.cli.main import main
+
+main()
