@@ -10,6 +10,8 @@ import argparse
 import csv
 from pathlib import Path
 
+import numpy as np
+from matplotlib.figure import Figure
 from rdkit import Chem
 from rdkit.Chem import Draw
 
@@ -17,13 +19,22 @@ import guided
 from guided.samplers import SVDD, BestOfN, Unguided
 
 
-def draw(samples: list[str], rewards: list[float], path: Path) -> None:
-    """A grid of the eight best different molecules."""
-    best = sorted(set(zip(rewards, samples, strict=True)), reverse=True)[:8]
+def draw(rewards: dict[str, list[float]], samples: list[str], path: Path) -> None:
+    """The law of the reward by sampler, and the eight best molecules of the last one."""
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.6])
+    bins = np.linspace(0, 1, 51)
+    for (name, values), color in zip(rewards.items(), ("0.75", "#e69f00", "#0072b2"), strict=True):
+        left.hist(values, bins, weights=np.full(len(values), 100 / len(values)), color=color, alpha=0.8, label=name)
+    left.set(xlabel="QED", ylabel="samples (%)")
+    left.spines[["top", "right"]].set_visible(False)
+    left.legend(frameon=False, loc="upper left")
+    best = sorted(set(zip(values, samples, strict=True)), reverse=True)[:8]
     molecules = [Chem.MolFromSmiles(smiles) for _, smiles in best]
-    legends = [f"QED {reward:.3f}" for reward, _ in best]
-    image = Draw.MolsToGridImage(molecules, molsPerRow=4, subImgSize=(260, 220), legends=legends)
-    image.save(path)
+    legends = [f"{value:.3f}" for value, _ in best]
+    right.imshow(Draw.MolsToGridImage(molecules, molsPerRow=4, subImgSize=(400, 330), legends=legends))
+    right.axis("off")
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
@@ -38,19 +49,20 @@ def main() -> None:
 
     model = guided.load("molecules", steps=options.steps)
     samplers = {"unguided": Unguided(), "best of 10": BestOfN(N=10), "SVDD": SVDD(M=10, alpha=0.0)}
+    rewards: dict[str, list[float]] = {}
     print(f"{'':12}{'median QED':>12}{'distinct':>10}{'network rows':>14}{'reward calls':>14}{'seconds':>9}")
     with (options.out / "samples.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["sampler", "request", "smiles", "qed"])
         for name, sampler in samplers.items():
             run = guided.sample(model, reward="qed", sampler=sampler, n=options.n, seed=options.seed)
-            rewards = run.rewards.tolist()
-            writer.writerows([name, i, *row] for i, row in enumerate(zip(run.samples, rewards, strict=True)))
+            rewards[name] = run.rewards.tolist()
+            writer.writerows([name, i, *row] for i, row in enumerate(zip(run.samples, rewards[name], strict=True)))
             stats, seconds = run.stats, run.stats.seconds["total"]
             print(f"{name:12}{run.rewards.median():12.3f}{len(set(run.samples)):10}", end="")
             print(f"{stats.network_rows:14}{stats.reward_calls:14}{seconds:9.1f}")
-    draw(run.samples, rewards, options.out / "best.png")
-    print(f"wrote {options.out / 'samples.csv'} and {options.out / 'best.png'}")
+    draw(rewards, run.samples, options.out / "molecules.png")
+    print(f"wrote {options.out / 'samples.csv'} and {options.out / 'molecules.png'}")
 
 
 if __name__ == "__main__":

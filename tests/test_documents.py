@@ -56,7 +56,7 @@ def run_example(name, *arguments):
 def test_example_molecules(tmp_path):
     out = run_example("molecules.py", "--n", "4", "--steps", "8", "--out", str(tmp_path))
     assert "best of 10" in out and "SVDD" in out
-    assert (tmp_path / "best.png").stat().st_size > 1000
+    assert (tmp_path / "molecules.png").stat().st_size > 1000
     assert len((tmp_path / "samples.csv").read_text().splitlines()) == 1 + 3 * 4
 
 

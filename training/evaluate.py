@@ -1,6 +1,7 @@
 r"""Judges samples of the molecule model against the test split of MOSES.
 
-    python training/evaluate.py SAMPLES.smi --work training/work --out guided/checkpoints/molecules/metrics.json
+    guided sample molecules --sampler unguided -n 10000 --batch-size 500 --out runs/own
+    python training/evaluate.py runs/own/samples.csv --out guided/checkpoints/molecules/metrics.json
 
 What does not depend on the samples (ChemNet's statistics, QED and SA of molecules of the test split) is computed once
 and kept in the work folder. Novelty is against the training split as MOSES wrote it: only 1 in 5,000 of its SMILES is
@@ -10,6 +11,7 @@ The Fréchet distance of finite samples is too large by about 1240 (1/n + 1/refe
 molecules score .161 against 30,000 of the test split, which is therefore as good as 10,000 samples of any model can be.
 """
 
+import csv
 import json
 import os
 import time
@@ -109,17 +111,24 @@ def evaluate(samples: list[str], work: Path, size: int) -> tuple[dict[str, objec
     return metrics, values, reference
 
 
+def read_samples(path: Path) -> list[str]:
+    """One SMILES for each sample; an empty line of a plain file is an invalid one."""
+    if path.suffix != ".csv":
+        return path.read_text().removesuffix("\n").split("\n")
+    with path.open(newline="") as file:
+        return [row["sample"] for row in csv.DictReader(file)]
+
+
 def main(
     samples: Path,
     work: Path = HERE / "work",
     out: Path = HERE / "work" / "metrics.json",
     reference: int = 30_000,
 ) -> None:
-    """Judges a file with one SMILES a line; an empty line is an invalid sample. Writes JSON and, beside it, a PNG."""
+    """Judges a file with one SMILES a line, or the samples.csv of a run. Writes JSON and, beside it, a PNG."""
     started = time.monotonic()
     torch.set_num_threads(os.cpu_count() or 1)
-    lines = samples.read_text().removesuffix("\n").split("\n")
-    metrics, values, test = evaluate(lines, work, reference)
+    metrics, values, test = evaluate(read_samples(samples), work, reference)
     metrics["seconds"] = round(time.monotonic() - started, 1)
     out.write_text(json.dumps(metrics, indent=2) + "\n")
     draw(values, test, out.with_suffix(".png"))

@@ -209,15 +209,15 @@ def train(
 
 
 @app.command()
-def export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
-    """Writes the averaged weights, in half precision, and the configuration."""
+def export(work: Path = HERE / "work", out: Path = CHECKPOINT, temperature: float = 1.0) -> None:
+    """Writes the averaged weights, in half precision, and the configuration with the temperature to sample at."""
     state = torch.load(work / "train.pt", weights_only=True)
     weights = {name: w.half().contiguous() for name, w in state["average"].items()}
     config = json.loads((work / "tokens.json").read_text())
     width = weights["token.weight"].shape[1]
     depth = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     heads = width // len(weights["blocks.0.norm_q.weight"])
-    config |= {"kind": "molecules", "width": width, "depth": depth, "heads": heads}
+    config |= {"kind": "molecules", "width": width, "depth": depth, "heads": heads, "temperature": temperature}
     out.mkdir(parents=True, exist_ok=True)
     save_file(weights, out / "model.safetensors", metadata={"step": str(state["step"])})
     (out / "config.json").write_text(json.dumps(config) + "\n")
