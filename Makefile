@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 demo: .venv/ready
 	@echo "Sampling 64 drug-like molecules with SVDD (10 candidates a step); the report goes into runs/demo"
-	@$(BIN)/guided sample molecules --reward qed --sampler svdd -n 64 -M 10 --out runs/demo
+	@$(BIN)/guided sample molecules --reward qed --sampler svdd -n 64 -M 10 --batch-size 16 --out runs/demo
 
 test: .venv/ready
 	@$(BIN)/python -m pytest

@@ -2,8 +2,8 @@
 
     python examples/molecules.py --n 64 --out runs/molecules
 
-At alpha = 0 SVDD keeps the best of M candidates at every step. It looks at about as many molecules as best-of-10, but
-while they are made, so that each step builds on the last one's choice.
+At alpha = 0 SVDD keeps the best of M candidates at every step. It runs the network on about as many rows as best-of-10,
+and asks the reward more often: about the look-aheads too, so that each step builds on the last one's choice.
 """
 
 import argparse

@@ -2,7 +2,9 @@
 
     python examples/scaffold.py --scaffold "O=C(Nc1ccccc1)c1ccccc1"
 
-The molecule grows from the last atom of the SMILES. Every sample holds the scaffold, and that is checked.
+The molecule grows from the last atom of the SMILES. Pinned tokens stay in every sample, but what follows them may still
+close a ring with the scaffold's atoms, so that one in a few dozen molecules does not hold it any more; the reward says
+that it shall, and the example counts.
 """
 
 import argparse
@@ -26,16 +28,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scaffold", default="O=C(Nc1ccccc1)c1ccccc1", help="SMILES that ends where it shall grow")
     parser.add_argument("--n", type=int, default=16)
-    parser.add_argument("--reward", default="qed")
     options = parser.parse_args()
 
     model = pin(guided.load("molecules"), options.scaffold)
     core = Chem.MolFromSmiles(options.scaffold)
+    reward = ["qed", f"substructure?smarts={Chem.MolToSmarts(core)}"]  # their product: 0 without the scaffold
     for sampler in ("unguided", SVDD(M=10)):
-        run = guided.sample(model, reward=options.reward, sampler=sampler, n=options.n)
+        run = guided.sample(model, reward=reward, sampler=sampler, n=options.n, aggregate="product")
         holds = [Chem.MolFromSmiles(smiles).HasSubstructMatch(core) for smiles in run.samples]
         name = sampler if isinstance(sampler, str) else "SVDD"
-        print(f"{name}: median {options.reward} {run.rewards.median():.3f}, scaffold in {sum(holds)} of {options.n}")
+        print(f"{name}: median {run.rewards.median():.3f}, scaffold in {sum(holds)} of {options.n}")
         best = run.rewards.argsort(descending=True)[:3].tolist()
         print("\n".join(f"  {run.rewards[i]:.3f}  {run.samples[i]}" for i in best))
 

@@ -62,15 +62,17 @@ def distinct(x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
         The positions `first` of one row of each kind, with shape `(u,)`, and `inverse`, with shape `(n,)`, such
         that `x == x[first][inverse]`.
     """
-    keys = x.flatten(1)
+    keys = x.flatten(1).long()
     if group is not None:
         keys = torch.cat([group[:, None].to(keys), keys], dim=1)
+    if keys.device.type == "mps":  # which does not find distinct rows
+        keys = keys.cpu()
     kinds, inverse = torch.unique(keys, dim=0, return_inverse=True)
-    first = inverse.new_empty(len(kinds)).scatter_(0, inverse, torch.arange(len(x), device=x.device))
-    return first, inverse
+    first = inverse.new_empty(len(kinds)).scatter_(0, inverse, torch.arange(len(x), device=inverse.device))
+    return first.to(x.device), inverse.to(x.device)
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return "can't allocate memory" in str(error)
+    text = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "alloc_failed")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in text for sign in signs)

@@ -16,5 +16,6 @@ class RewardError(GuidedError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """`" (did you mean 'qed'?)"` when one of the known names is close to the given one, otherwise nothing."""
-    close = get_close_matches(name, list(known), n=1)
+    names = {other.lower(): other for other in known}
+    close = [names[match] for match in get_close_matches(name.lower(), list(names), n=1)]
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -45,13 +45,13 @@ class Gaussian:
     Arguments:
         event: The shape of a sample.
         alphas: The factor :math:`\alpha_k` of the data, `K + 1` numbers from noise to data.
-        sigmas: The standard deviation :math:`\sigma_k` of the noise, `K + 1` numbers that decrease.
+        sigmas: The standard deviation :math:`\sigma_k` of the noise, `K + 1` numbers; sigma / alpha decreases.
         times: The times that the network is told, `K + 1` numbers.
         eta: The share of fresh noise, from 0 (deterministic) to 1 (ancestral).
         grid: Maps a number of steps to other `(alphas, sigmas, times)`, for :meth:`with_steps`.
 
     Raises:
-        ValueError: Lengths differ, sigmas do not decrease, or eta is outside [0, 1].
+        ValueError: Lengths differ, sigma / alpha does not decrease, or eta is outside [0, 1].
     """
 
     event: tuple[int, ...]
@@ -74,14 +74,23 @@ class Gaussian:
             )
         if any(s >= t for t, s in zip(self.ratios, self.ratios[1:], strict=False)):
             raise ValueError("sigmas / alphas must decrease from noise to data")
-        if self.alphas[-1] <= 0 or any(a < 0 for a in self.alphas) or any(s <= 0 for s in self.sigmas[:-1]):
-            raise ValueError("alphas must be at least 0, and above 0 at the end; sigmas above 0 but at the end")
+        if (
+            self.alphas[-1] <= 0
+            or any(a < 0 for a in self.alphas)
+            or any(s <= 0 for s in self.sigmas[:-1])
+            or self.sigmas[-1] < 0
+        ):
+            raise ValueError("alphas must be at least 0, and above 0 at the end; sigmas above 0, at the end 0 or more")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta is {self.eta}; it must be in [0, 1]")
 
     @property
     def ratios(self) -> list[float]:
         return [s / a if a > 0 else torch.inf for a, s in zip(self.alphas, self.sigmas, strict=True)]
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        return self.event
 
     @property
     def steps(self) -> int:

@@ -28,7 +28,8 @@ class Guided:
 
     Arguments:
         positive: The denoiser that is guided.
-        scale: The weight `w`; 1 is the positive denoiser alone, 0 the negative one.
+        scale: The weight `w`; 1 is the positive denoiser alone, 0 the negative one (but for tokens that the positive
+            one rules out: those stay impossible at any weight).
         negative: The negative denoiser. None is the positive one again: both sides are evaluated in one doubled call.
 
     Raises:
@@ -59,4 +60,6 @@ class Guided:
             positive, negative = self.positive(torch.cat([x, x]), torch.cat([t, t]), **both).chunk(2)
         else:
             positive, negative = self.positive(x, t, **mine), self.negative(x, t, **other)
-        return negative + self.scale * (positive - negative)
+        # Where one side rules a token out: the positive one's word is final, the negative one's is nothing to compare.
+        negative = torch.where(negative.isneginf(), positive, negative)
+        return torch.where(positive.isneginf(), positive, negative + self.scale * (positive - negative))

@@ -22,7 +22,7 @@ from torch import Tensor
 from guided.process import check_steps
 from guided.streams import Streams
 
-#: The share of masked tokens at time t, from t = 1 (noise) to t = 0 (data).
+#: The share of masked tokens at time t, from t = 1 (noise) to t = 0 (data). The cosine is MaskGIT's, sin(pi t / 2).
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "log-linear": lambda t: t,
     "cosine": lambda t: math.cos(math.pi / 2 * (1 - t)) if t > 0 else 0.0,
@@ -57,10 +57,12 @@ class Masked:
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
+        if min(self.length, self.vocabulary) < 1:
+            raise ValueError(f"length is {self.length} and vocabulary {self.vocabulary}; both must be at least 1")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"the schedule is {self.schedule!r}; known are {', '.join(SCHEDULES)}")
-        if not self.temperature > 0:
-            raise ValueError(f"the temperature is {self.temperature}; it must be above 0")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"the temperature is {self.temperature}; it must be above 0, and finite")
         if self.fixed is not None:
             self._check_fixed(self.fixed)
 
@@ -72,6 +74,10 @@ class Masked:
             )
         if fixed.numel() and not (fixed.min() >= 0 and fixed.max() <= self.vocabulary):
             raise ValueError(f"pinned tokens must be in 0..{self.vocabulary}, where {self.vocabulary} leaves one free")
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        return (self.length, self.vocabulary)
 
     @property
     def mask(self) -> int:
@@ -126,7 +132,10 @@ class Masked:
 
     def _tokens(self, y: Tensor, M: int, streams: Streams) -> Tensor:
         """Draws `M` tokens a position, by inverting the distribution function: `(B, N, L, V)` to `(B, N * M, L)`."""
-        edges = (y / self.temperature).softmax(-1).cumsum(-1)
+        y = y.double() if y.device.type != "mps" else y.float()  # a sum over V in float32 need not increase everywhere
+        edges = ((y - y.amax(-1, keepdim=True)) / self.temperature).softmax(-1).cumsum(-1)
+        if edges[..., -1].isnan().any():
+            raise ValueError("the network returned nan, or ruled every token out")
         total = edges[..., -1:]
         u = rearrange(streams.uniform(y.shape[1], M, self.length), "B N M L -> B N L M") * total
         u = torch.minimum(u, total.nextafter(torch.zeros_like(total)))  # else a rounded-up u names an impossible token

@@ -85,11 +85,14 @@ class Diffusion:
         if self.condition is None:
             raise ValueError(f"{self.name} takes no prompt and no guidance: it is unconditional")
         cond = dict(self.condition(prompts))
+        plain = self.denoiser
+        if isinstance(plain, Guided) and plain.negative is None:  # by an earlier call
+            plain = plain.positive
         if guidance is None:
-            return replace(self, cond=cond)
+            return replace(self, cond=cond, denoiser=plain)
         negative = self.condition([self.unconditional] * len(prompts))
         cond |= {Guided.NEGATIVE + name: c for name, c in negative.items()}
-        return replace(self, cond=cond, denoiser=Guided(self.denoiser, guidance))
+        return replace(self, cond=cond, denoiser=Guided(plain, guidance))
 
     def select(self, requests: list[int]) -> "Diffusion":
         """The same model for some of the requests only."""
@@ -140,11 +143,22 @@ class Diffusion:
 
         def fn(part: slice) -> Tensor:
             cond = {name: c[request[part]] for name, c in self.cond.items()}
-            self.monitor.count(len(rows[part]) * getattr(self.denoiser, "cost", 1))
-            return self.denoiser(rows[part], t[part], **cond)
+            y = self.denoiser(rows[part], t[part], **cond)
+            self._check(y, (len(rows[part]), *self.process.output))
+            self.monitor.count(len(rows[part]) * getattr(self.denoiser, "cost", 1))  # a call that failed cost nothing
+            return y
 
         with self.monitor.time("network"):
             return self.evaluator(fn, len(rows))
+
+    def _check(self, y: Tensor, wanted: tuple[int, ...]) -> None:
+        """Says early what would otherwise be broadcast, or drawn as a token that does not exist."""
+        if not isinstance(y, Tensor) or tuple(y.shape) != wanted or not y.is_floating_point():
+            given = f"shape {tuple(y.shape)} and type {y.dtype}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
+            raise ValueError(
+                f"the denoiser returned {given}; it must be a floating-point tensor of shape {wanted}: "
+                + ("log-probabilities of the tokens without the mask" if self.process.discrete else "the clean means")
+            )
 
 
 @dataclass(frozen=True)
@@ -212,7 +226,8 @@ class Particles:
         if self.done:
             B, N = self.x.shape[:2]
             return self.x.flatten(0, 1), torch.arange(B * N, device=self.x.device).view(B, N)
-        return self.model.process.estimate(self.outputs.x, self.outputs.y), self.outputs.index
+        outputs = self.outputs.compact()  # nobody shall be asked about rows that no particle holds
+        return self.model.process.estimate(outputs.x, outputs.y), outputs.index
 
     def draw(self, draws: int) -> Tensor:
         """Clean samples from the network's one-step law, with shape `(B, N * draws, *event)`."""
@@ -220,7 +235,13 @@ class Particles:
         return self.model.process.draw(self.x, y, draws, self.streams)
 
     def propose(self, M: int = 1) -> "Particles":
-        """Moves one step, with `M` candidates for each particle; the shape is `(B, N * M, *event)`."""
+        """Moves one step, with `M` candidates for each particle; the shape is `(B, N * M, *event)`.
+
+        Raises:
+            ValueError: The particles have arrived.
+        """
+        if self.done:
+            raise ValueError(f"the particles are at the last step, {self.k}; there is no further one")
         model, outputs = self.model, self.outputs.compact() if self.model.process.discrete else self.outputs
         x = model.process.propose(self.x, outputs.y[outputs.index], self.k, M, self.streams)
         parents = None

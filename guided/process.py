@@ -24,6 +24,11 @@ class Process(Protocol):
         ...
 
     @property
+    def output(self) -> tuple[int, ...]:
+        """The shape of the network's output for one row."""
+        ...
+
+    @property
     def steps(self) -> int:
         """The number of steps `K`."""
         ...

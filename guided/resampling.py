@@ -8,7 +8,7 @@ References:
     | An Introduction to Sequential Monte Carlo (Chopin and Papaspiliopoulos, 2020), chapter 9
 """
 
-__all__ = ["choose", "ess", "normalize", "systematic"]
+__all__ = ["choose", "ess", "normalize", "systematic", "tilt"]
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ def tilt(value: Tensor, alpha: float) -> Tensor:
         value: The values, with shape `(*, N)`; infinities and nan are allowed.
         alpha: The temperature, at least 0.
     """
-    value = value.double().nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    value = value.to("cpu", torch.float64).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
     best = value.amax(-1, keepdim=True)
     below = (value - best) / alpha if alpha > 0 else torch.full_like(value, -torch.inf)
     return torch.where(value == best, 0.0, below)
@@ -66,4 +66,4 @@ def systematic(log_w: Tensor, streams: Streams) -> Tensor:
     N = log_w.shape[1]
     positions = (torch.arange(N) + streams.uniform(1).cpu().double()) / N
     edges = normalize(log_w).cumsum(1)
-    return torch.searchsorted(edges / edges[:, -1:], positions, right=True).clamp(max=N - 1)
+    return torch.searchsorted(edges / edges[:, -1:], positions, right=True)  # the last edge is 1, positions below

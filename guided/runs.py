@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -114,7 +115,7 @@ class _Watched:
 
 
 def sample(
-    model: Diffusion | str, reward: Any = None, sampler: Any = "svdd", n: int = 1, seed: int = 0, **options: Any
+    model: Diffusion | str | Path, reward: Any = None, sampler: Any = "svdd", n: int = 1, seed: int = 0, **options: Any
 ) -> Run:
     """Draws `n` samples of a pretrained model, guided by a reward.
 
@@ -134,7 +135,7 @@ def sample(
 
 
 def stream(
-    model: Diffusion | str,
+    model: Diffusion | str | Path,
     reward: Any = None,
     sampler: "str | Mapping[str, Any] | Sampler" = "svdd",
     n: int = 1,
@@ -160,7 +161,8 @@ def stream(
             of these to weights. None only for the unguided sampler.
         sampler: A sampler, its name, or a dictionary with its name and fields.
         n: The number of samples.
-        seed: The seed; sample `i` depends on `(seed, i)` only.
+        seed: The seed; sample `i` depends on `(seed, i)` only, as far as the network's rounding does not depend on
+            how many rows it is given at a time.
         prompt: For a conditional model: one prompt, or one for each sample.
         guidance: The weight of classifier-free guidance; None for none.
         steps: The number of reverse steps `K`; None for the model's own.
@@ -180,14 +182,18 @@ def stream(
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise GuidedError(f"{name} is {number!r}; it must be a whole number, at least 1")
     requests = list(range(n)) if only is None else list(only)
-    if any(not 0 <= i < n for i in requests):
-        raise GuidedError(f"request {max(requests, key=abs)} is not among the {n} of this run, 0 to {n - 1}")
+    strange = [i for i in requests if not isinstance(i, int) or not 0 <= i < n]
+    if strange or not requests:
+        what = f"request {strange[0]!r} is not" if strange else "only is empty: name some requests"
+        raise GuidedError(f"{what} among the {n} of this run, 0 to {n - 1}")
     Streams(seed, [])  # a wrong seed is told before anything is loaded
     strategy = resolve_sampler(sampler)
     if reward is None and not isinstance(strategy, Unguided):
         raise GuidedError(f"sampler {type(strategy).__name__} needs a reward; only unguided does without")
-    if isinstance(model, str):
+    if isinstance(model, str | Path):
         model = load(model)
+    if not isinstance(model, Diffusion):
+        raise GuidedError(f"model is a {type(model).__name__}; it must be a Diffusion, or the name or folder of one")
     model = model if steps is None else model.with_steps(steps)
     model = _prompted(model, prompt, guidance, n)
     objective = None
@@ -200,7 +206,7 @@ def stream(
 
 def _prompted(model: Diffusion, prompt: str | Sequence[str] | None, guidance: float | None, n: int) -> Diffusion:
     """The model with the prompts of `n` requests."""
-    if prompt is None and guidance is None and model.condition is None:
+    if prompt is None and guidance is None and (model.condition is None or model.cond):
         return model
     prompts = [prompt or model.unconditional] * n if prompt is None or isinstance(prompt, str) else list(prompt)
     if len(prompts) != n:
@@ -248,7 +254,11 @@ def _draw(
     if objective is not None:
         objective.clear()
         calls = objective.calls
-    rows = sampler(model, value, streams).x[:, 0]  # type: ignore[arg-type]  # only Unguided gets no value
+    particles = sampler(model, value, streams)  # type: ignore[arg-type]  # only Unguided gets no value
+    if not particles.done or particles.x.shape[:2] != (len(block), 1):
+        where = f"{tuple(particles.x.shape[:2])} particles at step {particles.k} of {model.steps}"
+        raise GuidedError(f"{type(sampler).__name__} returned {where}; it must be ({len(block)}, 1) at the last one")
+    rows = particles.x[:, 0]
     with model.monitor.time("decode"):
         samples = model.decode(rows)
     columns: dict[str, list[float]] = {}

@@ -33,8 +33,8 @@ class Streams:
 
     def __init__(self, seed: int, requests: Sequence[int], device: torch.device | str = "cpu") -> None:
         for name, value in (("seed", seed), *(("request", i) for i in requests)):
-            if not 0 <= value < 2**64:
-                raise ValueError(f"the {name} is {value}; it must be in [0, 2^64)")
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**64:
+                raise ValueError(f"the {name} is {value!r}; it must be a whole number in [0, 2^64)")
         self.device = torch.device(device)
         self._generators = [
             np.random.Generator(np.random.Philox(key=np.array([seed, i], dtype=np.uint64))) for i in requests

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from guided.batching import Evaluator, distinct
 from guided.model import Diffusion, Particles
+from guided.resampling import tilt
 
 
 class Reward(Protocol):
@@ -88,6 +89,8 @@ class PosteriorMean:
         def fn(part: slice) -> Tensor:
             with model.monitor.time("decode"):
                 samples = model.decode(rows[part])
+            if len(samples) != len(rows[part]):
+                raise ValueError(f"the model's decode made {len(samples)} samples of {len(rows[part])} rows")
             with model.monitor.time("reward"):
                 scores = torch.as_tensor(self.reward(samples), dtype=torch.float64, device="cpu")
             if scores.shape != (len(rows[part]),):
@@ -103,6 +106,8 @@ class PosteriorMean:
 
 def soft_mean(r: Tensor, alpha: float) -> Tensor:
     r""":math:`\alpha \log \mathrm{mean} \exp(r / \alpha)` over the last axis, the maximum at `alpha = 0`."""
+    best = r.amax(-1)
     if alpha == 0:
-        return r.amax(-1)
-    return alpha * (torch.logsumexp(r / alpha, dim=-1) - math.log(r.shape[-1]))
+        return best
+    mean = tilt(r, alpha).expm1().mean(-1)  # of exp(.) - 1, so that a hot alpha loses no digits
+    return torch.where(best.isinf(), best, best + alpha * mean.log1p())

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from guided.model import Diffusion, Particles
-from guided.samplers.schedule import check_schedule
+from guided.resampling import tilt
+from guided.samplers.schedule import check_number
 from guided.streams import Streams
 from guided.value import Value
 
@@ -26,7 +27,7 @@ class BestOfN:
     N: int = 10
 
     def __post_init__(self) -> None:
-        check_schedule("N", self.N, int, least=1)
+        object.__setattr__(self, "N", check_number("N", self.N, int, least=1))
 
     @torch.no_grad()
     def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
@@ -34,4 +35,5 @@ class BestOfN:
         particles = model.start(streams, self.N)
         while not particles.done:
             particles = particles.propose()
-        return particles.take(value(particles, 0.0).argmax(1, keepdim=True))
+        best = tilt(value(particles, 0.0), 0.0).argmax(1, keepdim=True)  # where nan is no value
+        return particles.take(best)

@@ -3,7 +3,8 @@
 __all__ = ["Sampler", "resolve_sampler", "sampler_from_dict", "sampler_to_dict", "samplers"]
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
+from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
 from guided.errors import nearest
@@ -49,6 +50,8 @@ def sampler_from_dict(description: Mapping[str, Any]) -> Sampler:
     """
     given = dict(description)
     name = given.pop("name", None)
+    if isinstance(name, str) and ":" in name:
+        return _own(name)(**given)
     if name not in _SAMPLERS:
         raise ValueError(f"unknown sampler {name!r}{nearest(str(name), _SAMPLERS)}; known are {', '.join(_SAMPLERS)}")
     kind = _SAMPLERS[name]
@@ -61,6 +64,18 @@ def sampler_from_dict(description: Mapping[str, Any]) -> Sampler:
     return sampler
 
 
+def _own(name: str) -> type[Any]:
+    """A sampler of the user's, by `module:Class`."""
+    module, _, attribute = name.partition(":")
+    try:
+        kind = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"sampler {name!r} cannot be imported: {error}") from error
+    if not isinstance(kind, type) or not is_dataclass(kind):
+        raise ValueError(f"sampler {name!r} is no dataclass")
+    return kind
+
+
 def resolve_sampler(sampler: "str | Mapping[str, Any] | Sampler") -> Sampler:
     """A sampler from its name, its dictionary, or itself.
 
@@ -69,4 +84,8 @@ def resolve_sampler(sampler: "str | Mapping[str, Any] | Sampler") -> Sampler:
     """
     if isinstance(sampler, str):
         return sampler_from_dict({"name": sampler})
-    return sampler_from_dict(sampler) if isinstance(sampler, Mapping) else sampler
+    if isinstance(sampler, Mapping):
+        return sampler_from_dict(sampler)
+    if isinstance(sampler, type) or not callable(sampler):
+        raise ValueError(f"sampler is {sampler!r}; it must be a name, a dictionary, or an instance as SVDD(M=10)")
+    return sampler

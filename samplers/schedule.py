@@ -1,6 +1,6 @@
 """Numbers that may change over the steps."""
 
-__all__ = ["Schedule", "at", "check_schedule"]
+__all__ = ["Schedule", "at", "check_number", "check_schedule"]
 
 from typing import Any, TypeAlias, TypeVar
 
@@ -13,8 +13,8 @@ def at(schedule: Schedule[Number], k: int, K: int) -> Number:
     return schedule[k * len(schedule) // K] if isinstance(schedule, tuple) else schedule
 
 
-def check_schedule(name: str, schedule: Any, kind: type, least: float) -> Any:
-    """The schedule, with lists made tuples and whole numbers made floats where floats are meant.
+def check_schedule(name: str, schedule: Any, kind: type[Number], least: float) -> Schedule[Number]:
+    """The schedule, with lists made tuples and every entry a number of its kind.
 
     Raises:
         ValueError: An entry is no number of this kind, not finite, or below the least one; or there is no entry.
@@ -22,9 +22,18 @@ def check_schedule(name: str, schedule: Any, kind: type, least: float) -> Any:
     if isinstance(schedule, list | tuple):
         if not schedule:
             raise ValueError(f"{name} is an empty schedule; it needs at least one number")
-        return tuple(check_schedule(name, entry, kind, least) for entry in schedule)
-    number = isinstance(schedule, int | float) and not isinstance(schedule, bool)
-    if not number or (kind is int and int(schedule) != schedule) or not least <= schedule < float("inf"):
+        return tuple(check_number(name, entry, kind, least) for entry in schedule)
+    return check_number(name, schedule, kind, least)
+
+
+def check_number(name: str, value: Any, kind: type[Number], least: float) -> Number:
+    """The value as a number of its kind: a whole one that is given as a float is whole all the same.
+
+    Raises:
+        ValueError: It is no number of this kind, not finite, or below the least one.
+    """
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not least <= value < float("inf") or (kind is int and int(value) != value):
         what = "a whole number" if kind is int else "a finite number"
-        raise ValueError(f"{name} is {schedule!r}; it must be {what}, at least {least}")
-    return kind(schedule)
+        raise ValueError(f"{name} is {value!r}; it must be {what}, at least {least}")
+    return kind(value)

@@ -20,8 +20,9 @@ from einops import rearrange
 from torch import Tensor
 
 from guided.model import Diffusion, Particles
+from guided.process import Process
 from guided.resampling import choose
-from guided.samplers.schedule import Schedule, at, check_schedule
+from guided.samplers.schedule import Schedule, at, check_number, check_schedule
 from guided.streams import Streams
 from guided.value import Value
 
@@ -33,7 +34,7 @@ class SVDD:
     Arguments:
         M: The number of candidates; a number, or a schedule: a tuple that is spread evenly over the steps.
         alpha: The temperature, in units of the reward, at least 0; 0 keeps the best. A number or a schedule.
-        every: The look-ahead is on every j-th step, the last step always among them.
+        every: The look-ahead is on every j-th step, counted back from the last one that has noise.
         interval: The part of the run, from 0 (noise) to 1 (data), in which there are look-aheads. Other steps are
             the model's own.
 
@@ -47,43 +48,56 @@ class SVDD:
     interval: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "M", check_schedule("M", self.M, int, least=1))
-        object.__setattr__(self, "alpha", check_schedule("alpha", self.alpha, float, least=0))
-        check_schedule("every", self.every, int, least=1)
-        start, end = self.interval
-        if not 0 <= start < end <= 1:
+        for name, kind, least in (("M", int, 1), ("alpha", float, 0)):
+            object.__setattr__(self, name, check_schedule(name, getattr(self, name), kind, least))
+        object.__setattr__(self, "every", check_number("every", self.every, int, least=1))
+        if not isinstance(self.interval, tuple | list) or len(self.interval) != 2:
+            raise ValueError(f"interval is {self.interval!r}; it must be two numbers")
+        start, end = (check_number("interval", bound, float, least=0) for bound in self.interval)
+        if not start < end <= 1:
             raise ValueError(f"interval is {self.interval}; it must be two numbers with 0 <= start < end <= 1")
-        object.__setattr__(self, "interval", (float(start), float(end)))
+        object.__setattr__(self, "interval", (start, end))
 
     @torch.no_grad()
     def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
         """Draws one sample for each request, with shape `(B, 1, *event)`.
 
         Raises:
-            ValueError: The process is deterministic, so that candidates would be equal.
+            ValueError: The process is deterministic, or no step has a look-ahead, so that M would mean nothing.
         """
-        K = model.steps
-        if not any(model.process.stochastic(k) for k in range(K)) and any(at(self.M, k, K) > 1 for k in range(K)):
-            raise ValueError(f"M is {self.M} and eta = 0: a deterministic step makes M equal candidates; take eta > 0")
+        M = self.candidates(model.process)
+        if max(M) == 1 and max(at(self.M, k, model.steps) for k in range(model.steps)) > 1:
+            if not any(model.process.stochastic(k) for k in range(model.steps)):
+                raise ValueError(
+                    f"M is {self.M} and eta = 0: a deterministic step makes equal candidates; take eta > 0"
+                )
+            raise ValueError(
+                f"no step of {model.steps} has a look-ahead: every is {self.every}, interval {self.interval}"
+            )
         return self.run(model.start(streams), value)
 
     def run(self, particles: Particles, value: Value) -> Particles:
         """Moves particles, with shape `(B, N, *event)`, to the end; each has candidates of its own."""
-        K = particles.model.steps
+        M, K = self.candidates(particles.model.process), particles.model.steps
         while not particles.done:
             k, alpha = particles.k, at(self.alpha, particles.k, K)
-            M = at(self.M, k, K) if self.looks(k, K) and particles.model.process.stochastic(k) else 1
-            candidates = particles.propose(M)
-            particles = candidates.take(self.choose(candidates, value, alpha, M)) if M > 1 else candidates
+            candidates = particles.propose(M[k])
+            particles = candidates.take(self.choose(candidates, value, alpha, M[k])) if M[k] > 1 else candidates
         return particles
+
+    def candidates(self, process: Process) -> list[int]:
+        """The number of candidates at each step: M where there is a look-ahead, 1 where the step is the model's own.
+
+        Candidates of a step without noise are equal, so that it needs no look-ahead; the last one that is left is
+        always taken, and `every` counts back from there.
+        """
+        K, (start, end) = process.steps, self.interval
+        last = max((k for k in range(K) if process.stochastic(k)), default=-1)
+        looks = [k <= last and (last - k) % self.every == 0 and start <= k / K < end for k in range(K)]
+        return [at(self.M, k, K) if looks[k] and process.stochastic(k) else 1 for k in range(K)]
 
     def choose(self, candidates: Particles, value: Value, alpha: float, M: int) -> Tensor:
         """The chosen one of each particle's M candidates, `(B, N * M, *event)` to an index `(B, N)`."""
         v = rearrange(value(candidates, alpha), "B (N M) -> B N M", M=M)
         m = choose(v, alpha, candidates.streams)
         return m + M * torch.arange(v.shape[1], device=m.device)
-
-    def looks(self, k: int, K: int) -> bool:
-        """Whether the step from `k` to `k + 1` has a look-ahead."""
-        start, end = self.interval
-        return (K - 1 - k) % self.every == 0 and start <= k / K < end

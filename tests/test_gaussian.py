@@ -66,7 +66,25 @@ def test_noise_has_the_marginal():
     assert x.std().item() == pytest.approx(process.sigmas[4], abs=0.03)
 
 
+def test_arrays_of_any_family():
+    edm = Gaussian((1,), [1, 1, 1], [2, 1, 0], [2, 1, 0])  # data of unit variance under noise of 2
+    assert edm.prior(1, Streams(0, range(N))).std().item() == pytest.approx(math.sqrt(5), abs=0.08)
+    assert edm.std(0) == pytest.approx(math.sqrt(1 / 4 * (4 - 1)))  # sigma_up of ancestral samplers
+    assert Gaussian((1,), [1, 1, 1], [2, 1, 0], [2, 1, 0], eta=0.5).std(0) == pytest.approx(edm.std(0) / 2)
+
+
+def test_another_grid():
+    def grid(K):
+        times = [1 - k / K for k in range(K + 1)]
+        return [1 - t for t in times], times, times
+
+    process = Gaussian((1,), *grid(4), grid=grid)
+    assert process.with_steps(7).steps == 7 and process.with_steps(7).time(1) == pytest.approx(6 / 7)
+
+
 def test_wrong_input():
+    with pytest.raises(ValueError, match="at the end 0 or more"):
+        Gaussian((1,), [1, 1], [1, -0.5], [1, 0])
     with pytest.raises(ValueError, match="same number"):
         Gaussian((1,), [0, 1], [1, 0.5, 0], [1, 0])
     with pytest.raises(ValueError, match="must decrease"):

@@ -15,6 +15,7 @@ from guided.value import PosteriorMean
 from tests.toys import Chain
 
 B = 3000
+INF = math.inf
 
 
 def uniform(L=8, V=4, K=16, **options):
@@ -81,6 +82,17 @@ def test_tokens_follow_the_network_and_its_temperature():
         assert (x != 3).all()
 
 
+@pytest.mark.parametrize("u", [0.0, 1 - 2**-24])
+def test_impossible_tokens_are_not_drawn_at_the_ends(u):
+    class Edge:
+        def uniform(self, *shape):
+            return torch.full((1, *shape), u)
+
+    y = torch.tensor([-INF, 0.1, 0.3, -INF]).expand(1, 1, 2, 4)
+    token = Masked(2, 4, 1).draw(torch.full((1, 1, 2), 4), y, 1, Edge())
+    assert set(token.flatten().tolist()) <= {1, 2}
+
+
 def test_unnormalised_guided_output_is_renormalised():
     """Guided log-probabilities do not sum to one; adding a constant must change nothing."""
     chain = Chain()
@@ -111,6 +123,7 @@ def test_look_ahead_is_a_clean_sample():
         ({"steps": 0}, "steps is 0"),
         ({"schedule": "linear"}, "known are log-linear, cosine"),
         ({"temperature": 0.0}, "above 0"),
+        ({"temperature": math.inf}, "finite"),
         ({"fixed": torch.zeros(7, dtype=torch.long)}, "L = 8"),
         ({"fixed": torch.full((8,), 5)}, "0..4"),
         ({"fixed": torch.zeros(8)}, "whole numbers"),

@@ -71,7 +71,28 @@ def test_look_ahead_on_some_steps_only():
     sampler = SVDD(M, every=4, interval=(0.25, 1.0))
     model = masked(K=16)
     sampler(model, PosteriorMean(lambda x: scored.append(len(x)) or first(x)), Streams(0, range(B)))
-    assert len(scored) == 3  # steps 7, 11, 15: the last is among them
+    assert len(scored) == 3
+
+
+def steps_with_look_ahead(model, sampler):
+    seen = []
+
+    class Spy:
+        def __call__(self, particles, alpha):
+            seen.append(particles.k - 1)
+            return torch.zeros(particles.x.shape[:2], dtype=torch.float64)
+
+    sampler(model, Spy(), Streams(0, [0]))
+    return seen
+
+
+def test_which_steps_look_ahead():
+    """Every j-th, counted back from the last that has noise; the interval is half open."""
+    assert steps_with_look_ahead(masked(K=16), SVDD(M, every=4, interval=(0.25, 1.0))) == [7, 11, 15]
+    assert steps_with_look_ahead(masked(K=4), SVDD(M, interval=(0, 0.5))) == [0, 1]
+    assert steps_with_look_ahead(gaussian(25), SVDD(M, every=4)) == [3, 7, 11, 15, 19, 23]
+    with pytest.raises(ValueError, match="no step of 4 has a look-ahead"):
+        steps_with_look_ahead(masked(K=4), SVDD(M, interval=(0.3, 0.4)))
 
 
 def test_schedules_of_candidates_and_temperature():
@@ -132,6 +153,111 @@ def test_conditions_follow_their_rows_through_micro_batches():
 
 
 @pytest.mark.parametrize("make", [gaussian, masked])
+def test_candidates_stay_beside_their_parents(make):
+    model = make(K=6)
+    particles = model.start(Streams(0, range(2)), 3).propose().propose()
+    after = particles.propose(4)
+    assert after.x.shape[:2] == (2, 12)
+    if make is gaussian:  # three parents far apart, and hardly any noise
+        process = replace(model.process, eta=1e-3)
+        far = (torch.arange(3) * 100.0)[None, :, None].expand(2, 3, 2)
+        near = process.propose(far, far, 1, 4, Streams(0, range(2))).view(2, 3, 4, 2)
+        assert near.std(2).max() < 5 and near.mean(2).std(1).min() > 50
+    else:
+        parent = particles.x.repeat_interleave(4, 1)
+        assert (parent != 4).any() and torch.equal(after.x[parent != 4], parent[parent != 4])
+
+
+def test_draws_and_tokens_belong_to_their_particle():
+    model = masked(K=4)
+    particles = model.start(Streams(0, range(2)), 5).propose().propose()
+    draws, parent = particles.draw(3), particles.x.repeat_interleave(3, 1)
+    assert torch.equal(draws[parent != 4], parent[parent != 4])
+    y = torch.full((1, 2, 8, 4), -50.0)  # the first particle can only say 0, the second only 1
+    y[0, 0, :, 0] = y[0, 1, :, 1] = 0.0
+    x = torch.full((1, 2, 8), 4)
+    assert model.process.draw(x, y, 3, Streams(0, [0]))[0, :, 0].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_each_particle_keeps_one_of_its_own_candidates():
+    class Last:
+        def __call__(self, particles, alpha):
+            return torch.arange(particles.x.shape[1]).expand(len(particles.x), -1).double()
+
+    candidates = masked(K=6).start(Streams(0, range(2)), 3).propose(4)
+    assert SVDD(4).choose(candidates, Last(), 0.0, 4).tolist() == [[3, 7, 11]] * 2
+
+
+def test_several_particles_with_conditions_get_what_the_network_says():
+    """Through steps, candidates, selections and reuse: the outputs are those of a network that is asked anew."""
+
+    def denoiser(x, t, c):
+        return (torch.nn.functional.one_hot(x, 5).float().cumsum(1)[..., :4] * c[:, None]).log_softmax(-1)
+
+    cond = {"c": torch.tensor([[1.0], [-2.0], [3.0]])}
+    model = Diffusion(Counting(denoiser), Masked(6, 4, 12), cond=cond, timed=False)
+    particles, most = model.start(Streams(0, range(3)), 2), 0
+    while not particles.done:
+        outputs = particles.outputs
+        fresh = [denoiser(row, None, cond["c"][b].expand(2, 1)) for b, row in enumerate(particles.x)]
+        torch.testing.assert_close(outputs.y[outputs.index], torch.stack(fresh))
+        candidates = particles.propose(5)
+        assert (candidates.clean[0] < 4).all()
+        most = max(most, len(candidates.clean[0]))
+        particles = candidates.take(torch.tensor([[1, 7]] * 3))
+    assert most <= 3 * 2 * 5
+    assert model.denoiser.rows < 3 * 2 * 5 * 12
+
+
+def test_a_candidate_like_its_parent_costs_nothing_even_when_it_was_taken_unseen():
+    model = masked(K=500)
+    particles = model.start(Streams(0, [0]), 2)
+    particles.outputs  # noqa: B018  (asked for, so that it is known)
+    rows = model.denoiser.rows
+    same = particles.propose(3).take(torch.tensor([[0, 5]]))
+    changed = (same.x != 4).any(-1).sum().item()
+    same.outputs  # noqa: B018
+    assert model.denoiser.rows - rows <= changed
+    assert all(len(x) for x in model.denoiser.seen)
+
+
+def test_restart_is_at_its_step_and_the_end_is_the_end():
+    model = masked(K=5)
+    x = torch.zeros(1, 1, 8, dtype=torch.long)
+    assert model.restart(x, 3, Streams(0, [0])).k == 3
+    with pytest.raises(ValueError, match="no further"):
+        model.restart(x, 5, Streams(0, [0])).propose()
+
+
+def test_no_network_row_for_draws_at_the_end():
+    model = masked(K=3)
+    SVDD(2)(model, PosteriorMean(first, draws=3), Streams(0, [0]))
+    assert all((x == 4).any() for x in torch.cat(model.denoiser.seen))
+
+
+@pytest.mark.parametrize(
+    ("denoiser", "message"),
+    [
+        (lambda x, t: torch.zeros(*x.shape, 5), r"shape \(1, 8, 5\).*\(1, 8, 4\): log-probabilities"),
+        (lambda x, t: torch.zeros(len(x), 4), "log-probabilities"),
+        (lambda x, t: x, "torch.int64"),
+        (lambda x, t: x.numpy(), "a ndarray"),
+        (lambda x, t: torch.full((*x.shape, 4), torch.nan), "nan"),
+    ],
+)
+def test_what_a_denoiser_must_not_return(denoiser, message):
+    model = Diffusion(denoiser, Masked(8, 4, 4), timed=False)
+    with pytest.raises(ValueError, match=message):
+        Unguided()(model, None, Streams(0, [0]))
+
+
+def test_a_clean_mean_is_not_broadcast():
+    model = replace(gaussian(), denoiser=lambda x, t: x[:, :1])
+    with pytest.raises(ValueError, match="the clean means"):
+        Unguided()(model, None, Streams(0, [0]))
+
+
+@pytest.mark.parametrize("make", [gaussian, masked])
 @pytest.mark.parametrize("sampler", [SVDD(M), SVDD(M, alpha=0.5), BestOfN(4), Unguided()])
 def test_a_request_is_the_same_in_any_company(make, sampler):
     """Micro-batches, the number of requests and their order change no sample."""
@@ -156,6 +282,7 @@ def test_out_of_memory_halves_the_micro_batch_and_goes_on():
     evaluator = Evaluator()
     assert evaluator(fn, 29).tolist() == list(range(29))
     assert evaluator.size == 3
+    assert Evaluator(5)(lambda rows: torch.zeros(rows.stop - rows.start), 0).shape == (0,)
     with pytest.raises(torch.OutOfMemoryError):
         evaluator(lambda rows: (_ for _ in ()).throw(torch.OutOfMemoryError("none")), 5)
     with pytest.raises(RuntimeError, match="shape"):  # any other error is no reason to go on
@@ -183,6 +310,32 @@ def test_guidance():
     assert torch.equal(Guided(positive, 3.0, negative)(x, t, c=c), 5 * c.expand(2, 2))
     with pytest.raises(ValueError, match="finite"):
         Guided(positive, math.inf)
+
+
+def test_guided_log_probabilities_stay_numbers():
+    """Tokens that one side rules out, or both: never nan, and what the positive side rules out stays impossible."""
+    p = torch.tensor([[[0.5, 0.5, 0.0, 0.0]]]).log()
+    q = torch.tensor([[[0.4, 0.0, 0.6, 0.0]]]).log()
+    y = Guided(lambda x, t: p, 2.0, lambda x, t: q)(torch.zeros(1, 1), torch.zeros(1)).softmax(-1)
+    expected = torch.tensor([0.5**2 / 0.4, 0.5, 0.0, 0.0])
+    torch.testing.assert_close(y[0, 0], expected / expected.sum())
+
+
+def test_prompting_again_replaces_the_prompts():
+    model = replace(gaussian(), condition=lambda p: {"c": torch.tensor([[float(len(q))] for q in p])})
+    once = model.prompted(["a"], 2.0)
+    again = once.prompted(["bb", "c"], 3.0)
+    assert isinstance(again.denoiser, Guided) and again.denoiser.scale == 3.0 and again.denoiser.cost == 2
+    assert again.prompted(["d"]).denoiser is model.denoiser
+
+
+def test_the_unconditional_prompt_is_the_models_own():
+    def condition(prompts):
+        assert set(prompts) <= {"cat", "none"}
+        return {"c": torch.tensor([[1.0 if q == "cat" else -1.0] for q in prompts])}
+
+    model = replace(gaussian(), condition=condition, unconditional="none").prompted(["cat"], 2.0)
+    assert model.cond["negative_c"].tolist() == [[-1.0]]
 
 
 @pytest.mark.parametrize("M", [4, 5])

@@ -74,6 +74,21 @@ def test_systematic_copies_are_floor_or_ceil(seed, N):
     assert ((copies >= (expected - 1e-6).floor()) & (copies <= (expected + 1e-6).ceil())).all()
 
 
+def test_best_of_n_passes_over_nan_and_low_precision_counts_as_doubles():
+    assert tilt(torch.tensor([[1, 3, 2]]), 1.0).dtype == torch.float64
+    assert tilt(torch.tensor([[1.0, torch.nan, 2.0]]).half(), 0.0).argmax(1).item() == 2
+
+
+def test_systematic_takes_the_last_position():
+    class Top:
+        def uniform(self, *shape):
+            return torch.full((1, *shape), 1 - 2**-24)
+
+    log_w = torch.zeros(1, 1000)
+    log_w[0, -1] = -INF
+    assert systematic(log_w, Top()).max().item() == 998
+
+
 def test_systematic_is_unbiased_and_ignores_the_dead():
     log_w = torch.tensor([0.0, -INF, 1.0, 0.5]).expand(20_000, -1)
     copies = torch.bincount(systematic(log_w, Streams(0, range(20_000))).flatten(), minlength=4) / 20_000

@@ -1,6 +1,6 @@
 """Masked diffusion models of molecules as pieces of SELFIES: a folder with `config.json` and `model.safetensors`."""
 
-__all__ = ["KIND", "load"]
+__all__ = ["load"]
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -15,8 +15,6 @@ from guided.checkpoints import read_weights
 from guided.masked import Masked
 from guided.model import Diffusion
 from guided.nets.transformer import TokenTransformer
-
-KIND = "molecules"
 
 
 def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Diffusion:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SelfiesTokens:
-    """Encodes SMILES as `L` tokens, and decodes them. Token 0 is the padding, at the end; token `V` is the mask.
+    """Encodes a SMILES as `L` tokens, and decodes them. Token 0 is the padding, at the end; token `V` is the mask.
 
     Arguments:
         symbols: The SELFIES symbols, tokens 1, 2, …
@@ -91,11 +91,8 @@ class SelfiesTokens:
             raise ValueError(f"the molecule has {len(ids)} tokens; the model has room for {self.length}")
         return torch.tensor([*ids, *[0] * (self.length - len(ids))])
 
-    def decode(self, x: Tensor) -> list[str]:
-        """The SMILES of token rows, with shape `(n, L)`. What follows the first padding is ignored."""
-        return [self.smiles(row) for row in x.tolist()]
-
     def smiles(self, ids: Sequence[int]) -> str:
+        """The SMILES of one row of tokens. What follows the first padding is ignored."""
         pieces = []
         for i in ids:
             if i == 0:

@@ -56,6 +56,7 @@ class Job:
             "guidance": options.guidance,
             "device": model.device.type,
             "dtype": options.dtype,
+            "draws": options.draws,
         }
 
     @property
@@ -80,6 +81,7 @@ class Job:
             guidance=options.guidance,
             steps=options.steps,
             batch_size=options.batch_size,
+            draws=options.draws,
             only=only,
             progress=progress,
         )

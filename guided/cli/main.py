@@ -72,6 +72,7 @@ def sample(
     seed: Annotated[int, typer.Option(help="The seed; request i of a seed is always the same sample.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Requests that are drawn, and written, together.")] = 64,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    draws: Annotated[int, typer.Option(help="Clean draws of a masked model's look-ahead, instead of its mode.")] = 1,
     dtype: Annotated[str, typer.Option(help="The network's precision: float32, bfloat16 or float16.")] = "float32",
     prompt: Annotated[str | None, typer.Option(help="The prompt of all requests (conditional models).")] = None,
     prompts: Annotated[

@@ -38,6 +38,7 @@ class Options:
     guidance: float | None = None
     on_error: str = "stop"
     time_limit: float | None = None
+    draws: int = 1
     only: int | None = None
     out: Path | None = None
     report: bool = True
@@ -47,6 +48,7 @@ class Options:
             ("-n", self.n, 1),
             ("--batch-size", self.batch_size, 1),
             ("--steps", self.steps, 1),
+            ("--draws", self.draws, 1),
             ("--seed", self.seed, 0),
         )
         for option, number, bound in least:
@@ -67,6 +69,8 @@ class Options:
         if not self.reward and self.sampler != "unguided":
             raise GuidedError(f"sampler {self.sampler!r} needs a --reward; `guided rewards` lists them")
         if self.out is not None:
+            if self.out == Path():
+                raise GuidedError("--out is empty; name a folder")
             _check_folder(self.out)
 
     @property

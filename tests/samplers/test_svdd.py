@@ -117,6 +117,8 @@ def test_soft_mean():
     r = torch.tensor([[1.0, 3.0], [-1e5, -1e5 + 1], [1e5, 0.0]], dtype=torch.float64)
     assert soft_mean(r, 0.0).tolist() == [3.0, -1e5 + 1, 1e5]
     torch.testing.assert_close(soft_mean(r[:2], 1e9), r[:2].mean(1), atol=1e-5, rtol=0)
+    assert soft_mean(torch.full((1, 2), -torch.inf).double(), 1.0).item() == -torch.inf
+    torch.testing.assert_close(soft_mean(r[:1], 1e18), r[:1].mean(1))
     torch.testing.assert_close(soft_mean(r[:1], 1.0), torch.tensor([0.5 * (torch.e + torch.e**3)]).double().log())
 
 
@@ -154,7 +156,15 @@ def test_samplers_are_rebuilt_from_plain_values(sampler):
         (lambda: SVDD(alpha=-1), "alpha is -1"),
         (lambda: SVDD(alpha=float("nan")), "alpha is nan"),
         (lambda: SVDD(alpha="hot"), "alpha is 'hot'"),
+        (lambda: SVDD(M=((1, 2), 3)), "M is"),
         (lambda: SVDD(every=0), "every is 0"),
+        (lambda: SVDD(every=(1, 2)), "every is"),
+        (lambda: SVDD(interval=0.5), "two numbers"),
+        (lambda: SVDD(interval=("a", 1)), "interval is 'a'"),
+        (lambda: BestOfN((2, 3)), "N is"),
+        (lambda: resolve_sampler(SVDD), "an instance"),
+        (lambda: resolve_sampler(None), "an instance"),
+        (lambda: sampler_from_dict({"name": "nowhere:Sampler"}), "cannot be imported"),
         (lambda: SVDD(interval=(0.5, 0.5)), "interval is"),
         (lambda: BestOfN(0), "N is 0"),
         (lambda: resolve_sampler("svd"), "did you mean 'svdd'"),
