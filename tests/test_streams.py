@@ -39,5 +39,5 @@ def test_moments():
 
 @pytest.mark.parametrize(("seed", "request_"), [(-1, 0), (2**64, 0), (0, -1)])
 def test_out_of_range(seed, request_):
-    with pytest.raises(ValueError, match="must be in"):
+    with pytest.raises(ValueError, match="must be a whole number in"):
         Streams(seed, [request_])
