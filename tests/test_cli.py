@@ -307,7 +307,7 @@ WRONG = {
     "reward that hangs": (("MODEL", "--reward", "r.py:slow", "--time-limit", "0.1"), "longer than 0.1 s"),
     "unknown parameter": (("MODEL", "--reward", "similarity?targt=CC"), "did you mean 'target'"),
     "unknown field": (("MODEL", *QED, "--set", "N=3"), "it takes M, alpha"),
-    "field of another shape": (("MODEL", *QED, "--set", "interval=3"), "svdd"),
+    "field of another shape": (("MODEL", *QED, "--set", "interval=3"), "interval is 3; it must be two numbers"),
     "M for best-of-n": (("MODEL", *QED, "--sampler", "best-of-n", "-M", "3"), "it takes N"),
     "field without a value": (("MODEL", *QED, "--set", "N"), "FIELD=VALUE"),
     "field twice": (("MODEL", *QED, "-M", "3", "--set", "M=4"), "twice"),

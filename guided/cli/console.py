@@ -89,7 +89,7 @@ class Bar:
         self.done += len(batch.samples)
         if self.plain:
             words = [f"{self.done}/{self.n} {self.label}"]
-            if batch.rewards:
+            if batch.columns:  # there was a reward
                 self.best = max(self.best, *batch.rewards)
                 words += [f"best {self.best:.3f}", f"mean of the batch {sum(batch.rewards) / len(batch.rewards):.3f}"]
             print(", ".join([*words, self.rate(self.done)]), file=sys.stderr, flush=True)
