@@ -113,11 +113,12 @@ def main(
         diffusion = load(model, steps=steps, device="cpu")
         score = resolve_reward(reward)
     plain_score = score if model == "random" else score.terms[0].raw  # what published code calls: no memo
+    plain_model = diffusion if model == "random" else load(model, steps=steps, device="cpu")  # remembers for itself
     our_loop(diffusion, score, 2, 2, 0)  # warm up
     results = []
     for repeat in range(repeats):
         start = time.perf_counter()
-        theirs, plain_rows = plain_loop(diffusion, plain_score, requests, candidates)
+        theirs, plain_rows = plain_loop(plain_model, plain_score, requests, candidates)
         plain_seconds = time.perf_counter() - start
         if model != "random":
             score.clear()
