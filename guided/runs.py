@@ -235,7 +235,6 @@ def _batches(
     for block in blocks:
         if watched is not None:
             watched.path = []
-
         part = replace(model.select(block), monitor=Monitor(on_step=on_step))
         yield _draw(part, objective, sampler, watched, Streams(seed, block, model.device), block)
         done += len(block)

@@ -92,9 +92,9 @@ class SVDD:
         always taken, and `every` counts back from there.
         """
         K, (start, end) = process.steps, self.interval
-        last = max((k for k in range(K) if process.stochastic(k)), default=-1)
-        looks = [k <= last and (last - k) % self.every == 0 and start <= k / K < end for k in range(K)]
-        return [at(self.M, k, K) if looks[k] and process.stochastic(k) else 1 for k in range(K)]
+        noisy = [k for k in range(K) if process.stochastic(k)]
+        looks = {k for k in noisy if (noisy[-1] - k) % self.every == 0 and start <= k / K < end}
+        return [at(self.M, k, K) if k in looks else 1 for k in range(K)]
 
     def choose(self, candidates: Particles, value: Value, alpha: float, M: int) -> Tensor:
         """The chosen one of each particle's M candidates, `(B, N * M, *event)` to an index `(B, N)`."""
