@@ -41,6 +41,7 @@ class Diffusion:
         monitor: Counters.
         name: What the model was loaded as.
         identity: A digest of the weights.
+        prompts: The prompts of the requests, for rewards that ask; empty where there are none.
     """
 
     denoiser: Denoiser
@@ -56,6 +57,7 @@ class Diffusion:
     monitor: Monitor = field(default_factory=Monitor)
     name: str = "model"
     identity: str = ""
+    prompts: Sequence[str] = ()
 
     @property
     def steps(self) -> int:
@@ -89,15 +91,16 @@ class Diffusion:
         if isinstance(plain, Guided) and plain.negative is None:  # by an earlier call
             plain = plain.positive
         if guidance is None:
-            return replace(self, cond=cond, denoiser=plain)
+            return replace(self, cond=cond, denoiser=plain, prompts=tuple(prompts))
         negative = self.condition([self.unconditional] * len(prompts))
         cond |= {Guided.NEGATIVE + name: c for name, c in negative.items()}
-        return replace(self, cond=cond, denoiser=Guided(plain, guidance))
+        return replace(self, cond=cond, denoiser=Guided(plain, guidance), prompts=tuple(prompts))
 
     def select(self, requests: list[int]) -> "Diffusion":
         """The same model for some of the requests only."""
         cond = {name: c[requests] for name, c in self.cond.items()}
-        return replace(self, cond=cond, process=self.process.select(requests))
+        prompts = [self.prompts[i] for i in requests] if self.prompts else ()
+        return replace(self, cond=cond, process=self.process.select(requests), prompts=prompts)
 
     def start(self, streams: Streams, N: int = 1) -> "Particles":
         """Draws `N` particles from the prior for each request."""

@@ -5,10 +5,12 @@
         "Oxygen atoms in the SMILES."
         return [s.upper().count("O") for s in smiles]
 
+A reward with a parameter called `prompts` is given the prompt of each sample there, None in a run without prompts.
+
 Nothing heavy is imported here, so that the files of rewards can import it freely.
 """
 
-__all__ = ["RegisteredReward", "find_registered", "register_reward", "rewards"]
+__all__ = ["RegisteredReward", "find_registered", "register_reward", "rewards", "takes_prompts"]
 
 import inspect
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
+PROMPTS = "prompts"  # the parameter of a reward that is given a prompt for each sample, or None
 
 
 @dataclass(frozen=True)
@@ -90,12 +93,23 @@ def find_registered(function: object) -> RegisteredReward | None:
 
 
 def parameters_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Parameters after the first (the samples), `*args` left out; empty for a builtin without a signature."""
+    """Parameters that a user gives: not the samples, which come first, nor their prompts, nor `*args`.
+
+    Empty for a builtin without a signature.
+    """
+    return {p.name: p for p in _after_samples(function) if p.kind is not p.VAR_POSITIONAL and p.name != PROMPTS}
+
+
+def takes_prompts(function: Callable[..., Any]) -> bool:
+    """Whether a reward wants the prompts of its samples: whether it has a parameter called `prompts`."""
+    return any(p.name == PROMPTS for p in _after_samples(function))
+
+
+def _after_samples(function: Callable[..., Any]) -> list[inspect.Parameter]:
     try:
-        every = list(inspect.signature(function).parameters.values())
+        return list(inspect.signature(function).parameters.values())[1:]
     except (TypeError, ValueError):
-        return {}
-    return {p.name: p for p in every[1:] if p.kind is not p.VAR_POSITIONAL}
+        return []
 
 
 def _origin(function: Callable[..., Any]) -> tuple[str, str]:

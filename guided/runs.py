@@ -263,7 +263,7 @@ def _draw(
     columns: dict[str, list[float]] = {}
     if objective is not None:
         with model.monitor.time("reward"):
-            columns = objective.columns(samples)
+            columns = objective.columns(samples, model.prompts or None)
         calls = objective.calls - calls
     seconds = {**model.monitor.seconds, "total": time.perf_counter() - start}
     stats = Stats(model.monitor.network_rows, model.monitor.network_calls, calls, seconds)

@@ -29,7 +29,10 @@ class Reward(Protocol):
     """A plain batched function."""
 
     def __call__(self, samples: Any, /) -> Tensor | Sequence[float]:
-        """Scores `n` decoded samples (images, SMILES, sequences) with `n` numbers; higher is better."""
+        """Scores `n` decoded samples (images, SMILES, sequences) with `n` numbers; higher is better.
+
+        One with a true attribute `prompted` is called with the samples and `n` prompts, or None.
+        """
         ...
 
 
@@ -72,27 +75,40 @@ class PosteriorMean:
             raise ValueError(f"draws is {self.draws}; it must be at least 1")
 
     def __call__(self, particles: Particles, alpha: float = 0.0) -> Tensor:
+        model, (B, N) = particles.model, particles.x.shape[:2]
+        prompted = bool(getattr(self.reward, "prompted", False)) and len(model.prompts) > 0
         if self.draws == 1 or particles.done:
             rows, index = particles.clean
-            return self.score(rows, particles.model)[index.cpu()]
+            if not prompted:
+                return self.score(rows, model)[index.cpu()]
+            each = torch.arange(B).repeat_interleave(N)  # requests may share a row, but not its score
+            return self.score(rows[index.flatten()], model, each).view(B, N)
         x = particles.draw(self.draws)
-        r = self.score(x.flatten(0, 1), particles.model).view(*particles.x.shape[:2], self.draws)
-        return soft_mean(r, alpha)
+        owner = torch.arange(B).repeat_interleave(N * self.draws) if prompted else None
+        return soft_mean(self.score(x.flatten(0, 1), model, owner).view(B, N, self.draws), alpha)
 
-    def score(self, rows: Tensor, model: Diffusion) -> Tensor:
-        """The rewards of clean rows, `(n, *event)` to `(n,)`, in double precision; nan counts as worst."""
+    def score(self, rows: Tensor, model: Diffusion, owner: Tensor | None = None) -> Tensor:
+        """The rewards of clean rows, `(n, *event)` to `(n,)`, in double precision; nan counts as worst.
+
+        Arguments:
+            rows: The rows.
+            model: The model that decodes them.
+            owner: The request of each row, with shape `(n,)`, whose prompt the reward is given; None for no prompts.
+        """
         inverse = None
         if model.process.discrete:
-            first, inverse = distinct(rows)
+            first, inverse = distinct(rows, None if owner is None else owner.to(rows.device))
             rows = rows[first]
+            owner = None if owner is None else owner[first.cpu()]
 
         def fn(part: slice) -> Tensor:
             with model.monitor.time("decode"):
                 samples = model.decode(rows[part])
             if len(samples) != len(rows[part]):
                 raise ValueError(f"the model's decode made {len(samples)} samples of {len(rows[part])} rows")
+            prompts = () if owner is None else ([model.prompts[i] for i in owner[part].tolist()],)
             with model.monitor.time("reward"):
-                scores = torch.as_tensor(self.reward(samples), dtype=torch.float64, device="cpu")
+                scores = torch.as_tensor(self.reward(samples, *prompts), dtype=torch.float64, device="cpu")
             if scores.shape != (len(rows[part]),):
                 raise ValueError(
                     f"the reward returned shape {tuple(scores.shape)} for {len(rows[part])} samples; "

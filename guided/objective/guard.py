@@ -4,13 +4,13 @@ A batch that raises, hangs or returns the wrong number of scores is scored again
 guilty samples are blamed. They stop the run (on_error="stop") or count as -inf ("worst").
 """
 
-__all__ = ["Guard", "Hang", "OnError", "call_limited", "short"]
+__all__ = ["Call", "Guard", "Hang", "OnError", "call_limited", "short"]
 
 import threading
 from collections.abc import Callable, Sequence
 from math import isnan
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ import torch
 from guided.errors import RewardError
 
 OnError = Literal["stop", "worst"]
+#: `(samples, limit, prompts) -> scores`; raises Hang when it takes longer than `limit` seconds.
+Call: TypeAlias = Callable[[Any, "float | None", "Sequence[str] | None"], object]
 WORST = float("-inf")
 MAX_HUNG = 16  # a thread cannot be killed: so many may hang at a time before the run stops
 
@@ -35,7 +37,7 @@ class Guard:
 
     Args:
         name: the reward's name, for messages.
-        call: `(samples, limit) -> scores`; raises Hang when it takes longer than `limit` seconds.
+        call: the reward.
         on_error: "stop" raises RewardError at the first guilty sample, "worst" counts guilty samples as -inf.
         limit: seconds for one call, None for no limit.
     """
@@ -43,7 +45,7 @@ class Guard:
     def __init__(
         self,
         name: str,
-        call: Callable[[Any, float | None], object],
+        call: Call,
         on_error: str = "stop",
         limit: float | None = None,
     ) -> None:
@@ -52,8 +54,8 @@ class Guard:
         self.first_failure: str | None = None
         self._call = call
 
-    def __call__(self, samples: Any) -> list[float]:
-        """Scores of n samples: n numbers, finite or -inf.
+    def __call__(self, samples: Any, prompts: Sequence[str] | None = None) -> list[float]:
+        """Scores of n samples, with a prompt each where there are any: n numbers, finite or -inf.
 
         Raises:
             RewardError: on_error is "stop" and a sample failed; or no sample is to blame (a missing library).
@@ -61,21 +63,22 @@ class Guard:
         if len(samples) == 0:
             return []
         try:
-            scores = self._attempt(samples)
+            scores = self._attempt(samples, prompts)
         except (Exception, SystemExit) as error:
             if isinstance(error, (RewardError, ImportError)):  # no sample's fault: never counted as a bad sample
                 raise RewardError(self._describe(error)) from error
-            return self._one_by_one(samples, error)
+            return self._one_by_one(samples, prompts, error)
         return [self._number(score, sample) for score, sample in zip(scores, samples, strict=True)]
 
-    def _attempt(self, samples: Sequence[Any]) -> list[Any]:
+    def _attempt(self, samples: Sequence[Any], prompts: Sequence[str] | None) -> list[Any]:
         with torch.no_grad():
-            return as_list(self._call(samples, self.limit), len(samples))
+            return as_list(self._call(samples, self.limit, prompts), len(samples))
 
-    def _one_by_one(self, samples: Sequence[Any], error: BaseException) -> list[float]:
+    def _one_by_one(self, samples: Sequence[Any], prompts: Sequence[str] | None, error: BaseException) -> list[float]:
         if len(samples) == 1:
             return [self._blame(self._describe(error), samples[0], error)]
-        scores = [score for i in range(len(samples)) for score in self(samples[i : i + 1])]
+        alone = [slice(i, i + 1) for i in range(len(samples))]
+        scores = [score for one in alone for score in self(samples[one], prompts and prompts[one])]
         if self.on_error == "stop" and not isinstance(error, Hang):  # a slow batch is no failure, its samples passed
             raise RewardError(
                 f"{self._describe(error)}, in a batch of {len(samples)} samples, none of which fails alone"

@@ -21,6 +21,7 @@ from guided.rewards.combine import Transform, spell, weighted_mean, weighted_pro
 
 Aggregate = Literal["mean", "product"]
 Samples: TypeAlias = "Sequence[Any] | torch.Tensor | NDArray[Any]"
+Prompts: TypeAlias = "Sequence[str] | None"  # one for each sample
 MEMO_SIZE = 1_000_000  # distinct samples; about 300 bytes each
 
 
@@ -43,6 +44,7 @@ class Term:
     identity: dict[str, Any]
     rebuildable: bool
     close: Callable[[], None]
+    prompted: bool = False
 
 
 class Objective:
@@ -54,13 +56,15 @@ class Objective:
     Attributes:
         terms: the rewards.
         aggregate: "mean" or "product".
+        prompted: whether a reward wants the samples' prompts; the same sample has a score for each prompt then.
         calls: samples that were really scored.
     """
 
     def __init__(self, terms: Sequence[Term], aggregate: str = "mean") -> None:
         self.terms, self.aggregate = tuple(terms), aggregate
+        self.prompted = any(term.prompted for term in self.terms)
         self.calls = 0
-        self._memo: OrderedDict[str, tuple[float, ...]] = OrderedDict()
+        self._memo: OrderedDict[Hashable, tuple[float, ...]] = OrderedDict()
         self._weights = np.array([term.weight for term in self.terms])
 
     @property
@@ -93,17 +97,17 @@ class Objective:
         """What the first failure was, in one line, if there was any."""
         return next((term.raw.first_failure for term in self.terms if term.raw.first_failure), None)
 
-    def __call__(self, samples: Samples) -> torch.Tensor:
+    def __call__(self, samples: Samples, prompts: Prompts = None) -> torch.Tensor:
         """Rewards of n decoded samples, with shape `(n,)`, float64 on the CPU; finite or -inf.
 
         Raises:
             RewardError: a reward failed (on_error="stop"), or a term of a product is negative.
         """
-        return torch.from_numpy(self._aggregated(self._transformed(self._raw(samples)), samples))
+        return torch.from_numpy(self._aggregated(self._transformed(self._raw(samples, prompts)), samples))
 
-    def columns(self, samples: Samples) -> dict[str, list[float]]:
+    def columns(self, samples: Samples, prompts: Prompts = None) -> dict[str, list[float]]:
         """For each term "<name>_raw" and "<name>" (transformed), then "reward" (aggregated); n numbers each."""
-        raw = self._raw(samples)
+        raw = self._raw(samples, prompts)
         scores = self._transformed(raw)
         table = {}
         for term, before, after in zip(self.terms, raw, scores, strict=True):
@@ -119,29 +123,36 @@ class Objective:
         for term in self.terms:
             term.close()
 
-    def _raw(self, samples: Samples) -> NDArray[np.float64]:
-        """Raw scores `(T, n)`. Text is its own key; any other sample is nobody's duplicate. Arrays stay arrays."""
+    def _raw(self, samples: Samples, prompts: Prompts) -> NDArray[np.float64]:
+        """Raw scores `(T, n)`. Text is its own key, with its prompt where that matters; any other sample is nobody's
+        duplicate. Arrays stay arrays.
+        """
+        if prompts is not None and len(prompts) != len(samples):
+            raise ValueError(f"there are {len(prompts)} prompts for {len(samples)} samples; give one for each")
+        prompts = prompts if self.prompted else None
         if isinstance(samples, torch.Tensor | np.ndarray):
             self.calls += len(samples)
-            return np.array([term.raw(samples) for term in self.terms], dtype=np.float64).reshape(-1, len(samples))
-        keys: list[Hashable] = [sample if isinstance(sample, str) else i for i, sample in enumerate(samples)]
+            scores = [term.raw(samples, prompts) for term in self.terms]
+            return np.array(scores, dtype=np.float64).reshape(-1, len(samples))
+        keys = [_key(sample, i, prompts) for i, sample in enumerate(samples)]
         known: dict[Hashable, tuple[float, ...]] = {}
-        fresh: dict[Hashable, Any] = {}
-        for key, sample in zip(keys, samples, strict=True):
-            if isinstance(key, str) and key in self._memo:
+        fresh: dict[Hashable, int] = {}
+        for i, key in enumerate(keys):
+            if key in self._memo:
                 self._memo.move_to_end(key)
                 known[key] = self._memo[key]
             else:
-                fresh[key] = sample
+                fresh[key] = i
         if fresh:
             self.calls += len(fresh)
-            by_term = [term.raw(list(fresh.values())) for term in self.terms]
+            new, theirs = ([it[i] for i in fresh.values()] if it is not None else None for it in (samples, prompts))
+            by_term = [term.raw(new, theirs) for term in self.terms]
             known.update(zip(fresh, zip(*by_term, strict=True), strict=True))
-            self._remember({key: known[key] for key in fresh if isinstance(key, str)})
+            self._remember({key: known[key] for key in fresh if not isinstance(key, int)})
         table = np.array([known[key] for key in keys], dtype=np.float64).reshape(len(keys), len(self.terms))
         return np.ascontiguousarray(table.T)
 
-    def _remember(self, scores: dict[str, tuple[float, ...]]) -> None:
+    def _remember(self, scores: dict[Hashable, tuple[float, ...]]) -> None:
         self._memo.update(scores)
         while len(self._memo) > MEMO_SIZE:
             self._memo.popitem(last=False)
@@ -200,4 +211,20 @@ def resolve_reward(
 def _term(name: str, draft: Draft, on_error: str, limit: float | None) -> Term:
     source = draft.source
     guard = Guard(name, source.call, on_error, limit)
-    return Term(name, draft.weight, draft.transform, guard, source.identity, source.rebuildable, source.close)
+    return Term(
+        name,
+        draft.weight,
+        draft.transform,
+        guard,
+        source.identity,
+        source.rebuildable,
+        source.close,
+        source.prompted,
+    )
+
+
+def _key(sample: object, i: int, prompts: Prompts) -> Hashable:
+    """What equal samples share: text, with its prompt where there is one; its place for any other sample."""
+    if not isinstance(sample, str):
+        return i
+    return sample if prompts is None else (sample, prompts[i])

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from typing import Any
 import guided.rewards  # noqa: F401  registers the built-in rewards
 from guided.errors import GuidedError, nearest
 from guided.objective.external import External
-from guided.objective.guard import call_limited
+from guided.objective.guard import Call, call_limited
 from guided.objective.locate import attribute, load_file, load_module, public_names, sha256
 from guided.objective.parameters import bind
-from guided.registry import find_registered, rewards
+from guided.registry import find_registered, rewards, takes_prompts
 
 GROUP = "guided.rewards"
 
@@ -28,19 +28,21 @@ class Source:
 
     Attributes:
         label: its name in columns and messages.
-        call: `(samples, limit) -> scores`, as a Guard takes it.
+        call: `(samples, limit, prompts) -> scores`, as a Guard takes it.
         identity: JSON-able; "reward" names it, with "parameters" and the "sha256" of its file where it has them.
         rebuildable: whether `find_source` finds the same reward from the identity in another process.
         transform: its default transform.
         close: ends what it keeps running.
+        prompted: whether its scores depend on the samples' prompts.
     """
 
     label: str
-    call: Callable[[list[Any], float | None], object]
+    call: Call
     identity: dict[str, Any]
     rebuildable: bool = True
     transform: str | None = None
     close: Callable[[], None] = field(default=lambda: None)
+    prompted: bool = False
 
 
 def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> Source:
@@ -97,10 +99,13 @@ def _from_function(
     if sha256:
         identity["sha256"] = sha256
 
-    def call(samples: list[Any], limit: float | None) -> object:
-        return call_limited(lambda: function(samples, **parameters), limit)
+    prompted = takes_prompts(function)
 
-    return Source(label, call, identity, rebuildable, entry.transform if entry else None)
+    def call(samples: Any, limit: float | None, prompts: Sequence[str] | None) -> object:
+        extra = {"prompts": prompts} if prompted else {}
+        return call_limited(lambda: function(samples, **parameters, **extra), limit)
+
+    return Source(label, call, identity, rebuildable, entry.transform if entry else None, prompted=prompted)
 
 
 def _from_callable(function: Callable[..., Any], given: Mapping[str, Any]) -> Source:
@@ -121,7 +126,11 @@ def _from_program(reward: str, command: list[str], given: Mapping[str, Any]) -> 
     files = [Path(word) for word in command if Path(word).is_file()]
     script = next((path for path in files[1:] or files), Path(command[0]))
     digest = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
-    return Source(script.stem, external.score, {"reward": reward, "sha256": digest}, close=external.close)
+
+    def call(samples: Any, limit: float | None, prompts: Sequence[str] | None) -> object:
+        return external.score(samples, limit)
+
+    return Source(script.stem, call, {"reward": reward, "sha256": digest}, close=external.close)
 
 
 def _words(command: str) -> list[str]:
