@@ -16,9 +16,7 @@ import gzip
 import json
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Callable
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -27,10 +25,10 @@ import selfies
 import torch
 import typer
 from safetensors.torch import load_file, save_file
-from torch.nn import functional as F
 
 from guided.adapters.selfies_tokens import SelfiesTokens
 from guided.nets.transformer import TokenTransformer
+from training.trainer import Trainer, any_order_loss
 
 HERE = Path(__file__).parent
 CHECKPOINT = HERE.parent / "guided" / "checkpoints" / "molecules"
@@ -95,71 +93,6 @@ def load_tokens(work: Path) -> SelfiesTokens:
     return SelfiesTokens(tuple(config["symbols"]), merges, config["length"])
 
 
-class Trainer:
-    """The network, its average, the optimizers and the clock, all of which a checkpoint holds."""
-
-    def __init__(self, tokens: SelfiesTokens, size: dict[str, int], lr: float) -> None:
-        self.size = {"vocabulary": tokens.vocabulary, "length": tokens.length, **size}
-        self.net, self.average = TokenTransformer(**self.size), TokenTransformer(**self.size)
-        self.average.load_state_dict(self.net.state_dict())
-        self.average.requires_grad_(False)
-        matrices = [p for p in self.net.blocks.parameters() if p.ndim == 2]
-        others = [p for p in self.net.parameters() if all(p is not m for m in matrices)]
-        self.optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(others, lr=lr, weight_decay=0.0, betas=(0.9, 0.99)),
-        ]
-        self.step, self.seconds, self.lr = 0, 0.0, lr
-
-    def state(self) -> dict[str, object]:
-        return {
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "step": self.step,
-            "seconds": self.seconds,
-        }
-
-    def load(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.step, self.seconds = state["step"], state["seconds"]
-
-    def save(self, path: Path) -> None:
-        torch.save(self.state(), path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
-
-    def update(self, loss: torch.Tensor, progress: float) -> None:
-        """One step at a learning rate that warms up, stays, and falls linearly to zero in the last 40 % of the time."""
-        scale = min(1.0, (self.step + 1) / 300, max(0.0, (1 - progress) / 0.4))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = self.lr * scale
-            optimizer.step()
-            optimizer.zero_grad()
-        self.step += 1
-        decay = min(0.999, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, now in zip(self.average.parameters(), self.net.parameters(), strict=True):
-                mean.lerp_(now, 1 - decay)
-
-
-def any_order_loss(net: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, mask: int) -> torch.Tensor:
-    """Mean over rows of the mean cross entropy of `n ~ U{1..L}` masked tokens, in nats a token."""
-    rows, length = x.shape
-    n = (torch.randperm(rows) * length // rows + 1)[:, None]  # stratified over the batch
-    masked = torch.rand(rows, length).argsort(1).argsort(1) < n
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = net(x.masked_fill(masked, mask))
-    loss = F.cross_entropy(logits.float().flatten(0, 1), x.flatten(), reduction="none").view(rows, length)
-    return ((loss * masked).sum(1) / n[:, 0]).mean()
-
-
 @app.command()
 def train(
     work: Path = HERE / "work",
@@ -184,7 +117,7 @@ def train(
     data = torch.from_numpy(np.load(work / "tokens.npy"))
     short = data[(data[:, crop:] == 0).all(1), :crop]
     torch.manual_seed(0)
-    trainer = Trainer(tokens, {"width": width, "depth": depth, "heads": heads}, lr)
+    trainer = Trainer(TokenTransformer(tokens.vocabulary, tokens.length, width, depth, heads), lr)
     if path.exists():
         trainer.load(path)
         torch.manual_seed(trainer.step)
@@ -192,20 +125,11 @@ def train(
         for module in (trainer.net, trainer.average):
             module.load_state_dict(load_file(start / "model.safetensors"))
     net = torch.compile(trainer.net, dynamic=False) if compiled else trainer.net
-    seen, last, saved = [], time.monotonic(), time.monotonic()
-    while trainer.seconds < 60 * minutes:
-        progress = trainer.seconds / (60 * minutes)
+    for progress in trainer.run(minutes, path):
         pool = data if progress >= full_from else short
         rows = pool[torch.randint(len(pool), (batch,))].long()
         loss = any_order_loss(net, rows, tokens.vocabulary)
         trainer.update(loss, progress)
-        seen.append(loss.item())
-        now = time.monotonic()
-        trainer.seconds, last = trainer.seconds + now - last, now
-        if now - saved > 60 or trainer.seconds >= 60 * minutes:
-            trainer.save(path)
-            print(f"{trainer.seconds / 60:.1f} min, step {trainer.step}, loss {np.mean(seen):.4f}", flush=True)
-            seen, saved = [], now
 
 
 @app.command()
