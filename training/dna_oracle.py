@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from guided.rewards.activity import CELLS, Member, Oracle
+from guided.rewards.activity import CELLS
+from guided.rewards.oracle import Member, Oracle
 from training.dna import HELD_OUT, read
 
 HERE = Path(__file__).parent
