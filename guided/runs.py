@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from guided.errors import GuidedError
+from guided.learned import LearnedValue
 from guided.model import Diffusion, Particles
 from guided.models import load
 from guided.monitor import Monitor
@@ -146,7 +147,7 @@ def stream(
     steps: int | None = None,
     batch_size: int = 64,
     only: Sequence[int] | None = None,
-    value: Value | None = None,
+    value: Value | str | Path | None = None,
     draws: int = 1,
     aggregate: str = "mean",
     on_error: str = "stop",
@@ -168,7 +169,8 @@ def stream(
         steps: The number of reverse steps `K`; None for the model's own.
         batch_size: The number of requests `B` that are drawn together.
         only: The requests to draw; None for all of `0..n-1`. Those of one block of `batch_size` go together.
-        value: What the sampler selects by; None for the reward of the look-ahead (SVDD-PM).
+        value: What the sampler selects by; None for the reward of the look-ahead (SVDD-PM). A learned one
+            (:func:`guided.fit_value`), or its folder, must be one of this model, prompt, guidance and reward (SVDD-MC).
         draws: The number of clean draws of the look-ahead, for a discrete model.
         aggregate: How several rewards become one, "mean" or "product".
         on_error: What a failing reward does, "stop" or "worst".
@@ -199,9 +201,22 @@ def stream(
     objective = None
     if reward is not None:
         objective = resolve_reward(reward, aggregate=aggregate, on_error=on_error, time_limit=time_limit)
-        value = value or PosteriorMean(objective, draws)
+        value = PosteriorMean(objective, draws) if value is None else _learned(value, model, objective, strategy)
+    elif isinstance(value, str | Path):
+        value = None  # the unguided sampler asks no value
     blocks = [list(block) for _, block in groupby(requests, key=lambda i: i // batch_size)]
     return _batches(model, objective, strategy, value, blocks, seed, progress)
+
+
+def _learned(value: Value | str | Path, model: Diffusion, objective: Objective, sampler: Sampler) -> Value:
+    """A learned value, or that of a folder, for this run; another value as it is."""
+    if isinstance(value, str | Path):
+        from guided.fitting import load_value  # which imports this module
+
+        value = load_value(value)
+    if isinstance(value, LearnedValue):
+        return value.bind(model, objective, getattr(sampler, "alpha", ()))
+    return value
 
 
 def _prompted(model: Diffusion, prompt: str | Sequence[str] | None, guidance: float | None, n: int) -> Diffusion:

@@ -14,6 +14,7 @@ HEAVY = ["accelerate", "diffusers", "matplotlib", "rdkit", "scipy", "selfies", "
 RUN_LAYER = {
     "__init__",
     "cli",
+    "fitting",
     "models",
     "objective",
     "report",

@@ -15,9 +15,12 @@ import guided
 from guided.cli.console import Bar, number, show_table
 from guided.cli.options import Options
 from guided.errors import GuidedError, RewardError
+from guided.fitting import load_value
+from guided.learned import LearnedValue
 from guided.model import Diffusion
 from guided.models import load
 from guided.objective import Objective, resolve_reward
+from guided.report.fasta import write_fasta
 from guided.runfolder import RunFolder, summary, table, write_csv
 from guided.runs import Batch, Progress, Stats, stream
 from guided.samplers import Sampler, Unguided, sampler_from_dict, sampler_to_dict
@@ -35,6 +38,7 @@ class Job:
     objective: Objective | None
     sampler: Sampler
     prompt: str | list[str] | None
+    value: LearnedValue | None = None
 
     @property
     def config(self) -> dict[str, Any]:
@@ -57,6 +61,7 @@ class Job:
             "device": model.device.type,
             "dtype": options.dtype,
             "draws": options.draws,
+            **({} if self.value is None else {"value": self.value.identity}),
         }
 
     @property
@@ -82,6 +87,7 @@ class Job:
             steps=options.steps,
             batch_size=options.batch_size,
             draws=options.draws,
+            value=self.value,
             only=only,
             progress=progress,
         )
@@ -102,7 +108,9 @@ def prepare(options: Options) -> Job:
             on_error=options.on_error,
             time_limit=options.time_limit,
         )
-    return Job(options, load(options.model, device=options.device, dtype=options.dtype), objective, sampler, prompt)
+    model = load(options.model, device=options.device, dtype=options.dtype)
+    value = None if options.value is None else load_value(options.value)
+    return Job(options, model, objective, sampler, prompt, value)
 
 
 def run(options: Options) -> None:
@@ -139,6 +147,7 @@ def into_folder(job: Job, out: Path) -> None:
         state = "finished" if not before else f"{new} of them new" if new else "already finished, nothing to do"
         print(f"{out / 'samples.csv'}: {folder.done} samples, {state}")
         show_cost(folder.stats, folder.summary)
+        write_fasta(out)
         if job.options.report and (new or not (out / "report.html").exists()):
             report(job, out)
 
@@ -201,7 +210,7 @@ def report(job: Job, out: Path) -> None:
             compare(job, out)
         except RewardError as error:  # the run's own samples are complete
             print(f"note: the report has no unguided samples: {error}", file=sys.stderr)
-    print(write_report(out))
+    print(write_report(out, job.objective))
 
 
 def compare(job: Job, out: Path) -> None:

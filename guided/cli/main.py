@@ -73,6 +73,10 @@ def sample(
     batch_size: Annotated[int, typer.Option(help="Requests that are drawn, and written, together.")] = 64,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
     draws: Annotated[int, typer.Option(help="Clean draws of a masked model's look-ahead, instead of its mode.")] = 1,
+    value: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Select by this value of `guided fit-value`, not by the look-ahead."),
+    ] = None,
     dtype: Annotated[str, typer.Option(help="The network's precision: float32, bfloat16 or float16.")] = "float32",
     prompt: Annotated[str | None, typer.Option(help="The prompt of all requests (conditional models).")] = None,
     prompts: Annotated[
@@ -95,6 +99,50 @@ def sample(
     from guided.cli.jobs import run
 
     run(options)
+
+
+@app.command("fit-value")
+def fit_value(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A name of `guided models`, or the path of a checkpoint.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The value's folder; the same command again resumes.")],
+    reward: Annotated[
+        list[str] | None, typer.Option("--reward", "-r", metavar="R", help="As for sample; repeat to combine.")
+    ] = None,
+    target: Annotated[
+        str, typer.Option(help="mean: E[r | x]; soft or bootstrap: alpha log E[exp(r/alpha) | x].")
+    ] = "soft",
+    alpha: Annotated[float, typer.Option(help="The temperature of a soft value, that of the sampler.")] = 0.1,
+    n: Annotated[int, typer.Option("-n", help="The number of rollouts.")] = 2000,
+    aggregate: Annotated[str, typer.Option(help="How rewards are combined: weighted mean or product.")] = "mean",
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="The prompt that the value is for; repeat for a value of several.")
+    ] = None,
+    guidance: Annotated[float | None, typer.Option(help="The weight of classifier-free guidance.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Reverse steps; the model's own number if not given.")] = None,
+    states: Annotated[int, typer.Option(help="States that are kept of each rollout.")] = 16,
+    candidates: Annotated[int | None, typer.Option(help="Next states kept with each; 8 for bootstrap.")] = None,
+    rollouts: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Rollouts that several values share; in --out if not given.")
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="sequence, image or vector; what suits, if not given.")] = None,
+    width: Annotated[int | None, typer.Option(help="The width of the network.")] = None,
+    updates: Annotated[int, typer.Option(help="Updates of the network.")] = 2000,
+    lr: Annotated[float, typer.Option(help="The learning rate.")] = 1e-3,
+    check: Annotated[int, typer.Option(help="Samples that show the reward that is reached; 0 for none.")] = 32,
+    seed: Annotated[int, typer.Option(help="The seed.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Rollouts that are drawn, and written, together.")] = 64,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="The model's precision: float32, bfloat16 or float16.")] = "float32",
+    on_error: Annotated[str, typer.Option(help="A failing reward: stop, or count the sample as worst.")] = "stop",
+    time_limit: Annotated[float | None, typer.Option(help="Seconds after which a reward has failed.")] = None,
+) -> None:
+    """Fit a value for `guided sample --value` (SVDD-MC)."""
+    given: dict[str, Any] = locals()
+    from guided.cli.fit import FitOptions, run
+
+    run(FitOptions(**{**given, "reward": reward or (), "prompt": prompt or ()}))
 
 
 @app.command()

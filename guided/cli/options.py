@@ -1,6 +1,6 @@
 """What `guided sample` was asked for, checked before anything heavy is loaded."""
 
-__all__ = ["Options"]
+__all__ = ["Options", "check_folder", "check_least"]
 
 import json
 import os
@@ -39,21 +39,19 @@ class Options:
     on_error: str = "stop"
     time_limit: float | None = None
     draws: int = 1
+    value: Path | None = None
     only: int | None = None
     out: Path | None = None
     report: bool = True
 
     def __post_init__(self) -> None:
-        least = (
+        check_least(
             ("-n", self.n, 1),
             ("--batch-size", self.batch_size, 1),
             ("--steps", self.steps, 1),
             ("--draws", self.draws, 1),
             ("--seed", self.seed, 0),
         )
-        for option, number, bound in least:
-            if number is not None and number < bound:
-                raise GuidedError(f"{option} is {number}; it must be at least {bound}")
         if self.only is not None and not 0 <= self.only < self.n:
             raise GuidedError(f"--only is {self.only}; the run has the requests 0 to {self.n - 1}")
         if self.time_limit is not None and not self.time_limit > 0:
@@ -69,9 +67,7 @@ class Options:
         if not self.reward and self.sampler != "unguided":
             raise GuidedError(f"sampler {self.sampler!r} needs a --reward; `guided rewards` lists them")
         if self.out is not None:
-            if self.out == Path():
-                raise GuidedError("--out is empty; name a folder")
-            _check_folder(self.out)
+            check_folder(self.out)
 
     @property
     def sampler_fields(self) -> dict[str, Any]:
@@ -119,8 +115,17 @@ def _number(name: str, text: str) -> Any:
     raise GuidedError(f"the sampler's {name} is {text!r}; it must be a number, or numbers with commas for a schedule")
 
 
-def _check_folder(path: Path) -> None:
-    """Says early what would fail late; it makes nothing."""
+def check_least(*numbers: tuple[str, float | None, float]) -> None:
+    """Raises GuidedError at the first option, with its number and the least that it may be, that is below."""
+    for option, number, bound in numbers:
+        if number is not None and number < bound:
+            raise GuidedError(f"{option} is {number}; it must be at least {bound}")
+
+
+def check_folder(path: Path) -> None:
+    """Says early what would fail late with --out; it makes nothing."""
+    if path == Path():
+        raise GuidedError("--out is empty; name a folder")
     there = next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))
     if not there.is_dir():
         raise GuidedError(f"--out {str(path)!r}: {str(there)!r} is a file; it must be a folder")

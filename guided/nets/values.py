@@ -1,0 +1,195 @@
+r"""Networks of learned values: noisy rows, a time in [0, 1] and the number of a prompt to one number a row.
+
+They are asked about every candidate of every step, so they are small: for 200 tokens about ten million multiplications
+a row. The last layer starts at zero, so that a fit starts at the constant that is best.
+"""
+
+__all__ = ["ImageValue", "SequenceValue", "VectorValue", "build", "kind_of"]
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+FREQUENCIES = 5
+
+
+class Condition(nn.Module):
+    """Features of the time, with shape `(n,)`, and of the prompt, with shape `(n,)`, to `(n, width)`."""
+
+    def __init__(self, prompts: int, width: int) -> None:
+        super().__init__()
+        self.time = nn.Sequential(nn.Linear(1 + 2 * FREQUENCIES, width), nn.GELU(), nn.Linear(width, width))
+        self.prompt = nn.Embedding(prompts, width) if prompts > 1 else None
+
+    def forward(self, t: Tensor, prompt: Tensor) -> Tensor:
+        angles = math.pi * t[:, None] * 2.0 ** torch.arange(FREQUENCIES, device=t.device)
+        c = self.time(torch.cat([t[:, None], angles.sin(), angles.cos()], dim=1))
+        return c if self.prompt is None else c + self.prompt(prompt)
+
+
+class Head(nn.Module):
+    """Features `(n, features)` and the condition `(n, width)` to `(n,)`; zero at the start."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(features + width, 2 * width)
+        self.out = nn.Linear(2 * width, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        return self.out(F.gelu(self.hidden(torch.cat([h, c], dim=1))))[:, 0]
+
+
+class Block(nn.Module):
+    """A residual block of two convolutions, scaled and shifted by the condition."""
+
+    def __init__(self, dimensions: int, width: int, kernel: int, dilation: int = 1) -> None:
+        super().__init__()
+        convolution = (nn.Conv1d, nn.Conv2d)[dimensions - 1]
+        self.norm = nn.GroupNorm(min(8, width), width)
+        self.film = nn.Linear(width, 2 * width)
+        self.first = convolution(width, width, kernel, padding=kernel // 2 * dilation, dilation=dilation)
+        self.second = convolution(width, width, kernel, padding=kernel // 2)
+        nn.init.zeros_(self.film.weight)
+        nn.init.zeros_(self.film.bias)
+
+    def forward(self, h: Tensor, c: Tensor) -> Tensor:
+        scale, shift = self.film(c).view(len(c), 2, -1, *[1] * (h.ndim - 2)).unbind(1)
+        return h + self.second(F.gelu(self.first(F.gelu(self.norm(h) * (1 + scale) + shift))))
+
+
+class SequenceValue(nn.Module):
+    """Values of token rows: a convolution as long as a motif, the maximum of neighbours, residual blocks that see
+    farther and farther, the mean and the maximum over positions. What it finds it can weigh by its position.
+
+    Arguments:
+        tokens: The number of tokens, the mask included.
+        length: The number of positions `L`.
+        prompts: The number of prompts that it knows.
+        width: The number of channels, a multiple of 8.
+        depth: The number of blocks.
+        kernel: The length of the first convolution, an odd number.
+        pool: The number of neighbours of which only the maximum is kept; None for what leaves at most 32 positions.
+    """
+
+    def __init__(
+        self,
+        tokens: int,
+        length: int,
+        prompts: int = 1,
+        width: int = 64,
+        depth: int = 3,
+        kernel: int = 15,
+        pool: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.pool = pool or math.ceil(length / 32)
+        self.token = nn.Embedding(tokens, min(tokens, 32))
+        self.stem = nn.Conv1d(self.token.embedding_dim, width, kernel, padding=kernel // 2)
+        self.position = nn.Parameter(torch.zeros(width, length))
+        self.condition = Condition(prompts, width)
+        self.blocks = nn.ModuleList(Block(1, width, 5, 2**i) for i in range(depth))
+        self.norm = nn.GroupNorm(min(8, width), width)
+        self.head = Head(2 * width, width)
+
+    def forward(self, x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
+        """Tokens `(n, L)`, times `(n,)` and prompts `(n,)` to values `(n,)`."""
+        c = self.condition(t, prompt)
+        h = F.max_pool1d(self.stem(self.token(x).mT) + self.position, self.pool, ceil_mode=True)
+        for block in self.blocks:
+            h = block(h, c)
+        h = F.gelu(self.norm(h))
+        return self.head(torch.cat([h.mean(2), h.amax(2)], dim=1), c)
+
+
+class ImageValue(nn.Module):
+    """Values of images or latents of any number of channels and any size: residual blocks, halved in between until
+    at most 8 x 8 positions are left, the mean over positions.
+
+    Arguments:
+        channels: The number of channels.
+        size: Height and width.
+        prompts: The number of prompts that it knows.
+        width: The number of channels inside, a multiple of 8.
+    """
+
+    def __init__(self, channels: int, size: tuple[int, int], prompts: int = 1, width: int = 64) -> None:
+        super().__init__()
+        stride = math.ceil(max(size) / 64)
+        self.stem = nn.Conv2d(channels, width, 2 * stride + 1, stride, stride)
+        self.condition = Condition(prompts, width)
+        halvings = max(0, math.ceil(math.log2(max(size) / stride / 8)))
+        self.blocks = nn.ModuleList(Block(2, width, 3) for _ in range(1 + halvings))
+        self.norm = nn.GroupNorm(min(8, width), width)
+        self.head = Head(width, width)
+
+    def forward(self, x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
+        """Rows `(n, C, H, W)`, times `(n,)` and prompts `(n,)` to values `(n,)`."""
+        c = self.condition(t, prompt)
+        h = self.stem(x)
+        for i, block in enumerate(self.blocks):
+            h = block(F.avg_pool2d(h, 2, ceil_mode=True) if i else h, c)
+        return self.head(F.gelu(self.norm(h)).mean((2, 3)), c)
+
+
+class VectorValue(nn.Module):
+    """Values of rows of any other shape, taken as flat vectors: a residual multilayer perceptron.
+
+    Arguments:
+        size: The number of entries of a row.
+        prompts: The number of prompts that it knows.
+        width: The width.
+        depth: The number of blocks.
+    """
+
+    def __init__(self, size: int, prompts: int = 1, width: int = 128, depth: int = 2) -> None:
+        super().__init__()
+        self.condition = Condition(prompts, width)
+        self.stem = nn.Linear(size, width)
+        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.head = Head(width, width)
+
+    def forward(self, x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
+        """Rows `(n, *event)`, times `(n,)` and prompts `(n,)` to values `(n,)`."""
+        c = self.condition(t, prompt)
+        h = self.stem(x.flatten(1)) + c
+        for block in self.blocks:
+            h = h + block(F.gelu(h))
+        return self.head(F.gelu(h), c)
+
+
+def kind_of(event: tuple[int, ...], tokens: int | None) -> str:
+    """The kind of network for rows of that shape: "sequence", "image" or "vector"."""
+    if tokens is not None and len(event) == 1:
+        return "sequence"
+    return "image" if tokens is None and len(event) == 3 else "vector"
+
+
+def build(kind: str, event: tuple[int, ...], tokens: int | None, prompts: int, **size: Any) -> nn.Module:
+    """The network of a kind.
+
+    Arguments:
+        kind: "sequence", "image" or "vector".
+        event: The shape of a row.
+        tokens: The number of tokens, the mask included; None for a continuous model.
+        prompts: The number of prompts.
+        size: Its other arguments, such as `width`.
+
+    Raises:
+        ValueError: There is no such kind, or it does not take such rows or arguments.
+    """
+    try:
+        if kind == "sequence" and tokens is not None and len(event) == 1:
+            return SequenceValue(tokens, event[0], prompts, **size)
+        if kind == "image" and tokens is None and len(event) == 3:
+            return ImageValue(event[0], (event[1], event[2]), prompts, **size)
+        if kind == "vector" and tokens is None:
+            return VectorValue(math.prod(event), prompts, **size)
+    except TypeError as error:
+        raise ValueError(f"the {kind!r} network of a value does not take {size}: {error}") from error
+    what = f"{tokens} tokens" if tokens else "continuous numbers"
+    raise ValueError(f"no network {kind!r} for rows of shape {event} of {what}; it is sequence, image or vector")
