@@ -1,0 +1,70 @@
+"""Weights from a Keras 2 HDF5 file, without Keras: what `model.save` or `save_weights` of a sequential model wrote.
+
+The file, or its group "model_weights", lists its layers in order (attribute "layer_names"), and each layer its arrays
+(attribute "weight_names"). The names differ from one training to the next; the order and the shapes are the model's.
+"""
+
+__all__ = ["Shapes", "read_weights"]
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def read_weights(path: str | Path, model: str, shapes: Shapes) -> list[Tensor]:
+    """The arrays of a file, in order, float32.
+
+    Args:
+        path: The file.
+        model: What it should hold, for messages.
+        shapes: The shape of each array, in the file's order, by a name that a reader understands.
+
+    Raises:
+        ImportError: h5py is not installed.
+        ValueError: There is no such file; it is truncated or no HDF5 file of Keras 2; or an array is missing, has
+            another shape, or holds a number that is not finite.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(f'weights of {model} are read with h5py: pip install "guided[dna]" ({error})') from error
+    if not Path(path).is_file():
+        raise ValueError(f"the weights of {model} are a file, and there is none at {str(path)!r}")
+    try:
+        with h5py.File(path, "r") as file:
+            found = _arrays(file.get("model_weights", file))
+    except (OSError, RuntimeError) as error:  # h5py's, of a file that is cut short or is something else
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{str(path)!r} is not a whole HDF5 file: {reason}") from error
+    except (KeyError, AttributeError) as error:
+        raise ValueError(f"{str(path)!r} is an HDF5 file, but holds no weights of Keras 2: {error}") from error
+    for (name, array), (wanted, shape) in zip(found, shapes.items(), strict=False):
+        if array.shape != shape:
+            raise ValueError(
+                f"{str(path)!r} is not {model}: {name} has shape {array.shape}, where {wanted} has shape {shape}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"{str(path)!r}: {name} holds a number that is not finite")
+    if len(found) != len(shapes):
+        raise ValueError(f"{str(path)!r} is not {model}: it holds {len(found)} arrays, and {model} has {len(shapes)}")
+    return [torch.from_numpy(array) for _, array in found]
+
+
+def _arrays(root: Any) -> list[tuple[str, Any]]:
+    """Each array with its name, in the model's order."""
+    arrays = []
+    for layer in root.attrs["layer_names"]:
+        group = root[_text(layer)]
+        for name in map(_text, group.attrs["weight_names"]):
+            arrays.append((name, np.asarray(group[name], dtype=np.float32)))
+    return arrays
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
