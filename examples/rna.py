@@ -3,7 +3,7 @@
     python examples/rna.py --weights optimus.hdf5 --n 32 --out runs/rna
 
 The reward is the mean ribosome load by Optimus 5-Prime, whose Keras weights you give (see docs/rewards.md). Without
-them it is the stability of the fold: the minimum free energy with its sign turned round.
+them it is the stability of the fold: the minimum free energy, from 0 to 1 at -30 kcal/mol.
 """
 
 import argparse
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/rna"))
     options = parser.parse_args()
 
-    reward = f"mrl?weights={options.weights}" if options.weights else "mfe?linear=0,-1"
+    reward = f"mrl?weights={options.weights}" if options.weights else "mfe?linear=0,-30"
     model = guided.load("rna", steps=options.steps)
     table = Comparison(model, reward, options.n, options.out, options.species, seed=options.seed)
     compare(table, options.rollouts, options.updates)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from guided import registry
 from guided.errors import GuidedError, RewardError
-from guided.objective import guard, objective, resolve_reward
+from guided.objective import guard, objective, resolve_reward, sources
 from guided.objective.drafts import unique_names
 from guided.registry import register_reward
 
@@ -486,3 +486,17 @@ def test_arrays_reach_the_reward_as_arrays():
         return x[:, 1]
 
     assert resolve_reward(picky, on_error="worst")(x.numpy()).tolist() == [1.0, -torch.inf, 5.0]
+
+
+def test_a_file_that_a_parameter_names_is_part_of_the_identity(tmp_path: Path) -> None:
+    def weighted(samples: list[str], weights: str) -> list[float]:
+        return [float(len(Path(weights).read_text()))] * len(samples)
+
+    path = tmp_path / "weights.txt"
+    identities = []
+    for content in ("a", "b"):
+        path.write_text(content)
+        source = sources.find_source(weighted, {"weights": str(path)})
+        identities.append(source.identity)
+    assert identities[0]["files"] != identities[1]["files"]
+    assert "files" not in sources.find_source(scaled, {"factor": "2"}).identity

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import typer
+from safetensors.numpy import save_file
 
+from guided.report.kmers import kmer_frequencies
 from training.nucleotides import Dataset, export, fit
 
 HERE = Path(__file__).parent
@@ -65,8 +67,14 @@ def _train(
 
 @app.command("export")
 def _export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
-    """Writes the averaged weights, in half precision, and the configuration."""
+    """Writes the averaged weights, in half precision, the configuration, and the 3-mers of what was kept out."""
     export(CONFIG, work / "dna.pt", out)
+    data, chromosomes = read(work)
+    held_out = np.array([chromosome in HELD_OUT for chromosome in chromosomes])
+    kmers = {}
+    for i, cell in enumerate(CELLS, 1):
+        kmers[cell] = kmer_frequencies(data.select(held_out & (data.labels == i)).sequences, 3)
+    save_file(kmers, out / "kmers.safetensors")
 
 
 if __name__ == "__main__":

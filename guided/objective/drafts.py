@@ -55,7 +55,7 @@ def from_spec(spec: Mapping[str, Any]) -> list[Draft]:
     drafts = []
     for term in spec["terms"]:
         source = find_source(term["reward"], term.get("parameters", {}))
-        if source.identity.get("sha256") != term.get("sha256"):
+        if any(source.identity.get(digest) != term.get(digest) for digest in ("sha256", "files")):
             raise GuidedError(f"reward {term['reward']!r} is not the same any more: its file has changed")
         drafts.append(Draft(source, _weight(term["weight"]), _transform(term["transform"])))
     return drafts

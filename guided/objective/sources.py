@@ -29,7 +29,8 @@ class Source:
     Attributes:
         label: its name in columns and messages.
         call: `(samples, limit, prompts) -> scores`, as a Guard takes it.
-        identity: JSON-able; "reward" names it, with "parameters" and the "sha256" of its file where it has them.
+        identity: JSON-able; "reward" names it, with "parameters" and the "sha256" of its file where it has them, and of
+            the "files" that parameters name.
         rebuildable: whether `find_source` finds the same reward from the identity in another process.
         transform: its default transform.
         close: ends what it keeps running.
@@ -83,7 +84,7 @@ def _from_function(
     label: str,
     reward: str,
     given: Mapping[str, Any],
-    sha256: str | None = None,
+    digest: str | None = None,
     rebuildable: bool = True,
 ) -> Source:
     if not callable(function):
@@ -96,8 +97,12 @@ def _from_function(
         except ValueError as error:
             raise GuidedError(f"reward {label!r}: {error}") from error
     identity: dict[str, Any] = {"reward": reward, "parameters": parameters}
-    if sha256:
-        identity["sha256"] = sha256
+    if digest:
+        identity["sha256"] = digest
+    files = {name: Path(value) for name, value in parameters.items() if isinstance(value, str) and value}
+    digests = {name: sha256(path) for name, path in files.items() if path.is_file()}
+    if digests:
+        identity["files"] = digests  # so that a run does not go on with other weights
 
     prompted = takes_prompts(function)
 
