@@ -1,39 +1,21 @@
-"""Pictures for the report, as SVG text: rewards beside the unguided model's, values over the steps, molecules."""
+"""Pictures of any run, as SVG text: rewards beside the unguided model's, values over the steps, molecules."""
 
-__all__ = ["histogram", "molecule", "value_path"]
+__all__ = ["histogram", "kmer_scatter", "molecule", "value_path"]
 
-import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from guided.report.canvas import FAINT, GUIDED, INK, UNGUIDED, canvas, inline, styled, to_svg
+from guided.report.kmers import correlation
 
-GUIDED, UNGUIDED, INK, FAINT = "#1f5a96", "#a9adb3", "#22252a", "#6b7078"
 BINS = 24
 ATOMS = {6: INK, 7: "#2457a6", 8: "#c0392b", 9: "#2e7d5b", 16: "#9a7500", 17: "#2e7d32", 35: "#8c3b1f"}
-STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["Helvetica Neue", "Helvetica", "Arial", "Liberation Sans", "DejaVu Sans"],
-    "font.size": 9.5,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.7,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "guided",
-}
 
 
+@styled
 def histogram(guided: Sequence[float], unguided: Sequence[float], label: str) -> str:
     """Shares of the samples over the reward, with the medians; numbers that are not finite are left out."""
     laws = [(law, color, name) for law, color, name in _laws(guided, unguided) if len(law)]
@@ -41,7 +23,8 @@ def histogram(guided: Sequence[float], unguided: Sequence[float], label: str) ->
         return ""
     low, high = min(law.min() for law, _, _ in laws), max(law.max() for law, _, _ in laws)
     edges = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
-    figure, axes = _figure()
+    figure = canvas()
+    axes = figure.add_subplot()
     for law, color, _ in laws:
         heights = np.histogram(law, edges)[0] / len(law)
         axes.stairs(100 * heights, edges, fill=True, color=color, alpha=0.85 if color == GUIDED else 0.7, lw=0)
@@ -56,12 +39,14 @@ def histogram(guided: Sequence[float], unguided: Sequence[float], label: str) ->
         axes.text(median, top * (1.05 + 0.09 * row), text, color=ink, ha="right" if left else "left", va="center")
     axes.set_xlabel(label)
     axes.set_ylabel("samples (%)")
-    return _svg(figure)
+    return to_svg(figure)
 
 
+@styled
 def value_path(steps: Sequence[int], mean: Sequence[float], best: Sequence[float], label: str) -> str:
     """The value of the candidates over the steps: their mean, and the best of each request, on average."""
-    figure, axes = _figure()
+    figure = canvas()
+    axes = figure.add_subplot()
     axes.plot(steps, best, color=GUIDED, lw=1.6)
     axes.plot(steps, mean, color=FAINT, lw=1.2)
     axes.margins(x=0.01)
@@ -73,7 +58,31 @@ def value_path(steps: Sequence[int], mean: Sequence[float], best: Sequence[float
         )
     axes.set_xlabel("step")
     axes.set_ylabel(label)
-    return _svg(figure)
+    return to_svg(figure)
+
+
+@styled
+def kmer_scatter(guided: NDArray[np.int64], unguided: NDArray[np.int64], k: int) -> str:
+    """Frequencies of the words of k letters, with Pearson's r; a word that one law lacks is put at half a count there.
+
+    Arguments:
+        guided: Counts, with shape `(4**k,)`.
+        unguided: Counts, with shape `(4**k,)`; neither is all zeros.
+        k: The length of the words.
+    """
+    totals = np.array([unguided.sum(), guided.sum()])
+    points, times = np.unique(np.stack([unguided, guided], axis=1), axis=0, return_counts=True)
+    times, points = times[points.any(axis=1)], points[points.any(axis=1)]
+    x, y = (np.maximum(points, 0.5) / totals).T
+    figure = canvas()
+    axes = figure.add_subplot(xscale="log", yscale="log")
+    ends = [min(x.min(), y.min()) / 1.3, max(x.max(), y.max()) * 1.3]
+    axes.plot(ends, ends, color=FAINT, lw=0.8)
+    axes.scatter(x, y, s=5 * np.sqrt(times), color=GUIDED, alpha=0.5, lw=0)  # equal words are one point
+    r = correlation(guided / totals[1], unguided / totals[0])
+    axes.set(xlim=ends, ylim=ends, xlabel=f"frequency of a {k}-mer, unguided", ylabel=f"frequency of a {k}-mer, guided")
+    axes.set_title(f"Pearson r = {r:.3f}")
+    return to_svg(figure)
 
 
 def molecule(smiles: str, width: int = 220, height: int = 165) -> str | None:
@@ -101,35 +110,9 @@ def molecule(smiles: str, width: int = 220, height: int = 165) -> str | None:
     )
     rdMolDraw2D.PrepareAndDrawMolecule(drawing, mol)
     drawing.FinishDrawing()
-    return _inline(drawing.GetDrawingText())
+    return inline(drawing.GetDrawingText())
 
 
 def _laws(guided: Sequence[float], unguided: Sequence[float]) -> list[tuple[np.ndarray, str, str]]:
     finite = [np.array([reward for reward in law if np.isfinite(reward)]) for law in (unguided, guided)]
     return [(finite[0], UNGUIDED, "unguided"), (finite[1], GUIDED, "guided" if len(finite[0]) else "samples")]
-
-
-def _figure() -> "tuple[Figure, Axes]":
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.9, 3.1), layout="constrained")
-        FigureCanvasAgg(figure)  # no window system is asked
-        axes: Axes = figure.add_subplot()
-    return figure, axes
-
-
-def _svg(figure: "Figure") -> str:
-    import matplotlib
-
-    text = io.StringIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
-    return _inline(text.getvalue())
-
-
-def _inline(svg: str) -> str:
-    """The `<svg>` element alone, as HTML takes it."""
-    return svg[svg.index("<svg") :]

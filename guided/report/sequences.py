@@ -1,0 +1,142 @@
+"""What the page says of a run of sequences: the best of them, logos, the effect of each base, and motifs."""
+
+__all__ = ["kmer_figure", "sections"]
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from guided.errors import GuidedError
+from guided.objective import Objective, resolve_reward
+from guided.registry import rewards
+from guided.report.draw import kmer_scatter
+from guided.report.fasta import fasta, prompt_of
+from guided.report.kmers import kmer_counts, kmers
+from guided.report.logo import logo
+from guided.report.motifs import motif_section
+from guided.report.mutagenesis import changes, effect_map
+from guided.report.rows import Row, best_rows, parts_text, reward_text
+
+BEST = 12
+ENOUGH = 10  # sequences, of which a logo says anything
+LONGEST = 400  # nt that the figures show
+NAMED = 4  # k-mers that the scatter's caption names
+GROUP = 10  # letters of a sequence between two gaps
+
+
+def sections(
+    folder: Path,
+    run: Mapping[str, Any],
+    rows: Sequence[Row],
+    unguided: Sequence[Row],
+    letters: str,
+    objective: Objective | None,
+) -> str:
+    """The best sequences, and a section for each of the other parts; a part that is left out says why in a line."""
+    best = best_rows(rows, BEST)
+    name = str(run.get("reward_name") or "")
+    parts = [best_table(best, run), _copies(best, run, len(rows), (folder / "samples.fasta").exists())]
+    parts += ["<h2>Letters at each position</h2>", logo_section(rows, unguided, letters)]
+    if name:
+        parts += ["<h2>What each base is worth</h2>", effect_section(best[0], run, letters, name, objective)]
+    if letters == "ACGT":
+        found, beside = ([row["sample"] for row in law] for law in (rows, unguided))
+        parts += ["<h2>Motifs</h2>", motif_section(found, beside, run["config"].get("reward"))]
+    return "".join(parts)
+
+
+def best_table(best: Sequence[Row], run: Mapping[str, Any]) -> str:
+    """A row for each sequence, its letters in colours, with its reward, request and prompt."""
+    prompted, terms = run["config"].get("prompt") is not None, any(map(parts_text, best))
+    names = ["reward", *(["terms"] if terms else []), "request", *(["prompt"] if prompted else []), "sequence"]
+    lines = []
+    for row in best:
+        cells = [f"<b>{reward_text(row)}</b>", *([escape(parts_text(row))] if terms else []), f"#{row['request']}"]
+        cells += [escape(prompt_of(run, int(row["request"])) or "")] if prompted else []
+        lines.append("".join(f"<td>{cell}</td>" for cell in [*cells, colored(row["sample"])]))
+    head = "".join(f"<th>{name}</th>" for name in names)
+    return f'<table class="sequences"><tr>{head}</tr>{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
+
+
+def colored(sequence: str) -> str:
+    """The letters in colours, in groups that are apart to the eye only: a copy of the text has no gaps."""
+    groups = [sequence[i : i + GROUP] for i in range(0, len(sequence), GROUP)]
+    return "<code>" + "<wbr>".join(f"<span>{''.join(map(_letter, group))}</span>" for group in groups) + "</code>"
+
+
+def _letter(letter: str) -> str:
+    return f"<i class={letter}>{letter}</i>"
+
+
+def _copies(best: Sequence[Row], run: Mapping[str, Any], n: int, written: bool) -> str:
+    text = f"<details><summary>The same as FASTA</summary><pre>{escape(fasta(best, run))}</pre></details>"
+    return text + (f"<p>All {n:,} are in samples.fasta.</p>" if written else "")
+
+
+def logo_section(rows: Sequence[Row], unguided: Sequence[Row], letters: str) -> str:
+    """The logos of the samples and of the unguided model's."""
+    laws = {"guided" if unguided else "samples": rows, "unguided": unguided}
+    texts = {name: [row["sample"] for row in law] for name, law in laws.items() if len(law) >= ENOUGH}
+    lengths = {len(text) for law in texts.values() for text in law}
+    if len(rows) < ENOUGH:
+        return f"<p>Left out: it takes {ENOUGH} sequences.</p>"
+    if len(lengths) > 1 or max(lengths) > LONGEST:
+        return f"<p>Left out: it takes sequences of one length, at most {LONGEST} nt.</p>"
+    caption = "Information of each position, less what as many sequences without any preference would show"
+    return _wide(logo(texts, letters), caption)
+
+
+def effect_section(best: Row, run: Mapping[str, Any], letters: str, name: str, objective: Objective | None) -> str:
+    """The map of the best sequence's changes, by the run's own reward."""
+    sequence, prompt = best["sample"], prompt_of(run, int(best["request"]))
+    if len(sequence) > LONGEST:
+        return f"<p>Left out: the sequence is longer than {LONGEST} nt.</p>"
+    try:
+        reward = objective or rebuilt(run)
+        prompts = (lambda n: None) if prompt is None else (lambda n: [prompt] * n)
+        table = changes(sequence, lambda new: reward(new, prompts(len(new))).numpy(), letters)
+    except (GuidedError, ImportError) as error:
+        return f"<p>Left out: {escape(' '.join(str(error).split()))}.</p>"
+    failed = int(np.isneginf(table).sum())
+    note = f"; grey: {failed} that failed" if failed else ""
+    caption = (
+        f"Change of the best sequence's reward ({reward_text(best)}) by each other base, and the mean of a position's "
+        f"three; dots: the sequence's own bases{note}"
+    )
+    return _wide(effect_map(sequence, table, letters, name), caption)
+
+
+def rebuilt(run: Mapping[str, Any]) -> Objective:
+    """The run's objective from its configuration, if its rewards are registered ones: no file or program is started.
+
+    Raises:
+        GuidedError: They are not.
+        ImportError: A reward's library is not installed.
+    """
+    spec = run["config"].get("reward")
+    if not isinstance(spec, Mapping) or any(term["reward"] not in rewards() for term in spec["terms"]):
+        raise GuidedError("the reward is none of the registered ones, from which it could be rebuilt")
+    return resolve_reward(spec, on_error="worst", time_limit=run.get("time_limit"))
+
+
+def kmer_figure(rows: Sequence[Row], unguided: Sequence[Row]) -> tuple[str, str]:
+    """The scatter of the k-mers' frequencies and its caption; empty when there is too little to compare."""
+    texts = [[row["sample"] for row in law] for law in (rows, unguided)]
+    counts = {k: [kmer_counts(law, k) for law in texts] for k in range(2, 7)}
+    k = max((k for k, laws in counts.items() if min(law.sum() for law in laws) >= 4**k), default=0)
+    if not k:
+        return "", ""
+    guided, other = counts[k]
+    expected = other * (guided.sum() / other.sum())
+    excess = (guided - expected) / np.sqrt(np.maximum(guided + expected, 1))
+    most = [i for i in np.argsort(-excess, kind="stable")[:NAMED] if excess[i] > 3]
+    words = ", ".join(f"{kmers(k)[i]} ({guided[i]} for {expected[i]:.0f})" for i in most)
+    caption = f"Words of {k} letters, large dots many{f'; more frequent than expected are {words}' if words else ''}"
+    return kmer_scatter(guided, other, k), caption
+
+
+def _wide(svg: str, caption: str) -> str:
+    return f'<figure class="wide">{svg}<figcaption>{escape(caption)}</figcaption></figure>'
