@@ -16,7 +16,6 @@ References:
 __all__ = ["information", "logo", "position_frequencies"]
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from math import ceil, log
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,6 @@ from guided.report.canvas import FAINT, GUIDED, NUCLEOTIDES, canvas, styled, to_
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.path import Path
 
 WIDTH = 9.6  # inches, the page's
 ROW = 50  # positions in a row
@@ -61,7 +59,11 @@ def logo(laws: Mapping[str, Sequence[str]], letters: str) -> str:
     Arguments:
         laws: Sequences by the name that their logo gets, all of one length.
         letters: "ACGT" or "ACGU".
+
+    Raises:
+        ImportError: logomaker is not installed.
     """
+    _needs_logomaker()
     heights = {}
     for name, sequences in laws.items():
         frequencies = position_frequencies(sequences, letters)
@@ -85,35 +87,18 @@ def logo(laws: Mapping[str, Sequence[str]], letters: str) -> str:
 
 
 def _letters(axes: "Axes", heights: NDArray[np.float64], start: int, letters: str, top: float) -> None:
-    """A stack of letters at each position, the most frequent on top; all of one letter are one shape."""
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
+    """A stack of letters at each position, the most frequent on top."""
+    import pandas
+    from logomaker import Logo
 
-    order = np.argsort(heights, axis=1, kind="stable")
-    ends = np.take_along_axis(heights, order, axis=1).cumsum(axis=1)
-    ends = np.take_along_axis(ends, np.argsort(order, axis=1), axis=1)
-    for b, letter in enumerate(letters):
-        seen = np.flatnonzero(heights[:, b] > INVISIBLE * top)
-        shapes = [_stretched(letter, start + i + 0.53, ends[i, b] - heights[i, b], 0.94, heights[i, b]) for i in seen]
-        if shapes:
-            patch = PathPatch(Path.make_compound_path(*shapes), facecolor=NUCLEOTIDES[letter], lw=0)
-            axes.add_artist(patch)  # add_patch would measure every curve for limits that are set anyway
+    seen = np.where(heights > INVISIBLE * top, heights, 0.0)
+    table = pandas.DataFrame(seen, columns=list(letters), index=range(start + 1, start + 1 + len(seen)))
+    colors = {letter: NUCLEOTIDES[letter] for letter in letters}
+    Logo(table, ax=axes, color_scheme=colors, font_name="DejaVu Sans", width=0.94, baseline_width=0)
 
 
-def _stretched(letter: str, x: float, y: float, width: float, height: float) -> "Path":
-    from matplotlib.path import Path
-
-    glyph = _glyph(letter)
-    return Path(np.asarray(glyph.vertices) * (width, height) + (x, y), glyph.codes)
-
-
-@lru_cache(maxsize=8)
-def _glyph(letter: str) -> "Path":
-    """A letter whose box is the unit square, in the font that matplotlib brings along."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.path import Path
-    from matplotlib.textpath import TextPath
-
-    shape = TextPath((0, 0), letter, size=10, prop=FontProperties(family="DejaVu Sans", weight="bold"))
-    box = shape.get_extents()
-    return Path((np.asarray(shape.vertices) - (box.x0, box.y0)) / (box.width, box.height), shape.codes)
+def _needs_logomaker() -> None:
+    try:
+        import logomaker  # noqa: F401
+    except ImportError as error:
+        raise ImportError('logos need logomaker: pip install "guided[dna]"') from error

@@ -86,7 +86,10 @@ def logo_section(rows: Sequence[Row], unguided: Sequence[Row], letters: str) -> 
     if len(lengths) > 1 or max(lengths) > LONGEST:
         return f"<p>Left out: it takes sequences of one length, at most {LONGEST} nt.</p>"
     caption = "Information of each position, less what as many sequences without any preference would show"
-    return _wide(logo(texts, letters), caption)
+    try:
+        return _wide(logo(texts, letters), caption)
+    except ImportError as error:
+        return f"<p>Left out: {escape(str(error))}.</p>"
 
 
 def effect_section(best: Row, run: Mapping[str, Any], letters: str, name: str, objective: Objective | None) -> str:

@@ -1,5 +1,6 @@
 """Sequence logos: the information of known frequencies, its correction, and what is drawn."""
 
+import sys
 import xml.etree.ElementTree as ET
 from itertools import combinations
 from math import log
@@ -13,6 +14,7 @@ from guided.report import logo as module
 from guided.report.canvas import NUCLEOTIDES
 from guided.report.logo import information, logo, position_frequencies
 
+logomaker = pytest.importorskip("logomaker", reason="the extra `dna` is not installed")
 INFINITE = 10**12  # sequences, of which chance has no part
 
 
@@ -48,20 +50,20 @@ def test_sequences_of_several_lengths_are_refused():
         position_frequencies(["AC", "ACG"], "ACGT")
 
 
-def test_letters_are_stacked_to_the_information(monkeypatch):
-    """Each letter is as high as its share; they touch, and the most frequent is on top."""
-    boxes = {}
-    plain = module._stretched
-    monkeypatch.setattr(
-        module, "_stretched", lambda a, x, y, w, h: boxes.setdefault(a, (y, h)) and plain(a, x, y, w, h)
-    )
+def test_letters_are_as_high_as_their_shares_of_the_information(monkeypatch):
+    tables = []
+    plain = logomaker.Logo
+    monkeypatch.setattr(logomaker, "Logo", lambda table, **options: tables.append(table) or plain(table, **options))
     logo({"samples": ["A"] * 60 + ["G"] * 30 + ["T"] * 10}, "ACGT")
-    frequencies = np.array([[0.6, 0, 0.3, 0.1]])
-    height = information(frequencies, 100)[0]
-    assert boxes.keys() == {"A", "G", "T"}
-    assert boxes["T"] == pytest.approx((0, 0.1 * height))
-    assert boxes["G"] == pytest.approx((0.1 * height, 0.3 * height))
-    assert boxes["A"] == pytest.approx((0.4 * height, 0.6 * height))
+    height = information(np.array([[0.6, 0, 0.3, 0.1]]), 100)[0]
+    [table] = tables
+    assert table.loc[1].to_dict() == pytest.approx({"A": 0.6 * height, "C": 0, "G": 0.3 * height, "T": 0.1 * height})
+
+
+def test_missing_library_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "logomaker", None)
+    with pytest.raises(ImportError, match=r"pip install \"guided\[dna\]\""):
+        logo({"samples": ["ACG"] * 10}, "ACGT")
 
 
 def test_a_logo_is_svg_with_the_colours_of_its_letters():
