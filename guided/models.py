@@ -2,9 +2,14 @@
 
 __all__ = ["load", "models", "resolve_device"]
 
+import inspect
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -13,11 +18,22 @@ from guided.errors import GuidedError, nearest
 from guided.model import Diffusion
 from guided.process import check_steps
 
-#: The adapter that reads each kind of checkpoint.
-_ADAPTERS = {"molecules": "guided.adapters.molecules"}
+#: The adapter that reads each kind of checkpoint in a folder.
+_ADAPTERS = {
+    "mdlm": "guided.adapters.mdlm_dit",
+    "molecules": "guided.adapters.molecules",
+    "nucleotides": "guided.adapters.nucleotides",
+}
+
+#: The adapter of checkpoints that are one file.
+_FILE = "guided.adapters.mdlm_cnn"
 
 #: The models that the package ships: a folder of `guided/checkpoints` and a line about it.
-_SHIPPED = {"molecules": "drug-like molecules (MOSES), masked diffusion over pieces of SELFIES; samples are SMILES"}
+_SHIPPED = {
+    "dna": "human regulatory DNA of 200 bp, masked diffusion; prompts are GM12878, hESC, HepG2, K562 or none",
+    "molecules": "drug-like molecules (MOSES), masked diffusion over pieces of SELFIES; samples are SMILES",
+    "rna": "5' untranslated regions of 50 nt, masked diffusion; prompts are human, arabidopsis or none",
+}
 
 
 def models() -> dict[str, str]:
@@ -30,35 +46,90 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def load(
-    name_or_path: str | Path, *, device: str = "auto", dtype: str = "float32", steps: int | None = None
+    name_or_path: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    steps: int | None = None,
+    **options: Any,
 ) -> Diffusion:
     """Loads a pretrained model.
 
     Arguments:
-        name_or_path: The name of a shipped model, or a folder with `config.json` and `model.safetensors`.
+        name_or_path: The name of a shipped model; a folder with `config.json` and `model.safetensors`, ours or MDLM's
+            of Hugging Face; or a Lightning checkpoint of the MDLM line, a file. Options may follow, as in
+            `"drakes.ckpt?length=200&ema=false"`.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the best there is.
         dtype: The precision of the network, "float32", "bfloat16" or "float16"; what it says is used in float32.
         steps: The number of reverse steps `K`; None for the model's own.
+        options: What the kind of checkpoint takes besides: a file `length`, `alphabet` and `ema`
+            (:func:`guided.adapters.mdlm_cnn.load`), MDLM's folder `length`.
 
     Raises:
-        ValueError: The name, the device or the checkpoint is not what is accepted.
+        ValueError: The name, the device, an option or the checkpoint is not what is accepted.
     """
     target = resolve_device(device)
     if dtype not in DTYPES:
         raise GuidedError(f"unknown dtype {dtype!r}{nearest(dtype, DTYPES)}; known are {', '.join(DTYPES)}")
-    folder = FOLDER / str(name_or_path) if str(name_or_path) in _SHIPPED else Path(name_or_path)
-    if folder.is_file():
-        raise GuidedError(f"{folder} is a file; a model is a folder with config.json and model.safetensors")
-    if not folder.is_dir():
-        known = ", ".join(_SHIPPED)
-        hint = nearest(str(name_or_path), _SHIPPED)
-        raise GuidedError(f"no model and no folder is called {str(name_or_path)!r}{hint}; models are {known}")
-    config = read_config(folder)
-    if config["kind"] not in _ADAPTERS:
-        raise GuidedError(f"{folder} holds a model of kind {config['kind']!r}; known are {', '.join(_ADAPTERS)}")
-    model: Diffusion = import_module(_ADAPTERS[config["kind"]]).load(folder, config, target, DTYPES[dtype])
+    place, asked = _split(str(name_or_path))
+    path = FOLDER / place if place in _SHIPPED else Path(place)
+    adapter, config = _adapter(path)
+    for twice in asked.keys() & options.keys():
+        raise GuidedError(f"the model's option {twice!r} is given twice")
+    options = asked | options
+    _check_options(adapter, options, place)
+    model: Diffusion = adapter.load(path, config, target, DTYPES[dtype], **options)
     model = replace(model, name=str(name_or_path))
     return model if steps is None else model.with_steps(check_steps(steps))
+
+
+def _split(text: str) -> tuple[str, dict[str, Any]]:
+    """`"a.ckpt?length=200"` -> `("a.ckpt", {"length": 200})`; values are JSON, and text where they are none."""
+    place, mark, query = text.partition("?")
+    if not mark or Path(text).exists():
+        return text, {}
+    options: dict[str, Any] = {}
+    for part in query.split("&"):
+        name, equals, value = part.partition("=")
+        if not equals or not name or name in options:
+            raise GuidedError(f"model {text!r}: expected option=value after '?', each option once, given {part!r}")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return place, options
+
+
+def _adapter(path: Path) -> tuple[ModuleType, Mapping[str, Any]]:
+    """What reads a checkpoint, and the checkpoint's configuration."""
+    if path.is_file():
+        return import_module(_FILE), {}
+    if not path.is_dir():
+        hint = nearest(str(path), _SHIPPED)
+        known = ", ".join(_SHIPPED)
+        raise GuidedError(f"no model, no folder and no file is called {str(path)!r}{hint}; models are {known}")
+    config = _read_config(path)
+    if config["kind"] not in _ADAPTERS:
+        raise GuidedError(f"{path} holds a model of kind {config['kind']!r}; known are {', '.join(_ADAPTERS)}")
+    return import_module(_ADAPTERS[config["kind"]]), config
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a folder; Hugging Face's calls `model_type` what ours calls `kind`."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        return {"kind": config["model_type"], **config}
+    except (OSError, ValueError, KeyError, TypeError):
+        return read_config(folder)
+
+
+def _check_options(adapter: ModuleType, options: Mapping[str, Any], place: str) -> None:
+    parameters = inspect.signature(adapter.load).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise GuidedError(f"model {place!r} has no option {name!r}{nearest(name, known)}; {takes}")
 
 
 def resolve_device(device: str) -> torch.device:

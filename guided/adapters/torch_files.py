@@ -1,0 +1,81 @@
+"""Files of `torch.save`, read without running anything that they name.
+
+A pickle is a program: it may call any class or function that can be imported. torch's reader for `weights_only=True`
+calls none but its own list for tensors and plain containers, and refuses a file that names another. A Lightning
+checkpoint does: its `hyper_parameters` hold omegaconf's classes, and whatever else the training code kept there.
+
+So the names are first listed, which executes nothing, and each is then given to the same reader as an :class:`Inert`
+of ours that keeps what it is handed and does nothing with it. The class or function that was named is neither imported
+nor called; modules that torch never allows, such as `os` and `sys`, are refused as before.
+"""
+
+__all__ = ["Inert", "entry", "read_torch"]
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from guided.errors import GuidedError
+
+
+class Inert:
+    """Stands for a class or a function that a file names.
+
+    Attributes:
+        state: The state that the file gives to an object of it; None if it gives none.
+    """
+
+    def __new__(cls, *args: Any) -> "Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def read_torch(path: Path) -> Any:
+    """What `torch.save` wrote; an :class:`Inert` is where anything but tensors, containers and numbers was.
+
+    Tensors are on the CPU, and are read from the file when they are first used.
+
+    Raises:
+        ValueError: The file is truncated, in no format of `torch.save`, or names what is refused.
+    """
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        with torch.serialization.safe_globals([_stand_in(name) for name in names]):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a broken pickle fails in any way
+        reason = re.search(r"(?:WeightsUnpickler error: |(?=Trying to load ))([^\n]+)", str(error))
+        why = reason[1] if reason else str(error).split("\n")[0]  # torch's advice to load unsafely is left out
+        raise GuidedError(f"{path} is truncated, or no file of torch.save that is safe to read ({why})") from error
+
+
+def entry(node: Any, *path: str) -> Any:
+    """What lies under a path in nested mappings, those of omegaconf too; None where there is nothing."""
+    for key in path:
+        node = _content(node)
+        node = node.get(key) if isinstance(node, Mapping) else None
+    return _content(node)
+
+
+def _content(node: Any) -> Any:
+    """What a node of omegaconf holds, as `_content` if it is a container and as `_val` if not; else its attributes."""
+    if not isinstance(node, Inert):
+        return node
+    state = node.state if isinstance(node.state, Mapping) else {}
+    return state.get("_content", state.get("_val", state))
+
+
+def _stand_in(name: str) -> type:
+    """A class that goes by the name `package.module.name`."""
+    module, _, own = name.rpartition(".")
+    namespace: dict[str, Any] = {"__module__": module, "__qualname__": own}
+    if name == "collections.defaultdict":  # the reader puts items into dictionaries proper only
+        namespace["__new__"] = lambda cls, *args: {}
+    return type(own, (Inert,), namespace)
