@@ -68,13 +68,15 @@ def judge(sequences: list[str], real: list[str], training: torch.Tensor, factors
 
 def correlate(sequences: list[str], real: list[str], k: int) -> float:
     """Pearson's correlation of the k-mer frequencies."""
-    return round(correlation(kmer_frequencies(sequences, k), kmer_frequencies(real, k)), 4)
+    both = "U" not in sequences[0]  # strands; RNA has one
+    return round(correlation(kmer_frequencies(sequences, k, both), kmer_frequencies(real, k, both)), 4)
 
 
 def main(
     model: str,
     n: int = 2000,
     guidance: float | None = None,
+    steps: int | None = None,
     human: Path | None = None,
     work: Path = HERE / "work",
     path: Path | None = None,
@@ -86,15 +88,18 @@ def main(
         held_out, labels = np.array([c in dna.HELD_OUT for c in chromosomes]), dna.CELLS
     else:
         (data, held_out), labels = rna.read(work, human), rna.SPECIES
-    training, loaded = data.select(~held_out).tokens, guided.load(path or model, dtype="bfloat16")
-    report: dict[str, Any] = {"n": n, "guidance": guidance}
+    training, loaded = data.select(~held_out).tokens, guided.load(path or model, dtype="bfloat16", steps=steps)
+    report: dict[str, Any] = {"n": n, "guidance": guidance, "steps": loaded.steps}
     drawn: list[str] = []
+    natural = [s for s, out_of_it in zip(data.sequences, held_out, strict=True) if out_of_it]
     for i, label in enumerate(labels, 1):
         run = guided.sample(loaded, sampler="unguided", n=n, prompt=label, guidance=guidance, batch_size=250, seed=i)
         real = [s for s, mine in zip(data.sequences, held_out & (data.labels == i), strict=True) if mine]
         report[label] = judge(run.samples, real, training, FACTORS.get(label, ()))
         drawn += run.samples
         print(label, json.dumps(report[label]), flush=True)
+    report["all"] = {f"r{k}": correlate(drawn, natural, k) for k in (3, 6)}
+    print("all", json.dumps(report["all"]))
     if model == "dna":
         logits = torch.cat([log_odds(drawn[j : j + 500], "judge") for j in range(0, len(drawn), 500)])
         report["auc"] = areas(logits, torch.arange(len(CELLS)).repeat_interleave(n))

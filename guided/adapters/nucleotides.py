@@ -60,8 +60,8 @@ class Letters:
 
     def decode(self, x: Tensor) -> list[str]:
         """Token rows, with shape `(n, L)`, to strings; a mask is written N."""
-        table = bytes((self.alphabet + "N").encode())
-        return [bytes(table[i] for i in row).decode() for row in x.tolist()]
+        table = bytes((self.alphabet + "N").encode().ljust(256, b"?"))
+        return [row.tobytes().translate(table).decode() for row in x.to("cpu", torch.uint8).numpy()]
 
     def encode(self, sequence: str) -> Tensor:
         """A string to its tokens, with shape `(L,)`; N is the mask, which leaves a position free.

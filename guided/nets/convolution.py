@@ -13,6 +13,7 @@ __all__ = ["TokenConvolution"]
 
 from collections.abc import Sequence
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,8 +31,26 @@ class Block(nn.Module):
         nn.init.zeros_(self.film.bias)
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
-        shift, scale = self.film(c)[..., None].chunk(2, dim=1)
-        return h + F.gelu(self.convolution(self.norm(h) * (1 + scale) + shift), approximate="tanh")
+        """Rows `(n, width, 1, L)`, channels last, and labels `(n, width)`."""
+        shift, scale = self.film(c)[..., None, None].chunk(2, dim=1)
+        return h + F.gelu(convolve(normalize(h, self.norm, 1 + scale, shift), self.convolution), approximate="tanh")
+
+
+def normalize(h: Tensor, norm: nn.GroupNorm, scale: Tensor | float = 1.0, shift: Tensor | float = 0.0) -> Tensor:
+    """`norm(h) * scale + shift` for a norm of one group, in two passes over the rows `(n, C, 1, L)`."""
+    rows = rearrange(h, "n c 1 l -> n (l c)")  # as they lie in memory
+    rows = F.layer_norm(rows, rows.shape[1:], eps=norm.eps)
+    h = rearrange(rows, "n (l c) -> n c 1 l", c=h.shape[1])
+    weight, bias = norm.weight[:, None, None], norm.bias[:, None, None]
+    return torch.addcmul((bias * scale + shift).to(h), h, (weight * scale).to(h))
+
+
+def convolve(h: Tensor, layer: nn.Conv1d) -> Tensor:
+    """`layer` on rows `(n, C, 1, L)`: with channels last, which only two-dimensional ones know, a CPU takes half as
+    long as in one dimension.
+    """
+    weight, padding, dilation = layer.weight[:, :, None], (0, int(layer.padding[0])), (1, layer.dilation[0])
+    return F.conv2d(h, weight.to(memory_format=torch.channels_last), layer.bias, 1, padding, dilation)
 
 
 class TokenConvolution(nn.Module):
@@ -59,7 +78,8 @@ class TokenConvolution(nn.Module):
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """Maps tokens, with shape `(n, L)`, and labels, with shape `(n,)`, to logits, with shape `(n, L, V)`."""
         c = F.silu(self.label(label))
-        h = self.edge(rearrange(self.token(x), "n l c -> n c l"))
+        h = rearrange(self.token(x), "n l c -> n c 1 l").to(memory_format=torch.channels_last)
+        h = convolve(h, self.edge)
         for block in self.blocks:
             h = block(h, c)
-        return rearrange(self.head(self.norm(h)), "n v l -> n l v")
+        return rearrange(convolve(normalize(h, self.norm), self.head), "n v 1 l -> n l v")

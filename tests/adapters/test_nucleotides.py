@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 import guided
 from guided.adapters.nucleotides import Labels, Letters
+from guided.nets import convolution
 from guided.nets.convolution import TokenConvolution
 
 CONFIG = {
@@ -71,12 +72,26 @@ def test_log_probabilities_are_normalised_and_depend_on_the_label(folder: Path) 
     assert y[0].shape == (3, 12, 4) and not torch.allclose(y[0], y[1])
 
 
-def test_network_looks_no_farther_than_its_kernels(folder: Path) -> None:
+def test_norm_is_the_group_norm_scaled_and_shifted() -> None:
+    torch.manual_seed(0)
+    norm = torch.nn.GroupNorm(1, 8)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    h, scale, shift = torch.randn(3, 8, 1, 12), torch.randn(3, 8, 1, 1), torch.randn(3, 8, 1, 1)
+    found = convolution.normalize(h.to(memory_format=torch.channels_last), norm, scale, shift)
+    torch.testing.assert_close(found, norm(h) * scale + shift)
+
+
+def test_convolution_is_the_layers_own() -> None:
+    torch.manual_seed(0)
+    layer, h = torch.nn.Conv1d(8, 6, 5, padding=8, dilation=4), torch.randn(3, 8, 1, 12)
+    torch.testing.assert_close(convolution.convolve(h, layer)[:, :, 0], layer(h[:, :, 0]))
+
+
+def test_network_looks_no_farther_than_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks of kernel 3 with dilations 1 and 2 after one of kernel 3: 4 positions to either side."""
+    monkeypatch.setattr(convolution, "normalize", lambda h, *others: h)  # which looks at all positions
     net = TokenConvolution(4, 3, 8, 3, (1, 2))
-    for block in net.blocks:
-        block.norm = torch.nn.Identity()  # which looks at all positions
-    net.norm = torch.nn.Identity()
     x, label = torch.zeros(1, 12, dtype=torch.long), torch.zeros(1, dtype=torch.long)
     other = x.clone()
     other[0, 6] = 3
