@@ -124,6 +124,8 @@ def compare(table: Comparison, rollouts: int, updates: int, *options: str) -> No
         n=rollouts,
         out=table.out / "value",
         prompt=table.prompt,
+        steps=min(32, table.model.steps),  # cheap trajectories: the value is one of the time, not of the step
+        batch_size=128,
         updates=updates,
         n_check=0,
     )

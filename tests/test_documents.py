@@ -17,7 +17,8 @@ COMMANDS = [line.strip() for line in README.splitlines() if line.startswith("   
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
-def test_readme_code_runs(block, capsys):
+def test_readme_code_runs(block, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
 
 
@@ -25,20 +26,28 @@ def test_readme_has_code_and_commands():
     assert len(BLOCKS) >= 3 and len(COMMANDS) >= 3
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One for all commands: some go on with what others left."""
+    return tmp_path_factory.mktemp("commands")
+
+
 @pytest.mark.parametrize("line", COMMANDS)
-def test_readme_commands_run(line, tmp_path, monkeypatch):
+def test_readme_commands_run(line, folder, monkeypatch):
     """As they stand, but for fewer samples of fewer steps."""
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
     for command in line.split(";"):
         words = shlex.split(command)
         if "sample" in words:
             words = [*words, "-n", "18", "--steps", "4", "-M", "2", "--batch-size", "18"]
+        if "fit-value" in words:
+            words = [*words, "-n", "32", "--steps", "4", "--updates", "5", "--check", "0"]
         monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as end:
             main()
         assert end.value.code in (0, None)
-    if "--out" in line:
-        assert (tmp_path / "runs/mine/report.html").exists()
+    if "sample" in line and "--out" in line:
+        assert (folder / words[words.index("--out") + 1] / "report.html").exists()
 
 
 def test_readme_links_lead_somewhere():
@@ -58,6 +67,22 @@ def test_example_molecules(tmp_path):
     assert "best of 10" in out and "SVDD" in out
     assert (tmp_path / "molecules.png").stat().st_size > 1000
     assert len((tmp_path / "samples.csv").read_text().splitlines()) == 1 + 3 * 4
+
+
+def test_example_dna(tmp_path):
+    pytest.importorskip("pyjaspar", reason="the extra `dna` is not installed")
+    sizes = ("--n", "2", "--steps", "4", "--rollouts", "20", "--updates", "2")
+    out = run_example("dna.py", *sizes, "--out", str(tmp_path))
+    assert all(name in out for name in ("unguided", "best of 10", "SVDD-MC", "SVDD-PM", "judge"))
+    assert len((tmp_path / "samples.csv").read_text().splitlines()) == 1 + 4 * 2
+    assert (tmp_path / "samples.fasta").read_text().count(">") == 2
+    assert (tmp_path / "svdd-pm" / "report.html").exists()
+
+
+def test_example_rna(tmp_path):
+    pytest.importorskip("seqfold", reason="the extra `dna` is not installed")
+    out = run_example("rna.py", "--n", "2", "--steps", "4", "--rollouts", "20", "--updates", "2", "--out", str(tmp_path))
+    assert "SVDD-MC" in out and (tmp_path / "samples.fasta").read_text().count(">") == 2
 
 
 def test_example_custom_reward():
