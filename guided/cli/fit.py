@@ -48,7 +48,7 @@ class FitOptions:
     network: str | None = None
     width: int | None = None
     updates: int = 2000
-    lr: float = 1e-3
+    lr: float = 2e-3
     check: int = 32
     seed: int = 0
     batch_size: int = 64
@@ -59,7 +59,7 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         numbers = (("-n", self.n, 10), ("--states", self.states, 1), ("--candidates", self.candidates, 1))
-        more = (("--updates", self.updates, 1), ("--width", self.width, 1), ("--check", self.check, 0))
+        more = (("--updates", self.updates, 2), ("--width", self.width, 1), ("--check", self.check, 0))
         check_least(*numbers, *more, ("--steps", self.steps, 1), ("--seed", self.seed, 0))
         check_least(("--batch-size", self.batch_size, 1))
         if not self.reward:

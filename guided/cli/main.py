@@ -129,7 +129,7 @@ def fit_value(
     network: Annotated[str | None, typer.Option(help="sequence, image or vector; what suits, if not given.")] = None,
     width: Annotated[int | None, typer.Option(help="The width of the network.")] = None,
     updates: Annotated[int, typer.Option(help="Updates of the network.")] = 2000,
-    lr: Annotated[float, typer.Option(help="The learning rate.")] = 1e-3,
+    lr: Annotated[float, typer.Option(help="The learning rate.")] = 2e-3,
     check: Annotated[int, typer.Option(help="Samples that show the reward that is reached; 0 for none.")] = 32,
     seed: Annotated[int, typer.Option(help="The seed.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Rollouts that are drawn, and written, together.")] = 64,

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from guided.fitting.folder import Factory, claim, load_value, make_network, write_json, write_network
 from guided.fitting.source import Source
 from guided.learned import Data, Fit, LearnedValue, Rollouts, Settings, read, roll
+from guided.learned.fit import seeded
 from guided.learned.metrics import judge
 from guided.learned.regression import effective
 from guided.learned.value import relative
@@ -126,15 +126,14 @@ class Job:
         ends = (model.process.time(0), model.process.time(model.steps))
         times = [relative(model.process.time(k), ends) for k in range(model.steps + 1)]
         parts = Data.split(rollouts, times, max(1, len(self.source.prompts)), model.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(settings.seed)
+        with seeded(settings.seed, model.device):
             net = make_network(self.network, self.factory).to(model.device)
         fit = Fit(net, *parts, settings)
         fit.run(self.out / "training.pt", self._told("updates", settings.updates))
         held_out = parts[1].values(fit.scaled, net)
         r = rollouts.r
         metrics = {
-            "held_out": judge(held_out, parts[1], settings.alpha, fit.scaled.shift),
+            "held_out": judge(held_out, parts[1], settings.alpha, fit.constant),
             "history": fit.history,
             "rollouts": {
                 "median": _median(r.tolist()),
@@ -173,6 +172,7 @@ class Job:
             value=value,
             progress=progress,
         )
+        told(done + n)
         return _median(run.rewards.tolist())
 
     def _told(self, stage: str, total: int) -> Callable[..., None]:

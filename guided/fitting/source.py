@@ -42,6 +42,8 @@ class Source:
             raise GuidedError("the model has other pinned tokens for each request; a value holds for one (L,) pattern")
         if prompt is None and guidance is None and model.condition is None:
             return cls(model)
+        if prompt is not None and not isinstance(prompt, str) and not len(prompt):
+            raise GuidedError("prompt is an empty list; give one or more")
         given = [prompt] if isinstance(prompt, str) else model.prompts if prompt is None else prompt
         prompts = tuple(dict.fromkeys(given)) or (model.unconditional,)
         if guidance is None and isinstance(model.denoiser, Guided) and model.denoiser.negative is None:

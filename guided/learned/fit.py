@@ -1,19 +1,21 @@
 r"""The fit of a value network to rollouts.
 
-Every target is one regression, :mod:`guided.learned.regression`, of a number `y` for each kept state:
+Every target is a regression, :mod:`guided.learned.regression`, on a number `y` for each kept state:
 
     mean, soft    y = r(x_K), the reward at the end of the state's trajectory (Monte Carlo)
     bootstrap     y = alpha log mean_m exp(v(x_{k+1}^(m)) / alpha) over its M' candidates, with a frozen copy of the
                   network; after the last step, v is the reward
 
-The minimiser of the soft loss on the latter is the soft mean over all candidates of all visits, so that it solves the
-soft Bellman equation. What is learned starts at the data: the steps open one by one from there, while 70 % of the
-updates are made, and each time the copy is made anew; then it is made anew as often with all of them open.
+The first 70 % of the updates have the squared loss, as a mean is learned from a few thousand rewards far better than a
+soft mean, which rests on the best few of them. A soft value then goes on from there with the soft loss, whose minimiser
+is :math:`\alpha \log \mathbb{E}[\exp(y / \alpha)]` over all visits: with Monte Carlo that is the soft value, with
+backups the solution of the soft Bellman equation. What is backed up starts at the data, so the steps open one by one
+from there during the first part, and each time the copy is made anew; in the second part it is made anew K times again.
 
-One trajectory in ten is held out. Twenty times the loss on their Monte Carlo rewards is measured, which is least at the
-same value whether it is bootstrapped or not, and the weights that had the least are kept. Each update draws its states
-from (seed, update), and the state of the fit is put on disk at measurements, so that a fit that was killed goes on and
-ends with the same bytes.
+What counts is the running average of the weights over about a twentieth of the updates. One trajectory in ten is held
+out: twenty times its loss on their Monte Carlo rewards is measured, which is least at the same value whether it is
+bootstrapped or not, and the average that had the least is kept. Each update draws its states from (seed, update), and
+the state of the fit is put on disk at measurements, so that a fit that was killed goes on and ends with the same bytes.
 
 References:
     | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding
@@ -21,13 +23,14 @@ References:
     | https://arxiv.org/abs/2408.08252
 """
 
-__all__ = ["Fit", "Settings"]
+__all__ = ["Fit", "Settings", "seeded"]
 
 import copy
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +45,7 @@ from guided.value import soft_mean
 
 MEASUREMENTS = 20
 SAVING = 10.0  # seconds after which the next measurement puts the state on disk
-OPENING = 0.7  # the share of the updates after which all steps are open, and the learning rate falls
+FIRST = 0.7  # the share of the updates with the squared loss
 
 
 @dataclass(frozen=True)
@@ -62,27 +65,32 @@ class Settings:
     target: str
     alpha: float | None
     updates: int = 2000
-    batch: int = 256
-    lr: float = 1e-3
+    batch: int = 128
+    lr: float = 2e-3
     weight_decay: float = 0.01
     seed: int = 0
 
+    @property
+    def first(self) -> int:
+        """The number of updates with the squared loss, while the steps open."""
+        return max(1, int(FIRST * self.updates))
+
     def horizon(self, update: int, K: int) -> int:
         """The first of the steps `0..K-1` that is open."""
-        if self.target != "bootstrap":
-            return 0
-        return max(0, K - 1 - int(update / max(1.0, OPENING * self.updates) * K))
+        return max(0, K - 1 - update * K // self.first) if self.target == "bootstrap" else 0
 
     def copies(self, update: int, K: int) -> bool:
         """Whether the frozen copy is made anew before this update."""
-        every = max(1, int(OPENING * self.updates / K))
-        moved = self.horizon(update, K) != self.horizon(update - 1, K)
-        return self.target == "bootstrap" and (moved or (self.horizon(update, K) == 0 and update % every == 0))
+        if self.target != "bootstrap":
+            return False
+        if update <= self.first:
+            return self.horizon(update, K) != self.horizon(update - 1, K)
+        return (update - self.first) % max(1, (self.updates - self.first) // K) == 0
 
     def rate(self, update: int) -> float:
         """The share of the learning rate."""
-        rest = (self.updates - update) / max(1.0, (1 - OPENING) * self.updates)
-        return min(1.0, (update + 1) / max(1.0, 0.05 * self.updates), rest)
+        rise, fall = (update + 1) / (0.05 * self.updates), (self.updates - update) / (0.3 * self.updates)
+        return min(1.0, rise, fall)
 
     @property
     def measured(self) -> set[int]:
@@ -90,28 +98,37 @@ class Settings:
         return {math.ceil(self.updates * (i + 1) / MEASUREMENTS) for i in range(MEASUREMENTS)}
 
 
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The generators of torch on the CPU and the device have this seed inside, and go on as they were outside."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed % 2**63)
+        yield
+
+
 class Fit:
     """The fit of a network, in place.
 
     Arguments:
         net: Maps rows `(n, *event)`, times `(n,)` and numbers of prompts `(n,)` to `(n,)`; it is on the data's device.
+            It is what moves; at the end it has the best average.
         train: The states to fit on.
         held_out: The states to choose the weights by.
         settings: How.
 
     Attributes:
         scaled: Its output as a value.
+        constant: The best constant value.
         history: The number of updates and the held-out loss at each measurement; the loss of the best constant is 1.
     """
 
     def __init__(self, net: nn.Module, train: Data, held_out: Data, settings: Settings) -> None:
         self.net, self.train, self.held_out, self.settings = net, train, held_out, settings
-        r, alpha = train.r, settings.alpha
-        shift = r.mean() if alpha is None else soft_mean(r[None], alpha)
-        self.scaled = Scaled(shift.item(), r.std().item() or 1.0)
-        self.constant = self._loss(torch.full_like(held_out.r, self.scaled.shift), held_out.r).mean().item() or 1.0
+        self.alpha: float | None = None  # of the loss, so far
+        self.scaled = Scaled(train.r.mean().item(), train.r.std().item() or 1.0)
         self.optimizer = torch.optim.AdamW(net.parameters(), settings.lr, weight_decay=settings.weight_decay)
-        self.frozen = copy.deepcopy(net).requires_grad_(False).eval()
+        net.train()
+        self.frozen, self.average = (copy.deepcopy(net).requires_grad_(False).eval() for _ in range(2))
         self.update = 0
         self.history: list[tuple[int, float]] = []
         self.best: dict[str, Tensor] = {}
@@ -137,8 +154,15 @@ class Fit:
         self.net.load_state_dict(self.best)
         self.net.eval()
 
+    @property
+    def constant(self) -> float:
+        r = self.train.r
+        return (r.mean() if self.alpha is None else soft_mean(r[None], self.alpha)).item()
+
     def _step(self) -> None:
         settings, K = self.settings, len(self.train.times) - 1
+        if self.update == settings.first and settings.alpha is not None and self.alpha is None:
+            self._soften(settings.alpha)
         if settings.copies(self.update, K):
             self.frozen.load_state_dict(self.net.state_dict())
         for group in self.optimizer.param_groups:
@@ -147,13 +171,29 @@ class Fit:
         y = self.train.r[rows]
         if settings.target == "bootstrap" and settings.alpha is not None:
             y = self.train.backup(self.scaled, self.frozen, rows, settings.alpha)
-        self.net.train()
-        v = self.train.value(self.scaled, self.net, rows)
+        with seeded(settings.seed + self.update, self.train.device):  # of dropout
+            v = self.train.value(self.scaled, self.net, rows)
         self.optimizer.zero_grad()
         self._loss(v, y.to(v)).mean().backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         self.optimizer.step()
         self.update += 1
+        with torch.no_grad():
+            share = max(20 / settings.updates, 1 / self.update)  # an equal average, until it is long enough
+            for mean, weight in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                mean.lerp_(weight, min(1.0, share))
+            for old, new in zip(self.average.buffers(), self.net.buffers(), strict=True):
+                old.copy_(new)
+
+    def _soften(self, alpha: float) -> None:
+        """Goes over to the soft loss; the best mean of Monte Carlo is moved to where the loss is least."""
+        if self.settings.target == "soft":
+            self.net.load_state_dict(self.best)
+            self.average.load_state_dict(self.best)
+            over = self.held_out.r - self.held_out.values(self.scaled, self.average)
+            self.scaled = Scaled(self.scaled.shift + soft_mean(over[None], alpha).item(), self.scaled.scale)
+        self.alpha, self.least = alpha, math.inf
+        self._measure()
 
     def _draw(self, count: int) -> Tensor:
         """The states of an update, among the first `count`."""
@@ -163,16 +203,16 @@ class Fit:
         )
 
     def _loss(self, v: Tensor, y: Tensor) -> Tensor:
-        return loss(v, y, self.settings.alpha, self.scaled.scale, len(self.train))
+        return loss(v, y, self.alpha, self.scaled.scale, len(self.train))
 
     def _measure(self) -> None:
         """The held-out loss; the weights are kept if there were none better since all steps are open."""
-        self.net.eval()
-        v = self.held_out.values(self.scaled, self.net)
-        held_out = self._loss(v, self.held_out.r).mean().item() / self.constant
+        r = self.held_out.r
+        least = self._loss(torch.full_like(r, self.constant), r).mean().item() or 1.0
+        held_out = self._loss(self.held_out.values(self.scaled, self.average), r).mean().item() / least
         self.history.append((self.update, held_out))
         if self.settings.horizon(self.update, len(self.train.times) - 1) == 0 and not held_out >= self.least:
-            self.least, self.best = held_out, copy.deepcopy(self.net.state_dict())
+            self.least, self.best = held_out, copy.deepcopy(self.average.state_dict())
 
     def _save(self, checkpoint: Path) -> None:
         part = checkpoint.with_name(checkpoint.name + ".part")
@@ -188,8 +228,11 @@ class Fit:
             "update": self.update,
             "net": self.net.state_dict(),
             "frozen": self.frozen.state_dict(),
+            "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
+            "alpha": self.alpha,
+            "shift": self.scaled.shift,
             "least": self.least,
             "history": self.history,
         }
@@ -198,8 +241,8 @@ class Fit:
         if not checkpoint.exists():
             return
         state = torch.load(checkpoint, map_location=self.train.device, weights_only=True)
-        self.net.load_state_dict(state["net"])
-        self.frozen.load_state_dict(state["frozen"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name in ("net", "frozen", "average", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
         self.update, self.best, self.least = state["update"], state["best"], state["least"]
+        self.alpha, self.scaled = state["alpha"], Scaled(state["shift"], self.scaled.scale)
         self.history = [(update, held_out) for update, held_out in state["history"]]

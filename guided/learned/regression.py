@@ -10,9 +10,9 @@ The first is least in expectation at :math:`v = \mathbb{E}[r \mid x_k]`, the sec
 values, and errors count on the scale of the value, whereas squared errors of :math:`e^{r / \alpha}` would count for
 the few best samples alone. For a hot :math:`\alpha` both losses are the same.
 
-It is safe for any :math:`r / \alpha`: a fit starts at :math:`v = \alpha \log \frac1n \sum_i \exp(r_i / \alpha)`, where
-no exponential is above :math:`n`, and beyond :math:`20 n` the loss goes on as a straight line, which no average
-over :math:`n` samples can notice at the minimum.
+It is safe for any :math:`r / \alpha`: a fit starts where the average of :math:`e^{(r - v) / \alpha}` is one, so that
+none of :math:`n` exponentials is above :math:`n`; and beyond :math:`20 n`, which no average over :math:`n` samples can
+reach at the minimum, the loss goes on as a straight line.
 
 References:
     | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding

@@ -1,7 +1,9 @@
 r"""Networks of learned values: noisy rows, a time in [0, 1] and the number of a prompt to one number a row.
 
-They are asked about every candidate of every step, so they are small: for 200 tokens about ten million multiplications
-a row. The last layer starts at zero, so that a fit starts at the constant that is best.
+They are asked about every candidate of every step, so they are small: for 200 tokens a few million multiplications a
+row. They are fitted to a few thousand rewards, so there is dropout, and no normalisation, with which they learned the
+trajectories by heart. The last layer starts at zero, so that a fit starts at the constant that is best, and so do the
+residual blocks.
 """
 
 __all__ = ["ImageValue", "SequenceValue", "VectorValue", "build", "kind_of"]
@@ -33,33 +35,44 @@ class Condition(nn.Module):
 class Head(nn.Module):
     """Features `(n, features)` and the condition `(n, width)` to `(n,)`; zero at the start."""
 
-    def __init__(self, features: int, width: int) -> None:
+    def __init__(self, features: int, width: int, dropout: float) -> None:
         super().__init__()
+        self.dropout = nn.Dropout(dropout)
         self.hidden = nn.Linear(features + width, 2 * width)
         self.out = nn.Linear(2 * width, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        _zero(self.out)
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
-        return self.out(F.gelu(self.hidden(torch.cat([h, c], dim=1))))[:, 0]
+        return self.out(F.gelu(self.hidden(torch.cat([self.dropout(h), c], dim=1))))[:, 0]
 
 
 class Block(nn.Module):
-    """A residual block of two convolutions, scaled and shifted by the condition."""
+    """A residual block, scaled and shifted by the condition; nothing at the start.
 
-    def __init__(self, dimensions: int, width: int, kernel: int, dilation: int = 1) -> None:
+    Arguments:
+        first: Its layer that mixes positions.
+        second: Its layer back to the residual stream.
+        width: The number of channels.
+        dropout: The share of dropout.
+    """
+
+    def __init__(self, first: nn.Module, second: nn.Linear | nn.Conv1d | nn.Conv2d, width: int, dropout: float) -> None:
         super().__init__()
-        convolution = (nn.Conv1d, nn.Conv2d)[dimensions - 1]
-        self.norm = nn.GroupNorm(min(8, width), width)
         self.film = nn.Linear(width, 2 * width)
-        self.first = convolution(width, width, kernel, padding=kernel // 2 * dilation, dilation=dilation)
-        self.second = convolution(width, width, kernel, padding=kernel // 2)
-        nn.init.zeros_(self.film.weight)
-        nn.init.zeros_(self.film.bias)
+        self.first, self.second = first, second
+        self.dropout = nn.Dropout(dropout)
+        _zero(self.film)
+        _zero(self.second)
 
     def forward(self, h: Tensor, c: Tensor) -> Tensor:
         scale, shift = self.film(c).view(len(c), 2, -1, *[1] * (h.ndim - 2)).unbind(1)
-        return h + self.second(F.gelu(self.first(F.gelu(self.norm(h) * (1 + scale) + shift))))
+        return h + self.dropout(self.second(F.gelu(self.first(F.gelu(h * (1 + scale) + shift)))))
+
+
+def _zero(layer: nn.Linear | nn.Conv1d | nn.Conv2d) -> None:
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 class SequenceValue(nn.Module):
@@ -70,10 +83,11 @@ class SequenceValue(nn.Module):
         tokens: The number of tokens, the mask included.
         length: The number of positions `L`.
         prompts: The number of prompts that it knows.
-        width: The number of channels, a multiple of 8.
+        width: The number of channels.
         depth: The number of blocks.
         kernel: The length of the first convolution, an odd number.
         pool: The number of neighbours of which only the maximum is kept; None for what leaves at most 32 positions.
+        dropout: The share of dropout.
     """
 
     def __init__(
@@ -81,28 +95,34 @@ class SequenceValue(nn.Module):
         tokens: int,
         length: int,
         prompts: int = 1,
-        width: int = 64,
-        depth: int = 3,
+        width: int = 32,
+        depth: int = 2,
         kernel: int = 15,
         pool: int | None = None,
+        dropout: float = 0.2,
     ) -> None:
         super().__init__()
         self.pool = pool or math.ceil(length / 32)
         self.token = nn.Embedding(tokens, min(tokens, 32))
         self.stem = nn.Conv1d(self.token.embedding_dim, width, kernel, padding=kernel // 2)
         self.position = nn.Parameter(torch.zeros(width, length))
+        self.dropout = nn.Dropout(dropout)
         self.condition = Condition(prompts, width)
-        self.blocks = nn.ModuleList(Block(1, width, 5, 2**i) for i in range(depth))
-        self.norm = nn.GroupNorm(min(8, width), width)
-        self.head = Head(2 * width, width)
+        self.blocks = nn.ModuleList(
+            Block(
+                nn.Conv1d(width, width, 5, padding=2 * 2**i, dilation=2**i), nn.Conv1d(width, width, 1), width, dropout
+            )
+            for i in range(depth)
+        )
+        self.head = Head(2 * width, width, dropout)
 
     def forward(self, x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
         """Tokens `(n, L)`, times `(n,)` and prompts `(n,)` to values `(n,)`."""
         c = self.condition(t, prompt)
-        h = F.max_pool1d(self.stem(self.token(x).mT) + self.position, self.pool, ceil_mode=True)
+        h = F.gelu(self.stem(self.token(x).mT) + self.position)
+        h = self.dropout(F.max_pool1d(h, self.pool, ceil_mode=True))
         for block in self.blocks:
             h = block(h, c)
-        h = F.gelu(self.norm(h))
         return self.head(torch.cat([h.mean(2), h.amax(2)], dim=1), c)
 
 
@@ -114,18 +134,23 @@ class ImageValue(nn.Module):
         channels: The number of channels.
         size: Height and width.
         prompts: The number of prompts that it knows.
-        width: The number of channels inside, a multiple of 8.
+        width: The number of channels inside.
+        dropout: The share of dropout.
     """
 
-    def __init__(self, channels: int, size: tuple[int, int], prompts: int = 1, width: int = 64) -> None:
+    def __init__(
+        self, channels: int, size: tuple[int, int], prompts: int = 1, width: int = 48, dropout: float = 0.2
+    ) -> None:
         super().__init__()
         stride = math.ceil(max(size) / 64)
         self.stem = nn.Conv2d(channels, width, 2 * stride + 1, stride, stride)
         self.condition = Condition(prompts, width)
         halvings = max(0, math.ceil(math.log2(max(size) / stride / 8)))
-        self.blocks = nn.ModuleList(Block(2, width, 3) for _ in range(1 + halvings))
-        self.norm = nn.GroupNorm(min(8, width), width)
-        self.head = Head(width, width)
+        self.blocks = nn.ModuleList(
+            Block(nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 1), width, dropout)
+            for _ in range(1 + halvings)
+        )
+        self.head = Head(width, width, dropout)
 
     def forward(self, x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
         """Rows `(n, C, H, W)`, times `(n,)` and prompts `(n,)` to values `(n,)`."""
@@ -133,33 +158,35 @@ class ImageValue(nn.Module):
         h = self.stem(x)
         for i, block in enumerate(self.blocks):
             h = block(F.avg_pool2d(h, 2, ceil_mode=True) if i else h, c)
-        return self.head(F.gelu(self.norm(h)).mean((2, 3)), c)
+        return self.head(h.mean((2, 3)), c)
 
 
 class VectorValue(nn.Module):
-    """Values of rows of any other shape, taken as flat vectors: a residual multilayer perceptron.
+    """Values of continuous rows of any other shape, taken as flat vectors: a residual multilayer perceptron.
 
     Arguments:
         size: The number of entries of a row.
         prompts: The number of prompts that it knows.
         width: The width.
         depth: The number of blocks.
+        dropout: The share of dropout.
     """
 
-    def __init__(self, size: int, prompts: int = 1, width: int = 128, depth: int = 2) -> None:
+    def __init__(self, size: int, prompts: int = 1, width: int = 64, depth: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
         self.condition = Condition(prompts, width)
         self.stem = nn.Linear(size, width)
-        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-        self.head = Head(width, width)
+        layers = [(nn.Linear(width, width), nn.Linear(width, width)) for _ in range(depth)]
+        self.blocks = nn.ModuleList(Block(*pair, width, dropout) for pair in layers)
+        self.head = Head(width, width, dropout)
 
     def forward(self, x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
         """Rows `(n, *event)`, times `(n,)` and prompts `(n,)` to values `(n,)`."""
         c = self.condition(t, prompt)
-        h = self.stem(x.flatten(1)) + c
+        h = self.stem(x.flatten(1))
         for block in self.blocks:
-            h = h + block(F.gelu(h))
-        return self.head(F.gelu(h), c)
+            h = block(h, c)
+        return self.head(h, c)
 
 
 def kind_of(event: tuple[int, ...], tokens: int | None) -> str:
