@@ -14,6 +14,8 @@ from guided.masked import Masked
 from guided.model import Diffusion
 from guided.streams import Streams
 
+APART = 2**61  # the first of the streams that mask: samples are judged by other noise than they were drawn by
+
 
 @torch.no_grad()
 def log_likelihood(model: Diffusion, x: Tensor, draws: int = 32, seed: int = 0) -> Tensor:
@@ -23,7 +25,7 @@ def log_likelihood(model: Diffusion, x: Tensor, draws: int = 32, seed: int = 0) 
         \, \mathbb{E}_{x_k \mid x} \sum_{l\,:\,x_k^l = \mathrm{mask}} \log p_\theta(x^l \mid x_k)
 
     Each draw takes one step k, so that a row costs `draws` network rows. The steps are spread evenly, and are the same
-    for all rows; row i is masked by the stream of request i.
+    for all rows; row i is masked by a stream of its own, which no run draws samples from.
 
     Arguments:
         model: A masked model; a conditional one must be prompted, with a prompt for each row.
@@ -42,7 +44,7 @@ def log_likelihood(model: Diffusion, x: Tensor, draws: int = 32, seed: int = 0) 
     wrong = next((len(c) for c in model.cond.values() if len(c) != len(x)), None)
     if wrong is not None:
         raise ValueError(f"the model has conditions for {wrong} requests, and there are {len(x)} rows")
-    streams = Streams(seed, range(len(x)), model.device)
+    streams = Streams(seed, range(APART, APART + len(x)), model.device)
     x = x.to(model.device)[:, None]  # (n, 1, L)
     start = torch.rand((), generator=torch.Generator().manual_seed(seed)).item()
     total = torch.zeros(len(x), dtype=torch.float64)
@@ -50,7 +52,8 @@ def log_likelihood(model: Diffusion, x: Tensor, draws: int = 32, seed: int = 0) 
         k = int((draw + start) / draws * process.steps)
         masked = process.noise(x, k, streams)
         outputs = model.evaluate(masked, k)
-        log_p = outputs.y[outputs.index].gather(-1, x[..., None])[..., 0]  # (n, 1, L)
+        law = (outputs.y[outputs.index] / process.temperature).log_softmax(-1)  # guidance leaves it unnormalised
+        log_p = law.gather(-1, x[..., None])[..., 0]  # (n, 1, L)
         hidden = (masked == process.mask) & (x != process.mask)
         step = torch.where(hidden, log_p, 0.0).sum((1, 2)).double().cpu()
         total += process.steps * (1 - process.rate(k + 1) / process.rate(k)) * step

@@ -15,7 +15,7 @@ __all__ = ["CELLS", "activity", "specificity"]
 from collections.abc import Sequence
 from typing import Any
 
-from guided.errors import GuidedError, nearest
+from guided.errors import GuidedError, RewardError, nearest
 from guided.registry import register_reward
 
 #: The cell types, in the order of an oracle's outputs.
@@ -26,8 +26,11 @@ def _targets(n: int, target: str | None, prompts: Sequence[str] | None) -> list[
     """The cell type of each sample: the one that is given, otherwise the prompt's."""
     names = [target] * n if target is not None else list(prompts or [])
     if not names:
-        raise GuidedError("activity and specificity need a cell type: give target=, or a prompt that is one")
-    return [_cell(name) for name in names]
+        raise RewardError("needs a cell type: give target=, or a prompt that is one")
+    try:
+        return [_cell(name) for name in names]
+    except GuidedError as error:  # no sample is to blame
+        raise RewardError(f"has no target: {error}") from error
 
 
 def _cell(name: str) -> int:

@@ -81,7 +81,8 @@ def test_example_dna(tmp_path):
 
 def test_example_rna(tmp_path):
     pytest.importorskip("seqfold", reason="the extra `dna` is not installed")
-    out = run_example("rna.py", "--n", "2", "--steps", "4", "--rollouts", "20", "--updates", "2", "--out", str(tmp_path))
+    sizes = ("--n", "2", "--steps", "4", "--rollouts", "20", "--updates", "2")
+    out = run_example("rna.py", *sizes, "--out", str(tmp_path))
     assert "SVDD-MC" in out and (tmp_path / "samples.fasta").read_text().count(">") == 2
 
 

@@ -1,6 +1,7 @@
 """The bound on the likelihood: exact where the conditionals are, and below the truth where they are not."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -55,3 +56,22 @@ def test_wrong_input_is_told() -> None:
         log_likelihood(chain.model(), chain.clean, draws=0)
     with pytest.raises(ValueError, match="conditions for 2 requests, and there are 8 rows"):
         log_likelihood(chain.model(cond={"label": torch.zeros(2)}), chain.clean)
+
+
+@pytest.mark.parametrize(("scale", "temperature"), [(2.0, 1.0), (6.0, 1.0), (None, 0.5)])
+def test_law_is_that_of_the_tokens_as_they_are_drawn(scale: float | None, temperature: float) -> None:
+    """Guidance and temperature change the law; what comes out is the log-probability under the changed one."""
+    laws = torch.tensor([[0.4, 0.3, 0.3], [0.6, 0.3, 0.1]]).log()
+
+    def denoiser(x: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return laws[label][:, None].expand(*x.shape, 3)
+
+    def condition(prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        return {"label": torch.tensor([int(prompt == "yes") for prompt in prompts])}
+
+    process = Masked(30, 3, 16, temperature=temperature)
+    model = Diffusion(denoiser, process, condition=condition, timed=False).prompted(["yes"] * 200, scale)
+    p = laws[1] if scale is None else laws[0] + scale * (laws[1] - laws[0])
+    p = (p / temperature).log_softmax(-1)
+    x = torch.multinomial(p.exp().expand(200, 3), 30, replacement=True)
+    assert log_likelihood(model, x).mean().item() == pytest.approx(p[x].sum(1).mean().item(), rel=0.03)

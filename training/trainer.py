@@ -94,7 +94,8 @@ class Trainer:
 def any_order_loss(net: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, mask: int) -> torch.Tensor:
     """Mean over rows of the mean cross entropy of `n ~ U{1..L}` masked tokens, in nats a token."""
     rows, length = x.shape
-    n = (torch.randperm(rows) * length // rows + 1)[:, None]  # stratified over the batch
+    share = (torch.randperm(rows) + torch.rand(rows)) / rows  # stratified over the batch
+    n = (share * length).long().clamp(max=length - 1)[:, None] + 1
     masked = torch.rand(rows, length).argsort(1).argsort(1) < n
     with torch.autocast("cpu", torch.bfloat16):
         logits = net(x.masked_fill(masked, mask))

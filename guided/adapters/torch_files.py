@@ -38,6 +38,10 @@ class Inert:
         self.state = state
 
 
+#: How files begin that torch wrote before they were zip files: a pickled magic number.
+OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+
 def read_torch(path: Path) -> Any:
     """What `torch.save` wrote; an :class:`Inert` is where anything but tensors, containers and numbers was.
 
@@ -46,6 +50,9 @@ def read_torch(path: Path) -> Any:
     Raises:
         ValueError: The file is truncated, in no format of `torch.save`, or names what is refused.
     """
+    with path.open("rb") as file:
+        if file.read(len(OLD)) == OLD:
+            raise GuidedError(f"{path} is in torch's old format: torch.load it, and torch.save what it holds again")
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         with torch.serialization.safe_globals([_stand_in(name) for name in names]):

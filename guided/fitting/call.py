@@ -101,6 +101,8 @@ def fit_value(
         _check_rate(name, rate)
     if target == "bootstrap" and candidates == 1:
         raise GuidedError("candidates is 1; a bootstrapped value needs at least 2 of the next state")
+    if target == "bootstrap" and states == 1:
+        raise GuidedError("states is 1, the last before the data; a bootstrapped value needs at least 2")
     Streams(seed, [])
     if isinstance(model, str | Path):
         model = load(model)
@@ -108,6 +110,8 @@ def fit_value(
         raise GuidedError(f"model is a {type(model).__name__}; it must be a Diffusion, or the name or folder of one")
     objective = resolve_reward(reward, aggregate=aggregate, on_error=on_error, time_limit=time_limit)
     source = Source.of(model if steps is None else model.with_steps(steps), prompt, guidance)
+    if n < HELD_OUT * len(source.prompts):
+        raise GuidedError(f"n is {n}; a value of {len(source.prompts)} prompts needs {HELD_OUT} trajectories of each")
     rolling = {
         "seed": seed,
         "states": min(states, source.model.steps),

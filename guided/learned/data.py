@@ -64,16 +64,18 @@ class Data:
     def split(
         cls, rollouts: Rollouts, times: Sequence[float], prompts: int, device: torch.device
     ) -> "tuple[Data, Data]":
-        """The states to fit on, and those of the trajectories that are held out, one in ten.
+        """The states to fit on, and those of the trajectories that are held out, one in ten of each prompt.
 
         Trajectory i has prompt i modulo `prompts`.
 
         Raises:
-            ValueError: There are fewer than ten trajectories, or none with a finite reward.
+            ValueError: There are fewer than ten trajectories of a prompt, or none with a finite reward.
         """
-        if len(rollouts.r) < HELD_OUT:
-            raise ValueError(f"there are {len(rollouts.r)} rollouts; a fit needs at least {HELD_OUT}")
-        last, out = finite(rollouts.last), rollouts.of % HELD_OUT == HELD_OUT - 1
+        if len(rollouts.r) < HELD_OUT * prompts:
+            raise ValueError(
+                f"there are {len(rollouts.r)} rollouts; a fit needs at least {HELD_OUT} of each of {prompts} prompts"
+            )
+        last, out = finite(rollouts.last), rollouts.of // prompts % HELD_OUT == HELD_OUT - 1
         parts = []
         for keep in (~out, out):
             rows = keep.nonzero()[:, 0]

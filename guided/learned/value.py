@@ -177,12 +177,13 @@ def _event(process: Process) -> tuple[int, ...]:
 def _describe(process: Process) -> dict[str, Any]:
     """The type and the plain fields of a process, without its grid."""
     found: dict[str, Any] = {"type": type(process).__name__}
-    for entry in fields(process) if is_dataclass(process) else ():
-        value = getattr(process, entry.name)
+    names = [entry.name for entry in fields(process)] if is_dataclass(process) else []
+    for name in names:
+        value = getattr(process, name)
         if isinstance(value, Tensor):
             value = value.tolist()
-        if entry.name not in _GRID and isinstance(value, bool | int | float | str | tuple | list | None):
-            found[entry.name] = value
+        if name not in _GRID and isinstance(value, bool | int | float | str | tuple | list | None):
+            found[name] = value
     return found
 
 

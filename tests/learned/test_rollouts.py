@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import guided
-from guided.learned import read, roll
+from guided.learned import Data, Rollouts, read, roll
 from guided.learned.rollouts import rollout
 from guided.streams import Streams
 from guided.value import PosteriorMean
@@ -113,3 +113,21 @@ def test_rewards_are_given_the_prompts():
         [12.0],
         [0.0],
     ]
+
+
+@pytest.mark.parametrize("prompts", [1, 2, 4, 5, 10])
+def test_every_prompt_is_on_both_sides_of_the_split(prompts: int) -> None:
+    n = 10 * prompts + 3
+    of = torch.arange(n).repeat_interleave(2)
+    states = len(of)
+    rollouts = Rollouts(
+        x=torch.zeros(states, 2, dtype=torch.long),
+        k=torch.zeros(states, dtype=torch.long),
+        of=of,
+        r=torch.zeros(n, dtype=torch.float64),
+        last=torch.zeros(n, 1, dtype=torch.float64),
+        following=None,
+        rows=0,
+    )
+    for part in Data.split(rollouts, [1.0, 0.0], prompts, torch.device("cpu")):
+        assert part.prompt.unique().tolist() == list(range(prompts))

@@ -70,7 +70,7 @@ def test_wrong_targets_and_oracles_are_told() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             resolve_reward(spec)
-    with pytest.raises(ValueError, match="need a cell type"):
+    with pytest.raises(ValueError, match="needs a cell type"):
         activity(sequences(1))
 
 
