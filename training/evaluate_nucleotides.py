@@ -85,9 +85,10 @@ def main(
     """Draws n samples of each label and prints what they are like."""
     if model == "dna":
         data, chromosomes = dna.read(work)
-        held_out, labels = np.array([c in dna.HELD_OUT for c in chromosomes]), dna.CELLS
+        held_out = np.array([c in dna.HELD_OUT for c in chromosomes])
     else:
-        (data, held_out), labels = rna.read(work, human), rna.SPECIES
+        data, held_out = rna.read(work, human)
+    labels = {"dna": dna.CELLS, "rna": rna.SPECIES}[model]
     training, loaded = data.select(~held_out).tokens, guided.load(path or model, dtype="bfloat16", steps=steps)
     report: dict[str, Any] = {"n": n, "guidance": guidance, "steps": loaded.steps}
     drawn: list[str] = []

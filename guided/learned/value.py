@@ -177,7 +177,7 @@ def _event(process: Process) -> tuple[int, ...]:
 def _describe(process: Process) -> dict[str, Any]:
     """The type and the plain fields of a process, without its grid."""
     found: dict[str, Any] = {"type": type(process).__name__}
-    names = [entry.name for entry in fields(process)] if is_dataclass(process) else []
+    names: list[str] = [entry.name for entry in fields(process)] if is_dataclass(process) else []
     for name in names:
         value = getattr(process, name)
         if isinstance(value, Tensor):
