@@ -3,12 +3,11 @@
 import pytest
 import torch
 
-import guided
 from guided.learned import Data, Rollouts, read, roll
 from guided.learned.rollouts import rollout
 from guided.streams import Streams
 from guided.value import PosteriorMean
-from tests.learned.toys import BASES, CHAIN, chain_reward, dna, gc, occupancy
+from tests.learned.toys import BASES, CHAIN, chain_reward, dna, occupancy
 from tests.samplers.test_svdd import distance
 from tests.toys import gaussian
 
@@ -32,6 +31,9 @@ def test_states_and_candidates_have_the_law_of_the_chain(tmp_path):
     last = rollouts.k == CHAIN.K - 1
     start, ends = CHAIN.index(rollouts.x[last].long()), CHAIN.index(rollouts.following[last].long())
     assert torch.equal(chain_reward(rollouts.following[last].long()), rollouts.last)
+    x, following = (part.unflatten(0, (n, 3)) for part in (rollouts.x, rollouts.following))
+    assert torch.equal(x[:, 1:], following[:, :-1, 0])  # a trajectory goes on with the first candidate
+    assert torch.equal(rollouts.r, rollouts.last[:, 0])
     common = start.mode().values
     law = torch.bincount(ends[start == common].flatten(), minlength=S).double()
     assert distance(law / law.sum(), CHAIN.transition(CHAIN.K - 1)[common]) < 0.03
@@ -50,7 +52,8 @@ def test_a_trajectory_depends_on_the_seed_and_its_number_only(tmp_path):
 def test_more_can_be_added_and_fewer_be_read(tmp_path):
     first = rolled(tmp_path, 6, 4)
     before = (tmp_path / "00000.npz").stat().st_mtime_ns
-    assert torch.equal(rolled(tmp_path, 10, 4).x[: len(first.x)], first.x)
+    more, whole = rolled(tmp_path, 10, 4), rolled(tmp_path / "whole", 10, 4)
+    assert torch.equal(more.x, whole.x) and torch.equal(more.r, whole.r)
     assert torch.equal(rolled(tmp_path, 5, 4).r, first.r[:5])
     assert (tmp_path / "00000.npz").stat().st_mtime_ns == before
 
@@ -70,13 +73,17 @@ def test_a_torn_file_is_drawn_again(tmp_path, kept):
     assert file.read_bytes() == whole
 
 
-def test_rollouts_share_no_noise_with_samples(tmp_path):
-    """The samples of a run and the ends of as many trajectories agree no more often than chance says."""
-    roll(dna(L=40, K=8).prompted([""] * 50).select, gc, tmp_path, 50, seed=0, states=8, batch_size=50)
-    samples = guided.sample(dna(L=40, K=8), sampler="unguided", n=50, seed=0, prompt="").samples
-    rewards = read(tmp_path, 50, 50).r
-    same = (torch.tensor(gc(samples)).double() - rewards).abs() < 1e-6
-    assert same.float().mean() < 0.5
+def test_rollouts_share_no_noise_with_samples(tmp_path, monkeypatch):
+    """Their requests are beyond those of any run, whatever its seed."""
+    asked = []
+
+    def watched(seed, requests, device):
+        asked.extend(requests)
+        return Streams(seed, requests, device)
+
+    monkeypatch.setattr("guided.learned.rollouts.Streams", watched)
+    rolled(tmp_path, 9, 4)
+    assert asked == [2**63 + i for i in range(9)]
 
 
 @pytest.mark.parametrize("states", [1, 2, 3, 50])
