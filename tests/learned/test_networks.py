@@ -52,7 +52,9 @@ def test_a_sequence_network_sees_every_position_and_the_order():
     torch.manual_seed(0)
     net = awake(build("sequence", (200,), 5, 1, width=16))
     x, t, prompt = rows((200,), 5, 1), torch.tensor([0.5]), torch.tensor([0])
+    nowhere = net(x, t, prompt)
     torch.nn.init.normal_(net.position)
+    assert not torch.allclose(net(x, t, prompt), nowhere)
     for position in (0, 77, 199):
         other = x.clone()
         other[0, position] = (x[0, position] + 1) % 5
