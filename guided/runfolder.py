@@ -132,7 +132,9 @@ class RunFolder:
             return
         self._old = read_json(self.run)
         old = self._old.get("config", {})
-        if old != self.config:
+        if old != self.config and not self.samples.exists():
+            self._old = {}  # that run was refused, or stopped, before it had a sample: nobody's work is lost
+        elif old != self.config:
             key, was, now = difference(old, self.config)
             raise GuidedError(
                 f"{str(self.path)!r} holds another run: {key} is {was} there and {now} here; use another --out"

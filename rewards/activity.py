@@ -24,13 +24,12 @@ CELLS = ("GM12878", "hESC", "HepG2", "K562")
 
 def _targets(n: int, target: str | None, prompts: Sequence[str] | None) -> list[int]:
     """The cell type of each sample: the one that is given, otherwise the prompt's."""
-    names = [target] * n if target is not None else list(prompts or [])
-    if not names:
-        raise RewardError("needs a cell type: give target=, or a prompt that is one")
+    if target is not None:
+        return [_cell(target)] * n
     try:
-        return [_cell(name) for name in names]
+        return [_cell(prompt) for prompt in prompts or [""] * n]
     except GuidedError as error:  # no sample is to blame
-        raise RewardError(f"has no target: {error}") from error
+        raise RewardError(f"needs a cell type, {', '.join(CELLS)}: give target=, or a prompt that is one") from error
 
 
 def _cell(name: str) -> int:

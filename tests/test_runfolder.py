@@ -177,3 +177,12 @@ def test_write_whole_keeps_the_old_file_until_the_new_one_is_there(tmp_path, mon
 
 def test_a_file_that_is_not_there_has_no_rows(tmp_path):
     assert read_csv(tmp_path / "none") == ([], [])
+
+
+def test_a_folder_that_holds_no_sample_yet_is_anybodys(tmp_path):
+    """A command that was refused before its first sample does not keep the corrected one out."""
+    with RunFolder(tmp_path, {**CONFIG, "prompt": None}, {}):
+        pass
+    with RunFolder(tmp_path, {**CONFIG, "prompt": "HepG2"}, {}) as folder:
+        assert folder.done == 0
+    assert json.loads((tmp_path / "run.json").read_text())["config"]["prompt"] == "HepG2"
