@@ -49,9 +49,10 @@ class Gaussian:
         times: The times that the network is told, `K + 1` numbers.
         eta: The share of fresh noise, from 0 (deterministic) to 1 (ancestral).
         grid: Maps a number of steps to other `(alphas, sigmas, times)`, for :meth:`with_steps`.
+        clip: The largest magnitude of a clean mean, as pixels have one; None for no bound.
 
     Raises:
-        ValueError: Lengths differ, sigma / alpha does not decrease, or eta is outside [0, 1].
+        ValueError: Lengths differ, sigma / alpha does not decrease, eta is outside [0, 1], or clip is not above 0.
     """
 
     event: tuple[int, ...]
@@ -60,6 +61,7 @@ class Gaussian:
     times: Sequence[float]
     eta: float = 1.0
     grid: Callable[[int], Grid] | None = None
+    clip: float | None = None
 
     discrete = False
 
@@ -83,6 +85,8 @@ class Gaussian:
             raise ValueError("alphas must be at least 0, and above 0 at the end; sigmas above 0, at the end 0 or more")
         if not 0 <= self.eta <= 1:
             raise ValueError(f"eta is {self.eta}; it must be in [0, 1]")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip is {self.clip}; it must be above 0")
 
     @property
     def ratios(self) -> list[float]:
@@ -108,7 +112,7 @@ class Gaussian:
 
     def propose(self, x: Tensor, y: Tensor, k: int, M: int, streams: Streams) -> Tensor:
         (a_t, a_s), (s_t, s_s) = self.alphas[k : k + 2], self.sigmas[k : k + 2]
-        std = self.std(k)
+        std, y = self.std(k), self.estimate(x, y)
         eps = (x - a_t * y) / s_t
         mean = a_s * y + max(s_s**2 - std**2, 0.0) ** 0.5 * eps
         mean = repeat(mean, "B N ... -> B (N M) ...", M=M)
@@ -120,7 +124,7 @@ class Gaussian:
         return float(self.eta * s_s / s_t * max(s_t**2 - (s_s * a_t / a_s) ** 2, 0.0) ** 0.5)
 
     def estimate(self, x: Tensor, y: Tensor) -> Tensor:
-        return y
+        return y if self.clip is None else y.clamp(-self.clip, self.clip)
 
     def draw(self, x: Tensor, y: Tensor, draws: int, streams: Streams) -> Tensor:
         raise ValueError(f"draws is {draws}; a continuous model has one clean mean, so it must be 1")

@@ -9,13 +9,16 @@ process renormalises the latter, and the mask is no token of theirs.
 References:
     | Classifier-Free Diffusion Guidance (Ho et al., 2022)
     | https://arxiv.org/abs/2207.12598
+
+    | Common Diffusion Noise Schedules and Sample Steps are Flawed (Lin et al., 2023), section 3.4: the rescale
+    | https://arxiv.org/abs/2305.08891
 """
 
 __all__ = ["Guided"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,8 +35,12 @@ class Guided:
             one rules out: those stay impossible at any weight).
         negative: The negative denoiser. None is the positive one again: both sides are evaluated in one doubled call.
 
+        rescale: The share `phi`, in [0, 1], to which the standard deviation of each row's raw prediction is brought
+            back to that of the positive side.
+
     Raises:
-        ValueError: The weight is not finite.
+        ValueError: The weight is not finite, the rescale is out of range, or the positive denoiser has no raw
+            prediction (`raw` and `clean`, as :class:`guided.adapters.diffusers.prediction.Prediction` has).
     """
 
     NEGATIVE: ClassVar[str] = "negative_"
@@ -41,8 +48,13 @@ class Guided:
     positive: Callable[..., Tensor]
     scale: float = 7.5
     negative: Callable[..., Tensor] | None = None
+    rescale: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.rescale <= 1:
+            raise ValueError(f"the guidance rescale is {self.rescale}; it must be in [0, 1]")
+        if self.rescale and not hasattr(self.positive, "raw"):
+            raise ValueError("this model has no raw prediction to rescale; leave the guidance rescale at 0")
         if not abs(self.scale) < float("inf"):
             raise ValueError(f"guidance is {self.scale}; it must be a finite number")
 
@@ -62,4 +74,13 @@ class Guided:
             positive, negative = self.positive(x, t, **mine), self.negative(x, t, **other)
         # Where one side rules a token out: the positive one's word is final, the negative one's is nothing to compare.
         negative = torch.where(negative.isneginf(), positive, negative)
-        return torch.where(positive.isneginf(), positive, negative + self.scale * (positive - negative))
+        y = torch.where(positive.isneginf(), positive, negative + self.scale * (positive - negative))
+        return self._rescaled(x, t, y, positive) if self.rescale else y
+
+    def _rescaled(self, x: Tensor, t: Tensor, y: Tensor, positive: Tensor) -> Tensor:
+        """The guided clean means `y` with the rescale, which is one of the raw prediction."""
+        model: Any = self.positive
+        raw, wanted = model.raw(x, t, y), model.raw(x, t, positive)
+        axes = tuple(range(1, x.ndim))
+        ratio = wanted.std(axes, keepdim=True) / raw.std(axes, keepdim=True)
+        return model.clean(x, t, raw * (self.rescale * ratio + 1 - self.rescale))

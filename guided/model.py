@@ -13,6 +13,7 @@ from torch import Tensor
 from guided.batching import Evaluator, distinct
 from guided.guidance import Guided
 from guided.monitor import Monitor
+from guided.origin import Origin
 from guided.process import Process
 from guided.streams import Streams
 
@@ -29,10 +30,14 @@ class Diffusion:
         denoiser: The only thing that runs a network.
         process: The reverse chain.
         decode: Maps clean rows `(n, *event)` to `n` samples (SMILES, images, sequences).
+        preview: A cheaper `decode` for look-aheads, as by a small decoder; None for the same one.
         encode: Maps one sample to its clean row `(*event)`.
+        region: Maps a mask over a sample to where its row is free, with shape `(*event)` or one that broadcasts to it.
+        kind: What the samples are, "molecules", "dna", "images" or "videos"; "" where nobody says.
         condition: Maps `n` prompts to the conditions of as many requests, with shape `(n, *)` each; None for an
             unconditional model.
         unconditional: The prompt that stands for none, the negative side of classifier-free guidance.
+        guidance: The weight of classifier-free guidance where none is asked for; None for none.
         cond: The conditions of the requests, with shape `(B, *)` each.
         timed: Whether the network's output depends on the time. If it does not, and the process is discrete, a
             candidate equal to its parent keeps its parent's output.
@@ -42,14 +47,19 @@ class Diffusion:
         name: What the model was loaded as.
         identity: A digest of the weights.
         prompts: The prompts of the requests, for rewards that ask; empty where there are none.
+        origin: The clean rows that requests start from, or keep parts of; None to start from noise.
     """
 
     denoiser: Denoiser
     process: Process
     decode: Callable[[Tensor], Any] = lambda x: x
+    preview: Callable[[Tensor], Any] | None = None
     encode: Callable[[Any], Tensor] | None = None
-    condition: Callable[[Sequence[str]], Mapping[str, Tensor]] | None = None
-    unconditional: str = ""
+    region: Callable[[Any], Tensor] | None = None
+    kind: str = ""
+    condition: Callable[[Sequence[Any]], Mapping[str, Tensor]] | None = None
+    unconditional: str | None = ""
+    guidance: float | None = None
     cond: Mapping[str, Tensor] = field(default_factory=dict)
     timed: bool = True
     device: torch.device = torch.device("cpu")
@@ -58,6 +68,7 @@ class Diffusion:
     name: str = "model"
     identity: str = ""
     prompts: Sequence[str] = ()
+    origin: Origin | None = None
 
     @property
     def steps(self) -> int:
@@ -78,33 +89,74 @@ class Diffusion:
             raise ValueError(f"{self.name} is a continuous model; only masked models have tokens to pin")
         return replace(self, process=pinned(fixed))
 
-    def prompted(self, prompts: Sequence[str], guidance: float | None = None) -> "Diffusion":
-        """The same model for as many requests as prompts; with `guidance`, classifier-free guidance of that weight.
+    def prompted(
+        self,
+        prompts: Sequence[str | None],
+        guidance: float | None = None,
+        negative: Sequence[str | None] | None = None,
+        rescale: float = 0.0,
+    ) -> "Diffusion":
+        """The same model for as many requests as prompts, with classifier-free guidance.
+
+        Arguments:
+            prompts: A prompt for each request; None stands for none.
+            guidance: The weight; None for the model's own, 1 for no guidance.
+            negative: A negative prompt for each request; None for the model's unconditional one.
+            rescale: The share of guidance rescale, in [0, 1].
 
         Raises:
-            ValueError: The model takes no prompt.
+            ValueError: The model takes no prompt, or a negative prompt or a rescale has no guidance to go with.
         """
         if self.condition is None:
             raise ValueError(f"{self.name} takes no prompt and no guidance: it is unconditional")
+        guidance = self.guidance if guidance is None else guidance
         cond = dict(self.condition(prompts))
         plain = self.denoiser
         if isinstance(plain, Guided) and plain.negative is None:  # by an earlier call
             plain = plain.positive
-        if guidance is None:
-            return replace(self, cond=cond, denoiser=plain, prompts=tuple(prompts))
-        negative = self.condition([self.unconditional] * len(prompts))
-        cond |= {Guided.NEGATIVE + name: c for name, c in negative.items()}
-        return replace(self, cond=cond, denoiser=Guided(plain, guidance), prompts=tuple(prompts))
+        told = tuple(prompt or "" for prompt in prompts)
+        if guidance is None or (guidance == 1 and negative is None):
+            if negative is not None or rescale:
+                raise ValueError("a negative prompt and a guidance rescale need guidance; give its weight")
+            return replace(self, cond=cond, denoiser=plain, prompts=told)
+        against = self.condition([self.unconditional] * len(prompts) if negative is None else negative)
+        cond |= {Guided.NEGATIVE + name: c for name, c in against.items()}
+        return replace(self, cond=cond, denoiser=Guided(plain, guidance, rescale=rescale), prompts=told)
+
+    def edited(self, sample: Any, strength: float = 1.0, mask: Any = None) -> "Diffusion":
+        """The same model, starting from a sample instead of noise.
+
+        Arguments:
+            sample: What `encode` takes: an image, say.
+            strength: The share of the steps that are taken, in (0, 1]: 1 starts from noise.
+            mask: Where the sample may change, as `region` takes it; None for everywhere.
+
+        Raises:
+            ValueError: The model cannot encode samples, the strength is out of range, or there is no such mask.
+        """
+        if self.encode is None or self.process.discrete:
+            raise ValueError(f"{self.name} cannot start from a sample: only models of images or videos can")
+        if mask is not None and self.region is None:
+            raise ValueError(f"{self.name} has no masks")
+        free = None if mask is None or self.region is None else self.region(mask)[None]
+        return replace(self, origin=Origin(self.encode(sample)[None], strength, free))
 
     def select(self, requests: list[int]) -> "Diffusion":
         """The same model for some of the requests only."""
         cond = {name: c[requests] for name, c in self.cond.items()}
         prompts = [self.prompts[i] for i in requests] if self.prompts else ()
-        return replace(self, cond=cond, process=self.process.select(requests), prompts=prompts)
+        origin = self.origin and self.origin.select(requests)
+        return replace(self, cond=cond, process=self.process.select(requests), prompts=prompts, origin=origin)
 
     def start(self, streams: Streams, N: int = 1) -> "Particles":
-        """Draws `N` particles from the prior for each request."""
-        return Particles(self, self.process.prior(N, streams), 0, streams)
+        """Draws `N` particles for each request: from the prior, or around the clean rows that it starts from."""
+        if self.origin is None:
+            return Particles(self, self.process.prior(N, streams), 0, streams)
+        k = self.origin.begin(self.steps)
+        noised = self.process.noise(self.origin.particles(N, len(streams)), k, streams)
+        if k == 0:
+            noised = self.origin.keep(self.process.prior(N, streams), noised)
+        return Particles(self, noised, k, streams)
 
     def restart(self, x: Tensor, k: int, streams: Streams) -> "Particles":
         """Noises clean rows, with shape `(B, N, *event)`, back to step `k`."""
@@ -148,6 +200,7 @@ class Diffusion:
             cond = {name: c[request[part]] for name, c in self.cond.items()}
             y = self.denoiser(rows[part], t[part], **cond)
             self._check(y, (len(rows[part]), *self.process.output))
+            y = y if self.origin is None else self.origin.clamp(y, request[part])
             self.monitor.count(len(rows[part]) * getattr(self.denoiser, "cost", 1))  # a call that failed cost nothing
             return y
 

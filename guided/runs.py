@@ -19,6 +19,7 @@ from guided.model import Diffusion, Particles
 from guided.models import load
 from guided.monitor import Monitor
 from guided.objective import Objective, resolve_reward
+from guided.prompts import Prompts
 from guided.samplers import Sampler, Unguided, resolve_sampler
 from guided.streams import Streams
 from guided.value import PosteriorMean, Value
@@ -87,7 +88,8 @@ class Run:
         samples: The `n` decoded samples.
         rewards: Their rewards, with shape `(n,)`; nan if there was no reward.
         stats: What it cost.
-        columns: Every term of the reward, raw and transformed, `n` numbers each.
+        columns: Every term of the reward, raw and transformed, `n` numbers each; and, for a model whose look-aheads
+            are decoded in a cheaper way, "preview": the reward of the samples as those show them.
         path: The values at the steps of every batch, one after the other.
     """
 
@@ -116,7 +118,7 @@ class _Watched:
 
 
 def sample(
-    model: Diffusion | str | Path, reward: Any = None, sampler: Any = "svdd", n: int = 1, seed: int = 0, **options: Any
+    model: Any, reward: Any = None, sampler: Any = "svdd", n: int = 1, seed: int = 0, **options: Any
 ) -> Run:
     """Draws `n` samples of a pretrained model, guided by a reward.
 
@@ -136,14 +138,19 @@ def sample(
 
 
 def stream(
-    model: Diffusion | str | Path,
+    model: Any,
     reward: Any = None,
     sampler: "str | Mapping[str, Any] | Sampler" = "svdd",
     n: int = 1,
     seed: int = 0,
     *,
     prompt: str | Sequence[str] | None = None,
+    negative_prompt: str | Sequence[str] | None = None,
     guidance: float | None = None,
+    rescale: float = 0.0,
+    image: Any = None,
+    strength: float | None = None,
+    mask: Any = None,
     steps: int | None = None,
     batch_size: int = 64,
     only: Sequence[int] | None = None,
@@ -157,7 +164,7 @@ def stream(
     """Draws samples and hands them out batch by batch, each as it finishes.
 
     Arguments:
-        model: A model, or the name or folder of one.
+        model: A model, the name or folder of one, or a diffusers pipeline.
         reward: What :func:`guided.objective.resolve_reward` takes: a name, a function, a file, a program, or a mapping
             of these to weights. None only for the unguided sampler.
         sampler: A sampler, its name, or a dictionary with its name and fields.
@@ -165,7 +172,12 @@ def stream(
         seed: The seed; sample `i` depends on `(seed, i)` only, as far as the network's rounding does not depend on
             how many rows it is given at a time.
         prompt: For a conditional model: one prompt, or one for each sample.
-        guidance: The weight of classifier-free guidance; None for none.
+        negative_prompt: What guidance leads away from, one or one for each sample; None for the unconditional model.
+        guidance: The weight of classifier-free guidance; None for the model's own, 1 for none.
+        rescale: The share of guidance rescale (Lin et al., 2023), in [0, 1].
+        image: For a model of images: what all samples start from, an image or its file.
+        strength: With an image, the share of the steps that are taken, in (0, 1]; None for all.
+        mask: With an image, where it may change: an image or its file, white where it may and black where it is kept.
         steps: The number of reverse steps `K`; None for the model's own.
         batch_size: The number of requests `B` that are drawn together.
         only: The requests to draw; None for all of `0..n-1`. Those of one block of `batch_size` go together.
@@ -192,20 +204,21 @@ def stream(
     strategy = resolve_sampler(sampler)
     if reward is None and not isinstance(strategy, Unguided):
         raise GuidedError(f"sampler {type(strategy).__name__} needs a reward; only unguided does without")
-    if isinstance(model, str | Path):
-        model = load(model)
-    if not isinstance(model, Diffusion):
-        raise GuidedError(f"model is a {type(model).__name__}; it must be a Diffusion, or the name or folder of one")
+    model = model if isinstance(model, Diffusion) else load(model)
     model = model if steps is None else model.with_steps(steps)
-    model = _prompted(model, prompt, guidance, n)
+    model = _started(model, image, strength, mask)
+    wanted = Prompts.of(model, n, prompt, negative_prompt, guidance, rescale)
     objective = None
     if reward is not None:
         objective = resolve_reward(reward, aggregate=aggregate, on_error=on_error, time_limit=time_limit)
-        value = PosteriorMean(objective, draws) if value is None else _learned(value, model, objective, strategy)
-    elif isinstance(value, str | Path):
-        value = None  # the unguided sampler asks no value
+        objective.check(model.kind)
+        whole = wanted.checked(model)
+        value = PosteriorMean(objective, draws) if value is None else _learned(value, whole, objective, strategy)
+    else:
+        wanted.checked(model)
+        value = None if isinstance(value, str | Path) else value  # the unguided sampler asks no value
     blocks = [list(block) for _, block in groupby(requests, key=lambda i: i // batch_size)]
-    return _batches(model, objective, strategy, value, blocks, seed, progress)
+    return _batches(model, wanted, objective, strategy, value, blocks, seed, progress)
 
 
 def _learned(value: Value | str | Path, model: Diffusion, objective: Objective, sampler: Sampler) -> Value:
@@ -219,18 +232,22 @@ def _learned(value: Value | str | Path, model: Diffusion, objective: Objective, 
     return value
 
 
-def _prompted(model: Diffusion, prompt: str | Sequence[str] | None, guidance: float | None, n: int) -> Diffusion:
-    """The model with the prompts of `n` requests."""
-    if prompt is None and guidance is None and (model.condition is None or model.cond):
+def _started(model: Diffusion, image: Any, strength: float | None, mask: Any) -> Diffusion:
+    """The model that starts from an image, if there is one."""
+    if image is None:
+        for name, given in (("strength", strength), ("mask", mask)):
+            if given is not None:
+                raise GuidedError(f"{name} is for runs that start from an image; give the image too")
         return model
-    prompts = [prompt or model.unconditional] * n if prompt is None or isinstance(prompt, str) else list(prompt)
-    if len(prompts) != n:
-        raise GuidedError(f"there are {len(prompts)} prompts for {n} samples; give one, or one for each")
-    return model.prompted(prompts, guidance)
+    edited = model.edited(image, 1.0 if strength is None else strength, mask)
+    if edited.origin is not None:
+        edited.origin.begin(edited.steps)
+    return edited
 
 
 def _batches(
     model: Diffusion,
+    wanted: Prompts,
     objective: Objective | None,
     sampler: Sampler,
     value: Value | None,
@@ -250,7 +267,7 @@ def _batches(
     for block in blocks:
         if watched is not None:
             watched.path = []
-        part = replace(model.select(block), monitor=Monitor(on_step=on_step))
+        part = replace(wanted.block(model, block), monitor=Monitor(on_step=on_step))
         yield _draw(part, objective, sampler, watched, Streams(seed, block, model.device), block)
         done += len(block)
 
@@ -279,8 +296,19 @@ def _draw(
     if objective is not None:
         with model.monitor.time("reward"):
             columns = objective.columns(samples, model.prompts or None)
+        if model.preview is not None and value is not None:
+            columns["preview"] = _previewed(model, objective, rows)
         calls = objective.calls - calls
     seconds = {**model.monitor.seconds, "total": time.perf_counter() - start}
     stats = Stats(model.monitor.network_rows, model.monitor.network_calls, calls, seconds)
     rewards = columns.get("reward", [math.nan] * len(block))
     return Batch(block, list(samples), rewards, columns, stats, value.path if value else [])
+
+
+def _previewed(model: Diffusion, objective: Objective, rows: Tensor) -> list[float]:
+    """The rewards of the samples as the look-ahead's decoder shows them, to compare."""
+    assert model.preview is not None
+    with model.monitor.time("decode"):
+        samples = model.preview(rows)
+    with model.monitor.time("reward"):
+        return [float(r) for r in objective(samples, model.prompts or None)]

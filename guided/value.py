@@ -14,7 +14,7 @@ __all__ = ["PosteriorMean", "Reward", "Value"]
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -77,6 +77,8 @@ class PosteriorMean:
     def __call__(self, particles: Particles, alpha: float = 0.0) -> Tensor:
         model, (B, N) = particles.model, particles.x.shape[:2]
         prompted = bool(getattr(self.reward, "prompted", False)) and len(model.prompts) > 0
+        if model.preview is not None and not particles.done:
+            model = replace(model, decode=model.preview)
         if self.draws == 1 or particles.done:
             rows, index = particles.clean
             if not prompted:

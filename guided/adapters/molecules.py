@@ -41,6 +41,7 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
         Masked(tokens.length, tokens.vocabulary, steps=64, temperature=config.get("temperature", 1.0)),
         decode=_Decoder(tokens),
         encode=lambda smiles: tokens.pad(tokens.encode(smiles)),
+        kind="molecules",
         timed=False,
         device=device,
         identity=identity,

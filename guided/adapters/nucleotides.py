@@ -43,6 +43,7 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
         encode=letters.encode,
         condition=Labels(labels, device),
         unconditional=labels[0],
+        kind="dna",
         timed=False,
         device=device,
         identity=identity,

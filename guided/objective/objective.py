@@ -35,6 +35,7 @@ class Term:
         transform: maps raw scores to scores; None takes them as they are.
         raw: scores n samples: n numbers, each finite or -inf; applies the failure policy, remembers nothing.
         identity: JSON-able, says which reward it is.
+        kind: the samples that it takes, "any" for all.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Term:
     rebuildable: bool
     close: Callable[[], None]
     prompted: bool = False
+    kind: str = "any"
 
 
 class Objective:
@@ -113,6 +115,13 @@ class Objective:
         for term, before, after in zip(self.terms, raw, scores, strict=True):
             table[f"{term.name}_raw"], table[term.name] = before.tolist(), after.tolist()
         return {**table, "reward": self._aggregated(scores, samples).tolist()}
+
+    def check(self, kind: str) -> None:
+        """Raises GuidedError if a reward is one of another kind of samples than those of a model; "" for unknown."""
+        for term in self.terms:
+            wanted = {"any", kind, "images" if kind == "videos" else kind}  # a video is scored frame by frame
+            if kind and term.kind not in wanted:
+                raise GuidedError(f"reward {term.name!r} is one of {term.kind}, and the model's samples are {kind}")
 
     def clear(self) -> None:
         """Forgets the scores of the samples seen so far."""
@@ -220,6 +229,7 @@ def _term(name: str, draft: Draft, on_error: str, limit: float | None) -> Term:
         source.rebuildable,
         source.close,
         source.prompted,
+        source.kind,
     )
 
 

@@ -35,6 +35,7 @@ class Source:
         transform: its default transform.
         close: ends what it keeps running.
         prompted: whether its scores depend on the samples' prompts.
+        kind: the samples that it takes, "any" for all.
     """
 
     label: str
@@ -44,6 +45,7 @@ class Source:
     transform: str | None = None
     close: Callable[[], None] = field(default=lambda: None)
     prompted: bool = False
+    kind: str = "any"
 
 
 def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> Source:
@@ -110,7 +112,8 @@ def _from_function(
         extra = {"prompts": prompts} if prompted else {}
         return call_limited(lambda: function(samples, **parameters, **extra), limit)
 
-    return Source(label, call, identity, rebuildable, entry.transform if entry else None, prompted=prompted)
+    transform, kind = (entry.transform, entry.kind) if entry else (None, "any")
+    return Source(label, call, identity, rebuildable, transform, prompted=prompted, kind=kind)
 
 
 def _from_callable(function: Callable[..., Any], given: Mapping[str, Any]) -> Source:

@@ -1,0 +1,75 @@
+r"""Where requests start, if not from noise: clean rows, and which of their entries are kept.
+
+Starting from a sample is noising it back to step :math:`k = K - \lfloor K s \rfloor`, for a strength :math:`s`. Keeping
+a region of it is replacing the network's clean mean there by the sample itself: a step that is told the truth as its
+clean mean draws exactly :math:`q(x_{k+1} \mid x_k, x)`, so the kept region has the marginal of the noised sample at
+every step, for any eta, and is the sample itself at the end. Look-aheads see the kept region as it will be.
+
+References:
+    | SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations (Meng et al., 2021)
+    | https://arxiv.org/abs/2108.01073
+"""
+
+__all__ = ["Origin"]
+
+from dataclasses import dataclass, replace
+
+import torch
+from einops import repeat
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Clean rows to start from.
+
+    Arguments:
+        x: The rows, with shape `(1, *event)` for all requests or `(B, *event)`.
+        strength: The share of the steps that are taken, in (0, 1]; at 1 the free region starts from noise.
+        free: Where rows may change, True or False, with a shape that broadcasts to that of `x`; None for everywhere.
+
+    Raises:
+        ValueError: The strength is out of range, or nothing is free.
+    """
+
+    x: Tensor
+    strength: float = 1.0
+    free: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"strength is {self.strength}; it must be above 0 and at most 1")
+        if self.free is not None and not self.free.any():
+            raise ValueError("the mask keeps everything: there is nothing to draw")
+
+    def begin(self, K: int) -> int:
+        """The first step, of `K`.
+
+        Raises:
+            ValueError: No step is left.
+        """
+        taken = int(K * self.strength)
+        if taken < 1:
+            raise ValueError(f"strength {self.strength} of {K} steps leaves none to take; it must be at least {1 / K:g}")
+        return K - taken
+
+    def particles(self, N: int, B: int) -> Tensor:
+        """The rows as particles, with shape `(B, N, *event)`."""
+        return repeat(self.x.expand(B, *self.x.shape[1:]), "B ... -> B N ...", N=N)
+
+    def keep(self, new: Tensor, old: Tensor) -> Tensor:
+        """`new` where it is free and `old` elsewhere; particles with shape `(B, N, *event)`."""
+        return new if self.free is None else torch.where(self.free[:, None], new, old)
+
+    def clamp(self, y: Tensor, request: Tensor) -> Tensor:
+        """Clean means, with shape `(n, *event)`, of rows of these requests, `(n,)`: the sample where it is kept."""
+        if self.free is None:
+            return y
+        x, free = (it if len(it) == 1 else it[request] for it in (self.x, self.free))
+        return torch.where(free, y, x)
+
+    def select(self, requests: list[int]) -> "Origin":
+        """The origin of some of the requests."""
+        x = self.x if len(self.x) == 1 else self.x[requests]
+        free = self.free if self.free is None or len(self.free) == 1 else self.free[requests]
+        return replace(self, x=x, free=free)
