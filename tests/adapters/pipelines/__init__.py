@@ -1,0 +1,11 @@
+"""Tiny random diffusers pipelines, and what diffusers itself does with them, step by step."""
+
+__all__ = ["FAMILIES", "WORDS", "Trajectory", "build", "ddim", "draws", "reference"]
+
+import pytest
+
+pytest.importorskip("diffusers")  # every test that imports this is skipped without
+
+from tests.adapters.pipelines.families import FAMILIES, build
+from tests.adapters.pipelines.parts import WORDS
+from tests.adapters.pipelines.reference import Trajectory, ddim, draws, reference
