@@ -1,0 +1,146 @@
+"""What the rewards of images read: samples as models decode them, turned into RGB pictures, and back to one score each.
+
+A sample is a picture or a video. A picture is a `PIL.Image`; an array `(H, W, 3)`; or a tensor `(3, H, W)` on any
+device; arrays and tensors hold uint8, or floats in [0, 1]. A video is a list of pictures, or an array or a tensor with
+an axis of frames in front, and it scores the mean over its frames. A batch is a list of samples, or an array or a
+tensor with an axis of samples in front. Sizes may differ within a list.
+
+Everything becomes 8-bit RGB: what is scored is the picture that would be saved.
+
+Letters: n samples, m pictures in all, height H, width W.
+"""
+
+__all__ = [
+    "Frames",
+    "Pictures",
+    "Prompts",
+    "Scores",
+    "frames",
+    "mean_over_frames",
+    "per_picture",
+    "pixels",
+    "prompts_of",
+]
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from guided.errors import RewardError
+
+Pictures: TypeAlias = Any  # n samples, in one of the forms above
+Prompts: TypeAlias = "Sequence[str] | None"
+Scores: TypeAlias = NDArray[np.float64]
+
+_ACCEPTED = (
+    "a picture is a PIL image, an array (H, W, 3) or a tensor (3, H, W), with uint8 or floats in [0, 1]; a video is a "
+    "list of pictures, or an array or a tensor with an axis more"
+)
+_DEEP = ("I", "F")  # PIL's modes of more than 8 bits: converting clips them to white
+_SLACK = 0.5 / 255  # beyond [0, 1], as much as rounding to 8 bits moves a value
+
+
+class Frames(NamedTuple):
+    """The pictures of n samples.
+
+    Attributes:
+        images: m pictures, RGB.
+        owner: the sample that each picture belongs to, with shape `(m,)`, ascending.
+        samples: n.
+    """
+
+    images: list[Image.Image]
+    owner: NDArray[np.int64]
+    samples: int
+
+
+def frames(samples: Pictures) -> Frames:
+    """The pictures of a batch of n samples.
+
+    Raises:
+        ValueError: A sample has another type, shape, or range.
+    """
+    if isinstance(samples, Image.Image | str) or getattr(samples, "ndim", 4) not in (4, 5):
+        raise ValueError(
+            f"a batch of images is a list of samples, or an array or a tensor of them, given {_say(samples)}"
+        )
+    pictures = [_pictures(sample) for sample in samples]
+    counts = [len(those) for those in pictures]
+    return Frames(
+        [image for those in pictures for image in those], np.repeat(np.arange(len(counts)), counts), len(counts)
+    )
+
+
+def mean_over_frames(batch: Frames, scores: Any) -> Scores:
+    """Scores `(m,)` of pictures -> `(n,)` of samples."""
+    if not batch.samples:
+        return np.zeros(0)
+    total = np.bincount(batch.owner, np.asarray(scores, dtype=np.float64), minlength=batch.samples)
+    return total / np.bincount(batch.owner, minlength=batch.samples)
+
+
+def per_picture(samples: Pictures, score: Callable[[Image.Image], float]) -> Scores:
+    """Scores `(n,)` by a function of one picture."""
+    batch = frames(samples)
+    return mean_over_frames(batch, [score(image) for image in batch.images])
+
+
+def pixels(image: Image.Image) -> NDArray[np.float64]:
+    """A picture in [0, 1], with shape `(H, W, 3)`."""
+    return np.asarray(image, dtype=np.float64) / 255
+
+
+def prompts_of(batch: Frames, prompts: Prompts) -> list[str]:
+    """The prompt of each of the m pictures.
+
+    Raises:
+        RewardError: There are no prompts.
+    """
+    if prompts is None:
+        raise RewardError("judges pictures by their prompts, and there are none: give the run prompts")
+    if len(prompts) != batch.samples:
+        raise ValueError(f"there are {len(prompts)} prompts for {batch.samples} samples; give one for each")
+    return [prompts[i] for i in batch.owner.tolist()]
+
+
+def _pictures(sample: Any) -> list[Image.Image]:
+    """The pictures of one sample, at least one."""
+    if isinstance(sample, Image.Image):
+        return [_rgb(sample)]
+    if isinstance(sample, list | tuple) and sample:
+        return [image for part in sample for image in _pictures(part)]
+    if isinstance(sample, torch.Tensor) and sample.ndim in (3, 4):
+        values = sample.detach().cpu().movedim(-3, -1)
+        sample = (values.float() if values.is_floating_point() else values).numpy()  # numpy has no bfloat16
+    if isinstance(sample, np.ndarray) and sample.ndim in (3, 4):
+        return [Image.fromarray(_bytes(picture)) for picture in (sample if sample.ndim == 4 else sample[None])]
+    raise ValueError(f"{_ACCEPTED}; given {_say(sample)}")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.split(";")[0] in _DEEP or 0 in image.size:
+        raise ValueError(f"a PIL image has 8 bits and at least one pixel, given mode {image.mode}, size {image.size}")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _bytes(picture: NDArray[Any]) -> NDArray[np.uint8]:
+    """An array of one of the accepted types and ranges as uint8, `(H, W, 3)`."""
+    if picture.shape[-1] != 3 or 0 in picture.shape:
+        raise ValueError(f"{_ACCEPTED}; given {_say(picture)}")
+    if picture.dtype == np.uint8:
+        return np.ascontiguousarray(picture)
+    if not np.issubdtype(picture.dtype, np.floating):
+        raise ValueError(f"{_ACCEPTED}; given {picture.dtype}")
+    low, high = picture.min(), picture.max()
+    if not (low >= -_SLACK and high <= 1 + _SLACK):  # nan is in no range
+        raise ValueError(f"{_ACCEPTED}; given floats from {low:g} to {high:g}")
+    return np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _say(sample: Any) -> str:
+    shape = getattr(sample, "shape", None)
+    return f"{type(sample).__name__} of shape {tuple(shape)}" if shape is not None else type(sample).__name__
