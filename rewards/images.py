@@ -41,7 +41,7 @@ from guided.rewards.pictures import Pictures, Scores, per_picture, pixels
 
 _LUMA = np.array([0.299, 0.587, 0.114])
 # sRGB, linear, to XYZ, divided by the white of D65; IEC 61966-2-1
-_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+_XYZ = np.array([[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07218], [0.01933, 0.11919, 0.95030]])
 _LAB = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]])
 
 
