@@ -80,7 +80,7 @@ def _check_clip(model: str = MODEL) -> None:
 
 @register_reward("clip_score", kind="images", check=_check_clip)
 def clip_score(samples: Pictures, model: str = MODEL, prompts: Prompts = None) -> Scores:
-    """How a picture fits its prompt by CLIP: 100 times the cosine of the two, in practice 10 to 40.
+    """How a picture fits its prompt by CLIP: 100 times the cosine of the two.
 
     Args:
         samples: n samples.
@@ -103,7 +103,7 @@ def _check_aesthetic(weights: str, model: str = MODEL) -> None:
 
 @register_reward("aesthetic", kind="images", check=_check_aesthetic)
 def aesthetic(samples: Pictures, weights: str, model: str = MODEL) -> Scores:
-    """Rating of a picture's beauty by LAION's predictor, about 1 to 10.
+    """Rating of a picture's beauty by LAION's predictor, fitted to ratings from 1 to 10.
 
     Args:
         samples: n samples.

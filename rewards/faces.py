@@ -41,7 +41,7 @@ def faces(samples: Pictures, count: int = 1) -> Scores:
     """Minus the difference between the number of faces in a picture and the wanted one: 0 where they are the same.
 
     Args:
-        samples: n samples; faces of less than about 20 pixels are overlooked.
+        samples: n samples; faces of less than about 12 pixels are overlooked.
         count: The wanted number of faces.
 
     Raises:

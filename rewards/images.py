@@ -84,7 +84,7 @@ def _check_colour(colour: str) -> None:
 
 @register_reward("target_colour", kind="images", check=_check_colour)
 def target_colour(samples: Pictures, colour: str) -> Scores:
-    """Minus the mean distance of the pixels to a colour, in CIELAB: 0 for that colour, about -100 for the farthest.
+    """Minus the mean distance of the pixels to a colour, in CIELAB: 0 for that colour, -100 from black to white.
 
     The distance is CIE76's, 2.3 is just noticeable. A share of pixels that are near enough would be easier to read, but
     it is 0 for nearly every picture, and says nothing about which of them is on its way.

@@ -2,7 +2,7 @@
 
 Both are a CLIP ViT-H/14 that was trained on, with u of the picture and w of the prompt, of length 1:
 
-    pickscore    s u . w, with the network's own scale s, about 100
+    pickscore    s u . w, with the network's own scale s
     hpsv2        u . w
 
 HPS v2 is published as OpenCLIP's file of weights, and OpenCLIP is not needed: its layers have other names here, a
@@ -59,7 +59,7 @@ def _check_pickscore(model: str = PICKSCORE) -> None:
 
 @register_reward("pickscore", kind="images", check=_check_pickscore)
 def pickscore(samples: Pictures, model: str = PICKSCORE, prompts: Prompts = None) -> Scores:
-    """What people prefer for a prompt by PickScore, in practice about 15 to 25.
+    """What people prefer for a prompt by PickScore: a scaled cosine.
 
     Args:
         samples: n samples.
@@ -84,7 +84,7 @@ def _check_hps(weights: str, model: str = BASE) -> None:
 
 @register_reward("hpsv2", kind="images", check=_check_hps)
 def hpsv2(samples: Pictures, weights: str, model: str = BASE, prompts: Prompts = None) -> Scores:
-    """What people prefer for a prompt by HPS v2, a cosine, in practice about 0.2 to 0.3.
+    """What people prefer for a prompt by HPS v2: a cosine.
 
     As its authors do, a picture that is not square is resized whole, with black beside it.
 
