@@ -1,6 +1,6 @@
 """Tiny random diffusers pipelines, and what diffusers itself does with them, step by step."""
 
-__all__ = ["FAMILIES", "WORDS", "Trajectory", "build", "ddim", "draws", "reference"]
+__all__ = ["FAMILIES", "WORDS", "Trajectory", "ancestral_flow", "build", "ddim", "draws", "reference"]
 
 import pytest
 
@@ -8,4 +8,4 @@ pytest.importorskip("diffusers")  # every test that imports this is skipped with
 
 from tests.adapters.pipelines.families import FAMILIES, build
 from tests.adapters.pipelines.parts import WORDS
-from tests.adapters.pipelines.reference import Trajectory, ddim, draws, reference
+from tests.adapters.pipelines.reference import Trajectory, ancestral_flow, ddim, draws, reference

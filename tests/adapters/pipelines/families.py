@@ -21,7 +21,7 @@ class Family:
 
     Attributes:
         build: Builds it, `build(seed)`.
-        event: The shape of one sample's latents, as its denoising loop has them.
+        event: The shape of one sample's latents.
         words: Whether it takes prompts; a class-conditional one takes the names of classes.
         guided: Whether it takes classifier-free guidance.
     """
@@ -173,19 +173,7 @@ def flux(seed: int, guidance_embeds: bool = False) -> Any:
 
 
 def pixart(seed: int) -> Any:
-    transformer = diffusers.PixArtTransformer2DModel(
-        num_attention_heads=2,
-        attention_head_dim=8,
-        in_channels=4,
-        out_channels=8,
-        num_layers=2,
-        cross_attention_dim=16,
-        sample_size=8,
-        patch_size=2,
-        caption_channels=32,
-        use_additional_conditions=False,
-        interpolation_scale=1,
-    )
+    transformer = diffusers.PixArtTransformer2DModel(**pixart_config(8), use_additional_conditions=False)
     return diffusers.PixArtSigmaPipeline(
         tokenizer=parts.t5_tokenizer(),
         text_encoder=parts.t5(seed + 1, 32),
@@ -193,6 +181,33 @@ def pixart(seed: int) -> Any:
         transformer=parts.scatter(transformer, seed),
         scheduler=diffusers.DPMSolverMultistepScheduler(**LINEAR),
     )
+
+
+def pixart_alpha(seed: int) -> Any:
+    """Of side 128, where the network is also told the size in pixels."""
+    transformer = diffusers.PixArtTransformer2DModel(**pixart_config(128))
+    return diffusers.PixArtAlphaPipeline(
+        tokenizer=parts.t5_tokenizer(),
+        text_encoder=parts.t5(seed + 1, 32),
+        vae=parts.autoencoder(seed + 2),
+        transformer=parts.scatter(transformer, seed),
+        scheduler=diffusers.DPMSolverMultistepScheduler(**LINEAR),
+    )
+
+
+def pixart_config(side: int) -> dict[str, Any]:
+    return {
+        "num_attention_heads": 2,
+        "attention_head_dim": 12,
+        "in_channels": 4,
+        "out_channels": 8,
+        "num_layers": 2,
+        "cross_attention_dim": 24,
+        "sample_size": side,
+        "patch_size": 2,
+        "caption_channels": 32,
+        "interpolation_scale": 1,
+    }
 
 
 def ddpm(seed: int, clip_sample: bool = False) -> Any:
@@ -248,6 +263,7 @@ def cogvideox(seed: int) -> Any:
         sample_frames=9,
         patch_size=2,
         temporal_compression_ratio=4,
+        max_text_seq_length=16,  # of 226 a word would drown
     )
     return diffusers.CogVideoXPipeline(
         tokenizer=parts.t5_tokenizer(),
@@ -269,9 +285,10 @@ FAMILIES = {
     "sd2": Family(sd2, (4, 8, 8)),
     "sdxl": Family(sdxl, (4, 8, 8)),
     "sd3": Family(sd3, (4, 8, 8)),
-    "flux": Family(flux, (16, 16)),
-    "flux-distilled": Family(lambda seed: flux(seed, guidance_embeds=True), (16, 16)),
+    "flux": Family(flux, (4, 8, 8)),
+    "flux-distilled": Family(lambda seed: flux(seed, guidance_embeds=True), (4, 8, 8)),
     "pixart": Family(pixart, (4, 8, 8)),
+    "pixart-alpha": Family(pixart_alpha, (4, 8, 8)),
     "ddpm": Family(ddpm, (3, 8, 8), words=False, guided=False),
     "ddpm-clipped": Family(lambda seed: ddpm(seed, clip_sample=True), (3, 8, 8), words=False, guided=False),
     "dit": Family(dit, (4, 8, 8)),

@@ -1,10 +1,9 @@
 """What diffusers does with the latents and the noise that it is given: its own pipeline call, watched."""
 
-__all__ = ["Trajectory", "ddim", "draws", "reference"]
+__all__ = ["Trajectory", "ancestral_flow", "ddim", "draws", "reference"]
 
 import functools
 import inspect
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,12 +46,33 @@ def ddim(pipeline: Any, **changes: Any) -> Any:
     What DDIM would clip by default, and the shift of CogVideoX that DDIM does not know, are kept as they were.
     """
     old = pipeline.scheduler
-    if not isinstance(old, diffusers.DDIMScheduler):
-        changes = {"clip_sample": bool(old.config.get("clip_sample", False)), **changes}
+    changes = {"clip_sample": bool(old.config.get("clip_sample", False)), **changes}
     new = diffusers.DDIMScheduler.from_config(old.config, **changes)
     if isinstance(old, diffusers.CogVideoXDDIMScheduler):
         new.alphas_cumprod, new.final_alpha_cumprod = old.alphas_cumprod.float(), old.final_alpha_cumprod
     pipeline.scheduler = new
+    return pipeline
+
+
+def ancestral_flow(pipeline: Any) -> Any:
+    """Has the pipeline's flow draw from the posterior of a step given the clean mean, and returns the pipeline.
+
+    No scheduler of diffusers does. With x_t = a_t x + s_t e and the forward step x_t = a x_s + s e' between them, the
+    posterior has the mean (a s_s^2 x_t + a_s s^2 x) / s_t^2 and the variance (s s_s / s_t)^2.
+    """
+    scheduler = pipeline.scheduler
+
+    def step(velocity: Tensor, t: Any, x: Tensor, return_dict: bool = True) -> tuple[Tensor]:
+        k = scheduler.timesteps.tolist().index(float(t))
+        s_t, s_s = (float(s) for s in scheduler.sigmas[k : k + 2])
+        a = (1 - s_t) / (1 - s_s)
+        variance = s_t**2 - (a * s_s) ** 2
+        noise = sys.modules[type(scheduler).__module__].randn_tensor(x.shape)
+        clean = x - s_t * velocity
+        mean = (a * s_s**2 * x + (1 - s_s) * variance * clean) / s_t**2
+        return (mean + variance**0.5 * s_s / s_t * noise,)
+
+    scheduler.step = step
     return pipeline
 
 
@@ -64,6 +84,7 @@ def reference(
     guidance: float | None = None,
     eta: float = 0.0,
     noises: Sequence[Tensor] = (),
+    **more: Any,
 ) -> Trajectory:
     """Runs the pipeline's own call.
 
@@ -72,29 +93,30 @@ def reference(
         prompts: B prompts; the names of classes for DiT, None for DDPM.
         latents: Standard normal numbers with shape `(B, *event)`, before any scale of the scheduler's.
         K: The number of steps.
-        guidance: The weight of classifier-free guidance; None for none. A distilled model is told it instead.
+        guidance: The weight of classifier-free guidance; None for none.
         eta: What the scheduler's step is told where it takes an eta.
         noises: What the scheduler draws, in order, with shape `(B, *event)` each.
+        more: Further arguments of the call.
     """
+    start: list[Tensor] = []
     steps: list[Tensor] = []
     times: list[float] = []
-    start: list[Tensor] = []
     step = pipeline.scheduler.step
+    told = {"eta": eta, "use_clipped_model_output": True}  # or else a clipped step would not be one to a clean mean
+    told = {name: value for name, value in told.items() if name in inspect.signature(step).parameters}
 
     @functools.wraps(step)  # pipelines ask its signature
     def watched(output: Tensor, t: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if "eta" in inspect.signature(step).parameters:
-            kwargs["eta"] = eta
-        result = step(output, t, x, *args, **kwargs)
-        start.append(x[: len(latents)].clone())
+        result = step(output, t, x, *args, **kwargs | told)
+        for kept, now in ((start, x), (steps, result[0])):  # DiT steps both halves of its doubled batch
+            kept.append(_unpacked(pipeline, now[: len(latents)].clone(), latents.shape[-2:]))
         times.append(float(t))
-        steps.append(result[0][: len(latents)].clone())  # DiT steps both halves of its doubled batch
         return result
 
     with _drawing(pipeline, latents, noises), patch.object(pipeline.scheduler, "step", watched):
-        call = _call(pipeline, prompts, latents, guidance)
+        call = _call(pipeline, prompts, latents, guidance) | more
         output = pipeline(num_inference_steps=K, output_type="pt", **call)
-    return Trajectory(start[0], steps, times, output[0] if isinstance(output, tuple) else next(iter(output.values())))
+    return Trajectory(start[0], steps, times, output[0])
 
 
 def _call(pipeline: Any, prompts: Sequence[str] | None, latents: Tensor, guidance: float | None) -> dict[str, Any]:
@@ -104,18 +126,30 @@ def _call(pipeline: Any, prompts: Sequence[str] | None, latents: Tensor, guidanc
     weight = 1.0 if guidance is None else guidance
     if isinstance(pipeline, diffusers.DiTPipeline):
         return {"class_labels": pipeline.get_label_ids(list(prompts or ())), "guidance_scale": weight}
-    call: dict[str, Any] = {"prompt": list(prompts or ()), "latents": latents, "guidance_scale": weight}
-    height, width = latents.shape[-2:]
     scale = getattr(pipeline, "vae_scale_factor", None) or pipeline.vae_scale_factor_spatial
-    if isinstance(pipeline, diffusers.FluxPipeline):
-        height = width = 2 * math.isqrt(latents.shape[1])  # patches of 2x2 are one token
-        if not pipeline.transformer.config.guidance_embeds:
-            call |= {"true_cfg_scale": weight, "negative_prompt": [""] * len(latents)}
-        elif guidance is None:
-            del call["guidance_scale"]
-    if isinstance(pipeline, diffusers.PixArtSigmaPipeline):
+    height, width = (side * scale for side in latents.shape[-2:])
+    call = {"prompt": list(prompts or ()), "height": height, "width": width}
+    if isinstance(pipeline, diffusers.FluxPipeline):  # its guidance_scale is that of distilled networks
+        none = [""] * len(latents)
+        return {**call, "latents": _packed(pipeline, latents), "true_cfg_scale": weight, "negative_prompt": none}
+    call |= {"latents": latents, "guidance_scale": weight}
+    if isinstance(pipeline, diffusers.CogVideoXPipeline):
+        call["max_sequence_length"] = pipeline.transformer.config.max_text_seq_length
+    if isinstance(pipeline, diffusers.PixArtSigmaPipeline | diffusers.PixArtAlphaPipeline):
         call |= {"use_resolution_binning": False, "clean_caption": False}
-    return call | {"height": height * scale, "width": width * scale}
+    return call
+
+
+def _packed(pipeline: Any, x: Tensor) -> Tensor:
+    """Two by two latents are one token of Flux."""
+    return pipeline._pack_latents(x, *x.shape) if isinstance(pipeline, diffusers.FluxPipeline) else x
+
+
+def _unpacked(pipeline: Any, x: Tensor, sides: Sequence[int]) -> Tensor:
+    if not isinstance(pipeline, diffusers.FluxPipeline):
+        return x
+    scale = pipeline.vae_scale_factor
+    return pipeline._unpack_latents(x, *(scale * side for side in sides), scale)
 
 
 @contextmanager
@@ -127,7 +161,7 @@ def _drawing(pipeline: Any, latents: Tensor, noises: Sequence[Tensor]) -> Iterat
         given = next(remaining, None)
         if given is None:
             raise ValueError(f"the scheduler draws more than the {len(noises)} noises that are given")
-        return _doubled(given, shape)
+        return _doubled(_packed(pipeline, given), shape)
 
     def first(shape: Any, **_: Any) -> Tensor:
         return _doubled(latents, shape)

@@ -31,7 +31,7 @@ def test_networks_are_tiny_and_samples_are_neither_constant_nor_huge(name: str) 
     assert max(sizes) < 100_000
     x, noises = draws(FAMILIES[name].event, 3, K)
     run = reference(pipeline, PROMPTS, x, K, None, 0.0, noises)
-    assert 0.5 < run.steps[-1].std() < 10
+    assert 0.5 < run.steps[-1].std() < 20
     assert run.images.std() > 0.1
 
 
@@ -57,7 +57,7 @@ def test_words_and_guidance_matter(name: str) -> None:
         assert apart(a, b) > 0.05
 
 
-@pytest.mark.parametrize("name", ["sd", "sd-v", "sd2", "sdxl", "pixart", "dit", "ddpm", "cogvideox"])
+@pytest.mark.parametrize("name", ["sd", "sd-v", "sd2", "sdxl", "pixart", "pixart-alpha", "dit", "ddpm", "cogvideox"])
 def test_the_noise_is_the_given_one(name: str) -> None:
     pipeline, (x, noises) = ddim(build(name)), draws(FAMILIES[name].event, 2, 2 * K)
     prompts = PROMPTS[:2]
