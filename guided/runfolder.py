@@ -3,10 +3,11 @@ r"""A run's folder: samples that outlive a kill, and all that is needed to draw 
     samples.csv    request, seed, sample, reward, each reward raw and transformed, calls and rows spent so far
     path.csv       batch, step, mean, best: the value of a batch's candidates over the steps
     run.json       the configuration, the command, versions, what it cost, and a summary of the rewards
+    samples/       samples that are pictures; in `samples.csv` are their paths
 
-The law: a run that was killed, however often, and started again ends with the same bytes in `samples.csv` as one that
-was not. So nothing in it depends on the clock, a batch is written at once and synced, and what a kill left of an
-unfinished batch (or of a line) is dropped and drawn again.
+The law: a run that was killed, however often, and started again ends with the same bytes in `samples.csv` and in
+`samples/` as one that was not. So nothing in it depends on the clock, pictures are written before their line, a batch
+is written at once and synced, and what a kill left of an unfinished batch (or of a line) is dropped and drawn again.
 """
 
 __all__ = [
@@ -33,6 +34,8 @@ from pathlib import Path
 from typing import Any
 
 from guided.errors import GuidedError
+from guided.files import write_whole
+from guided.pictures import drop, found, stored
 from guided.runs import Batch, Stats
 
 Json = Any
@@ -107,7 +110,7 @@ class RunFolder:
         Raises:
             GuidedError: The disk is full, or the columns are not those of the file.
         """
-        header, rows = table(batch, self.config["seed"], self.stats)
+        header, _ = table(batch, self.config["seed"], self.stats)
         if self.header and header != self.header:
             raise GuidedError(
                 f"{str(self.samples)!r} has the columns {self.header}, this run writes {header}; use another --out"
@@ -115,6 +118,7 @@ class RunFolder:
         index = batch.requests[0] // self.config["batch_size"]
         path = [[index, value.step, value.mean, value.best] for value in batch.path]
         try:
+            _, rows = table(stored(batch, self.path), self.config["seed"], self.stats)
             _append(self.path / "path.csv", [] if self.header else [PATH], path)
             _append(self.samples, [] if self.header else [header], rows)
             self.header, self.done, self.stats = header, self.done + len(rows), self.stats + batch.stats
@@ -125,9 +129,11 @@ class RunFolder:
     def _refuse_another_run(self) -> None:
         """Another configuration, or samples of which nobody knows how they were drawn."""
         if not self.run.exists():
-            if self.samples.exists():
+            there = [self.samples] if self.samples.exists() else [*found(self.path / "samples")]
+            if there:
+                what = there[0].relative_to(self.path)
                 raise GuidedError(
-                    f"{str(self.path)!r} holds samples.csv but no run.json to say how it was made; use another --out"
+                    f"{str(self.path)!r} holds {what} but no run.json to say how it was made; use another --out"
                 )
             return
         self._old = read_json(self.run)
@@ -149,6 +155,8 @@ class RunFolder:
         self._resume_stats(dict(zip(header, rows[self.done - 1], strict=True)) if self.done else {})
         if self.done:
             self.header = header
+        if self.done < n:
+            drop(self.path / "samples", self.done)
         if header and self.done < n:
             write_csv(self.samples, [header, *rows[: self.done]])
             _, path = read_csv(self.path / "path.csv")
@@ -231,16 +239,6 @@ def read_json(path: Path) -> dict[str, Json]:
     except ValueError as error:
         raise GuidedError(f"{str(path)!r} is not JSON: {error}; use another --out") from error
     return content if isinstance(content, dict) else {}
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that a kill leaves the old one or the new one."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _csv_text(rows: Iterable[Iterable[Json]]) -> str:

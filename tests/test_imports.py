@@ -17,6 +17,7 @@ RUN_LAYER = {
     "fitting",
     "models",
     "objective",
+    "pictures",
     "report",
     "runfolder",
     "runs",
