@@ -4,7 +4,8 @@ __all__ = ["load", "models", "resolve_device"]
 
 import inspect
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -28,9 +29,14 @@ _ADAPTERS = {
 #: The adapter of checkpoints that are one file.
 _FILE = "guided.adapters.mdlm_cnn"
 
+#: The adapter of diffusers' pipelines: a folder with an index, or the name of a repository.
+_PIPELINES = "guided.adapters.diffusers"
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
 #: The models that the package ships: a folder of `guided/checkpoints` and a line about it.
 _SHIPPED = {
     "dna": "human regulatory DNA of 200 bp, masked diffusion; prompts are GM12878, hESC, HepG2, K562 or none",
+    "images": "small pictures of things (64 x 64), latent diffusion in Stable Diffusion's layout; prompts are words",
     "molecules": "drug-like molecules (MOSES), masked diffusion over pieces of SELFIES; samples are SMILES",
     "rna": "5' untranslated regions of 50 nt, masked diffusion; prompts are human, arabidopsis or none",
 }
@@ -46,7 +52,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def load(
-    name_or_path: str | Path,
+    name_or_path: Any,
     *,
     device: str = "auto",
     dtype: str = "float32",
@@ -57,17 +63,21 @@ def load(
 
     Arguments:
         name_or_path: The name of a shipped model; a folder with `config.json` and `model.safetensors`, ours or MDLM's
-            of Hugging Face; or a Lightning checkpoint of the MDLM line, a file. Options may follow, as in
-            `"drakes.ckpt?length=200&ema=false"`.
+            of Hugging Face; a Lightning checkpoint of the MDLM line, a file; a pipeline of diffusers by its folder or
+            its repository's name, or itself. Options may follow a name, as in `"drakes.ckpt?length=200&ema=false"`.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the best there is.
         dtype: The precision of the network, "float32", "bfloat16" or "float16"; what it says is used in float32.
         steps: The number of reverse steps `K`; None for the model's own.
         options: What the kind of checkpoint takes besides: a file `length`, `alphabet` and `ema`
-            (:func:`guided.adapters.mdlm_cnn.load`), MDLM's folder `length`.
+            (:func:`guided.adapters.mdlm_cnn.load`), MDLM's folder `length`, a pipeline `eta`, `lookahead`, `scheduler`
+            and more (:func:`guided.adapters.diffusers.load`; those of :func:`guided.adapters.diffusers.wrap` for one
+            that is there already, which stays on its device and in its precision).
 
     Raises:
         ValueError: The name, the device, an option or the checkpoint is not what is accepted.
     """
+    if not isinstance(name_or_path, str | Path):
+        return _wrapped(name_or_path, steps, options)
     target = resolve_device(device)
     if dtype not in DTYPES:
         raise GuidedError(f"unknown dtype {dtype!r}{nearest(dtype, DTYPES)}; known are {', '.join(DTYPES)}")
@@ -77,10 +87,22 @@ def load(
     for twice in asked.keys() & options.keys():
         raise GuidedError(f"the model's option {twice!r} is given twice")
     options = asked | options
-    _check_options(adapter, options, place)
+    _check_options(adapter.load, options, place)
     model: Diffusion = adapter.load(path, config, target, DTYPES[dtype], **options)
     model = replace(model, name=str(name_or_path))
     return model if steps is None else model.with_steps(check_steps(steps))
+
+
+def _wrapped(pipeline: Any, steps: int | None, options: Mapping[str, Any]) -> Diffusion:
+    """A pipeline that is there already."""
+    if not hasattr(pipeline, "components") or not hasattr(pipeline, "scheduler"):
+        raise GuidedError(
+            f"model is a {type(pipeline).__name__}; it must be a Diffusion, a pipeline of diffusers, "
+            "or the name or folder of a model"
+        )
+    wrap = import_module(_PIPELINES).wrap
+    _check_options(wrap, options, type(pipeline).__name__)
+    return wrap(pipeline, steps=steps, **options)
 
 
 def _split(text: str) -> tuple[str, dict[str, Any]]:
@@ -104,6 +126,8 @@ def _adapter(path: Path) -> tuple[ModuleType, Mapping[str, Any]]:
     """What reads a checkpoint, and the checkpoint's configuration."""
     if path.is_file():
         return import_module(_FILE), {}
+    if (path / "model_index.json").is_file() or (not path.exists() and _REPOSITORY.fullmatch(str(path))):
+        return import_module(_PIPELINES), {}
     if not path.is_dir():
         hint = nearest(str(path), _SHIPPED)
         known = ", ".join(_SHIPPED)
@@ -123,8 +147,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         return read_config(folder)
 
 
-def _check_options(adapter: ModuleType, options: Mapping[str, Any], place: str) -> None:
-    parameters = inspect.signature(adapter.load).parameters.values()
+def _check_options(load: Callable[..., Any], options: Mapping[str, Any], place: str) -> None:
+    parameters = inspect.signature(load).parameters.values()
     known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     for name in options:
         if name not in known:

@@ -50,7 +50,9 @@ class Origin:
         """
         taken = int(K * self.strength)
         if taken < 1:
-            raise ValueError(f"strength {self.strength} of {K} steps leaves none to take; it must be at least {1 / K:g}")
+            raise ValueError(
+                f"strength {self.strength} of {K} steps leaves none to take; it must be at least {1 / K:g}"
+            )
         return K - taken
 
     def particles(self, N: int, B: int) -> Tensor:

@@ -117,9 +117,7 @@ class _Watched:
         return v
 
 
-def sample(
-    model: Any, reward: Any = None, sampler: Any = "svdd", n: int = 1, seed: int = 0, **options: Any
-) -> Run:
+def sample(model: Any, reward: Any = None, sampler: Any = "svdd", n: int = 1, seed: int = 0, **options: Any) -> Run:
     """Draws `n` samples of a pretrained model, guided by a reward.
 
     The arguments are those of :func:`stream`; sample `i` depends on the seed and on `i`, not on `n`.

@@ -45,7 +45,7 @@ class Source:
         if prompt is not None and not isinstance(prompt, str) and not len(prompt):
             raise GuidedError("prompt is an empty list; give one or more")
         given = [prompt] if isinstance(prompt, str) else model.prompts if prompt is None else prompt
-        prompts = tuple(dict.fromkeys(given)) or (model.unconditional,)
+        prompts = tuple(dict.fromkeys(given)) or (model.unconditional or "",)
         if guidance is None and isinstance(model.denoiser, Guided) and model.denoiser.negative is None:
             guidance = model.denoiser.scale
         model.prompted(prompts, guidance)  # says early what is wrong with them

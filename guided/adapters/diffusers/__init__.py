@@ -1,0 +1,7 @@
+"""Any pipeline of diffusers as a `Diffusion`: by name or folder, or one that is there already."""
+
+__all__ = ["FAMILIES", "load", "wrap"]
+
+from guided.adapters.diffusers.adapter import wrap
+from guided.adapters.diffusers.families import FAMILIES
+from guided.adapters.diffusers.folder import load

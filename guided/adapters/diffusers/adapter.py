@@ -1,0 +1,141 @@
+"""A pipeline of diffusers, as a `Diffusion`: its network and conditions, its scheduler's grid, its decoder."""
+
+__all__ = ["wrap"]
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guided.adapters.diffusers.families import FAMILIES, Family
+from guided.adapters.diffusers.levels import Levels, grid
+from guided.adapters.diffusers.lookahead import preview
+from guided.adapters.diffusers.pixels import Decoder, Encoder, region
+from guided.adapters.diffusers.prediction import Prediction
+from guided.adapters.diffusers.sizes import Size
+from guided.batching import Evaluator
+from guided.errors import GuidedError
+from guided.gaussian import Gaussian
+from guided.model import Diffusion
+from guided.process import check_steps
+
+ENCODED = 32  # prompts that are encoded together
+
+
+def wrap(
+    pipeline: Any,
+    *,
+    eta: float = 1.0,
+    steps: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    frames: int | None = None,
+    lookahead: Any = "full",
+    micro_batch: int = 16,
+    distilled: float | None = None,
+    folder: Path | None = None,
+) -> Diffusion:
+    """A pipeline as a model. Its modules are shared, frozen and put into evaluation mode.
+
+    Arguments:
+        pipeline: A `DiffusionPipeline` of a class in `FAMILIES`, on its device.
+        eta: The share of fresh noise of a step, from 0 (DDIM, or a flow's Euler steps) to 1 (ancestral).
+        steps: The number of steps `K`; None for the pipeline's default.
+        height: In pixels; None for the pipeline's own, as `width`, and as `frames` for videos.
+        width: In pixels.
+        frames: The number of frames of a video.
+        lookahead: How look-aheads are decoded, as :func:`guided.adapters.diffusers.lookahead.preview` takes it.
+        micro_batch: Rows that the network and the decoder are given at a time; halved where memory runs out.
+        distilled: The guidance that a distilled network (Flux) is told; None for 3.5.
+        folder: Where the pipeline was loaded from, to find a small decoder beside it.
+
+    Raises:
+        ValueError: The class is unknown, the scheduler has no usable grid, or an option is out of range.
+    """
+    name = type(pipeline).__name__
+    if name not in FAMILIES:
+        raise GuidedError(f"{name} is no pipeline that is known here; known are {', '.join(sorted(FAMILIES))}")
+    family = FAMILIES[name](pipeline, Size(height, width, frames))
+    if distilled is not None:
+        family.tell(distilled)
+    _freeze(pipeline)
+    process = _process(family, eta, check_steps(steps or family.steps))
+    vae, evaluator = getattr(pipeline, "vae", None), Evaluator(micro_batch)
+    return Diffusion(
+        _denoiser(family, process),
+        process,
+        decode=Decoder(vae, Evaluator(micro_batch)),
+        preview=preview(lookahead, pipeline, folder, Evaluator(micro_batch)),
+        encode=None if family.kind == "videos" else Encoder(vae, family.size, family.channels, family.device),
+        region=None if family.kind == "videos" else lambda mask: region(mask, family.sides, family.device),
+        kind=family.kind,
+        condition=Condition(family.encode) if family.conditional else None,
+        unconditional=None,
+        guidance=family.guidance,
+        device=family.device,
+        evaluator=evaluator,
+        name=name,
+        identity=fingerprint(pipeline),
+    )
+
+
+def _process(family: Family, eta: float, K: int) -> Gaussian:
+    scheduler = family.pipeline.scheduler
+    if scheduler.config.get("thresholding", False):
+        raise GuidedError(f"{type(scheduler).__name__} with dynamic thresholding is not supported; turn it off")
+    of = grid(scheduler, Levels.of(scheduler), family.timing)
+    clip = scheduler.config.get("clip_sample_range", 1.0) if scheduler.config.get("clip_sample", False) else None
+    return Gaussian(family.event, *of(K), eta=eta, grid=of, clip=clip)
+
+
+def _denoiser(family: Family, process: Gaussian) -> Prediction:
+    levels = Levels.of(family.pipeline.scheduler)
+    kind = family.pipeline.scheduler.config.get("prediction_type", "epsilon")
+    kind = "flow" if levels.ratios is None else kind
+    if kind == "epsilon" and process.alphas[0] == 0:
+        raise GuidedError(
+            "the network predicts the noise, and the scheduler's first level is nothing but noise: "
+            "no clean mean can be told from it (rescale_betas_zero_snr is for v_prediction)"
+        )
+    return Prediction(family, levels, kind)
+
+
+class Condition:
+    """Prompts to conditions, with shape `(n, *)` each; equal prompts are encoded once.
+
+    Arguments:
+        encode: Of a family.
+    """
+
+    def __init__(self, encode: Callable[[Sequence[str | None]], dict[str, Tensor]]) -> None:
+        self._encode = encode
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[str | None]) -> dict[str, Tensor]:
+        different = list(dict.fromkeys(prompts))
+        parts = [self._encode(different[i : i + ENCODED]) for i in range(0, len(different), ENCODED)]
+        index = torch.tensor([different.index(prompt) for prompt in prompts])
+        return {name: torch.cat([part[name] for part in parts])[index.to(parts[0][name].device)] for name in parts[0]}
+
+
+def _freeze(pipeline: Any) -> None:
+    for module in pipeline.components.values():
+        if isinstance(module, torch.nn.Module):
+            module.eval().requires_grad_(False)
+
+
+def fingerprint(pipeline: Any) -> str:
+    """A digest of the networks: of some entries of every weight, so that large models are told apart quickly."""
+    sha = hashlib.sha256()
+    for name, module in sorted(pipeline.components.items()):
+        if not isinstance(module, torch.nn.Module):
+            continue
+        for key, weight in module.state_dict().items():
+            sha.update(f"{name}.{key}{tuple(weight.shape)}".encode())
+            if weight.device.type != "meta":
+                some = weight.flatten()[:: max(1, weight.numel() // 16)]
+                sha.update(some.detach().float().cpu().numpy().tobytes())
+    return sha.hexdigest()

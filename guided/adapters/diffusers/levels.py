@@ -1,0 +1,141 @@
+r"""Schedulers of diffusers as arrays: the levels of noise that a network knows, and the grid of a run.
+
+A scheduler says how noisy its network's time :math:`t` is: by `alphas_cumprod` for a diffusion (DDPM, DDIM, PNDM and, as
+:math:`\sigma / \alpha`, Euler, DPM-Solver, UniPC), by :math:`\alpha = 1 - t / N, \sigma = t / N` for a flow. The grid
+is what `set_timesteps` makes of a number of steps: leading, trailing or linspace, Karras sigmas, shifts. The solver is
+not taken over: steps are those of :class:`guided.gaussian.Gaussian`, which need no history and branch freely.
+"""
+
+__all__ = ["Levels", "grid"]
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from guided.errors import GuidedError
+from guided.gaussian import Grid
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The pair alpha, sigma of a network's time; between whole times sigma / alpha is interpolated as in diffusers.
+
+    Arguments:
+        ratios: sigma / alpha at the times `0..N-1` of a diffusion, infinite where there is no data left; None for a
+            flow of `steps` times.
+        steps: The number of times `N` that the network was trained with.
+        logarithmic: Whether the logarithm is interpolated, as for Karras sigmas.
+    """
+
+    ratios: Tensor | None
+    steps: int
+    logarithmic: bool = False
+
+    @classmethod
+    def of(cls, scheduler: Any) -> "Levels":
+        """The levels of a scheduler.
+
+        Raises:
+            ValueError: It has none that are known here.
+        """
+        config, name = scheduler.config, type(scheduler).__name__
+        steps = int(config.get("num_train_timesteps", 1000))
+        if config.get("invert_sigmas", False):
+            raise GuidedError(f"{name} has no usable grid: its times run from data to noise (invert_sigmas)")
+        if name.startswith("FlowMatch") or config.get("use_flow_sigmas", False):
+            return cls(None, steps)
+        kept = getattr(scheduler, "alphas_cumprod", None)
+        if kept is None or name.startswith("EDM"):
+            raise GuidedError(f"{name} has no usable grid: it has neither alphas_cumprod nor the sigmas of a flow")
+        kept = kept.double().cpu()
+        spread = any(
+            config.get(f"use_{kind}_sigmas", False) for kind in ("karras", "exponential", "beta", "lu_lambdas")
+        )
+        return cls(((1 - kept) / kept).sqrt(), steps, spread)
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Alpha and sigma, with shape `(n,)` each, at times `(n,)`."""
+        if self.ratios is None:
+            return 1 - t / self.steps, t / self.steps
+        ratios = self.ratios.to(t.device, torch.float32) if t.device.type == "mps" else self.ratios.to(t.device)
+        t = t.to(ratios.dtype).clamp(0, len(ratios) - 1)
+        low = t.floor().long()
+        high, share = (low + 1).clamp(max=len(ratios) - 1), t - low
+        a, b = ratios[low], ratios[high]
+        between = (a.log() * (1 - share) + b.log() * share).exp() if self.logarithmic else a + share * (b - a)
+        ratio = torch.where(share > 0, between, a)
+        alpha = (1 + ratio**2).rsqrt()
+        sigma = torch.where(ratio.isinf(), 1.0, ratio * alpha)
+        return alpha.float(), sigma.float()
+
+    def times(self, ratios: Array) -> Array:
+        """The times at which sigma / alpha, of a diffusion, or sigma, of a flow, is as given."""
+        if self.ratios is None:
+            return ratios * self.steps
+        known = self.ratios.numpy()
+        f = np.log if self.logarithmic else np.asarray
+        return np.interp(f(ratios), f(known), np.arange(len(known)))
+
+
+def grid(scheduler: Any, levels: Levels, timing: Callable[[int], Mapping[str, Any]]) -> Callable[[int], Grid]:
+    """Maps a number of steps to the scheduler's alphas, sigmas and times.
+
+    Arguments:
+        scheduler: Of diffusers; it stays as it is.
+        levels: Its levels.
+        timing: What `set_timesteps` is given beside the number of steps, as the shift of a resolution.
+    """
+    name = type(scheduler).__name__
+
+    def of(K: int) -> Grid:
+        own = copy.deepcopy(scheduler)
+        try:
+            own.set_timesteps(K, **timing(K))
+        except (ValueError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:
+            raise GuidedError(f"{name} has no usable grid of {K} steps: {error}") from error
+        make = _flow if levels.ratios is None else _ratios if hasattr(own, "sigmas") else _kept
+        alphas, sigmas, times = make(own, levels)
+        falling = sigmas[:-1] * alphas[1:] > sigmas[1:] * alphas[:-1]  # in sigma / alpha, where alpha may be 0
+        if len(times) != K + 1 or not falling.all():
+            raise GuidedError(
+                f"{name} has no usable grid of {K} steps: its noise levels must fall at each of them; "
+                "take fewer steps, or another scheduler (DDIMScheduler, EulerDiscreteScheduler)"
+            )
+        return alphas.tolist(), sigmas.tolist(), times.tolist()
+
+    return of
+
+
+def _kept(scheduler: Any, levels: Levels) -> tuple[Array, Array, Array]:
+    """Of schedulers that know `alphas_cumprod` only; some name a time twice for their solver's sake."""
+    times = np.array(list(dict.fromkeys(scheduler.timesteps.tolist())), dtype=np.float64)
+    kept = scheduler.alphas_cumprod.double().cpu().numpy()[times.astype(int)]
+    last = getattr(scheduler, "final_alpha_cumprod", None)
+    kept = np.append(kept, 1.0 if last is None else float(last))
+    return np.sqrt(kept), np.sqrt(1 - kept), np.append(times, 0.0)
+
+
+def _ratios(scheduler: Any, levels: Levels) -> tuple[Array, Array, Array]:
+    """Of schedulers that know sigma / alpha, with the whole times of their own where those are exact."""
+    ratios = scheduler.sigmas.double().cpu().numpy()
+    own = scheduler.timesteps.double().cpu().numpy()
+    times = levels.times(ratios[:-1])
+    if len(own) == len(times):
+        _, sigmas = levels(torch.from_numpy(own))
+        exact = np.isclose(sigmas.numpy(), ratios[:-1] / np.sqrt(1 + ratios[:-1] ** 2), rtol=1e-5, atol=0)
+        times = np.where(exact, own, times)
+    alphas = 1 / np.sqrt(1 + ratios**2)
+    return alphas, ratios * alphas, np.append(times, 0.0)
+
+
+def _flow(scheduler: Any, levels: Levels) -> tuple[Array, Array, Array]:
+    sigmas = scheduler.sigmas.double().cpu().numpy()
+    return 1 - sigmas, sigmas, levels.times(sigmas)

@@ -1,0 +1,87 @@
+"""Decoders for look-aheads. A full decode is the larger half of an image look-ahead, and most of its pixels say nothing
+that a small decoder, or a small picture, would not say.
+
+References:
+    | TAESD, Tiny AutoEncoder for Stable Diffusion (Boer Bohan, 2023)
+    | https://github.com/madebyollin/taesd
+"""
+
+__all__ = ["TINY", "preview"]
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from guided.adapters.diffusers.pixels import Decoder
+from guided.batching import Evaluator
+from guided.errors import GuidedError
+
+TINY = "vae_tiny"  # the folder of a small decoder, beside the pipeline's own parts
+
+#: TAESD by the pipeline's class.
+PUBLISHED = {
+    "StableDiffusionPipeline": "madebyollin/taesd",
+    "StableDiffusionImg2ImgPipeline": "madebyollin/taesd",
+    "PixArtAlphaPipeline": "madebyollin/taesd",
+    "PixArtSigmaPipeline": "madebyollin/taesdxl",
+    "StableDiffusionXLPipeline": "madebyollin/taesdxl",
+    "StableDiffusionXLImg2ImgPipeline": "madebyollin/taesdxl",
+    "StableDiffusion3Pipeline": "madebyollin/taesd3",
+    "StableDiffusion3Img2ImgPipeline": "madebyollin/taesd3",
+    "FluxPipeline": "madebyollin/taef1",
+    "FluxImg2ImgPipeline": "madebyollin/taef1",
+}
+
+
+def preview(lookahead: Any, pipeline: Any, folder: Path | None, evaluator: Evaluator) -> Decoder | None:
+    """The decoder of look-aheads; None for that of the samples.
+
+    Arguments:
+        lookahead: "full" for the decoder of the samples; a number in (0, 1), the factor by which the sides of the
+            latents are made smaller before; "tiny" for the small decoder beside the pipeline, or the published one of
+            its family; the name or folder of an `AutoencoderTiny`; or such a network.
+        pipeline: Of diffusers.
+        folder: Where it was loaded from.
+        evaluator: Micro-batches of rows.
+
+    Raises:
+        ValueError: There is no such decoder, or it takes other latents.
+    """
+    vae = getattr(pipeline, "vae", None)
+    if lookahead in ("full", 1, None):
+        return None
+    if vae is None:
+        raise GuidedError(f"lookahead is {lookahead!r}, but the model's rows are pixels: it must be 'full'")
+    if isinstance(lookahead, int | float) and not isinstance(lookahead, bool):
+        if not 0 < lookahead < 1:
+            raise GuidedError(f"lookahead is {lookahead}; as a factor it must be above 0 and at most 1")
+        return Decoder(vae, evaluator, scale=float(lookahead))
+    tiny = lookahead if isinstance(lookahead, torch.nn.Module) else _read(str(lookahead), pipeline, folder)
+    wanted, given = vae.config.latent_channels, getattr(tiny.config, "latent_channels", None)
+    if not hasattr(tiny, "decode") or given != wanted:
+        raise GuidedError(f"the look-ahead's decoder takes {given} channels of latents; the model has {wanted}")
+    tiny = tiny.eval().requires_grad_(False).to(pipeline._execution_device, vae.dtype)
+    return Decoder(tiny, evaluator, tiny=type(tiny).__name__ == "AutoencoderTiny")
+
+
+def _read(lookahead: str, pipeline: Any, folder: Path | None) -> Any:
+    import diffusers
+
+    kind: Any = diffusers.AutoencoderTiny
+    place = lookahead
+    if lookahead == "tiny":
+        beside = folder / TINY if folder is not None else None
+        place = str(beside) if beside is not None and beside.is_dir() else PUBLISHED.get(type(pipeline).__name__, "")
+        if not place:
+            raise GuidedError(f"{type(pipeline).__name__} has no small decoder; name the folder of one, or a factor")
+    elif not Path(lookahead).is_dir() and lookahead.count("/") != 1:
+        raise GuidedError(f"lookahead is {lookahead!r}; it must be 'full', 'tiny', a factor, or a name or folder")
+    if not Path(place).is_dir() and os.sep in lookahead and Path(lookahead).is_absolute():
+        raise GuidedError(f"no folder is called {lookahead!r}")
+    try:
+        return kind.from_pretrained(place)
+    except Exception as error:  # whatever the hub or the file says
+        first = str(error).strip().split("\n")[0]
+        raise GuidedError(f"cannot load the look-ahead's decoder {place!r}: {first}") from error

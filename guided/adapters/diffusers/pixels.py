@@ -1,0 +1,134 @@
+"""Latents to images and back: the model's own decoder for samples, cheaper ones for look-aheads."""
+
+__all__ = ["Decoder", "Encoder", "as_image", "region"]
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from guided.adapters.diffusers.sizes import Whole
+from guided.batching import Evaluator
+from guided.errors import GuidedError
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Clean rows `(n, *event)` to `n` PIL images, or lists of frames for videos.
+
+    Arguments:
+        vae: The network, `AutoencoderKL` or another of diffusers with `decode`; None where rows are pixels.
+        evaluator: Micro-batches of rows.
+        scale: The factor of a side, at most 1: rows are made smaller by it before they are decoded.
+        tiny: Whether the network takes latents as the denoiser knows them, as `AutoencoderTiny` does.
+    """
+
+    vae: Any
+    evaluator: Evaluator
+    scale: float = 1.0
+    tiny: bool = False
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor) -> list[Any]:
+        pixels = self.evaluator(lambda rows: self._pixels(x[rows]), len(x))
+        array = pixels.cpu().numpy()  # (n, H, W, 3), or (n, F, H, W, 3)
+        if array.ndim == 5:
+            return [[Image.fromarray(frame) for frame in video] for video in array]
+        return [Image.fromarray(image) for image in array]
+
+    def _pixels(self, x: Tensor) -> Tensor:
+        """Whole numbers from 0 to 255, channels last."""
+        if self.scale < 1:
+            x = self._smaller(x)
+        y = x if self.vae is None else self.vae.decode(self._unscaled(x), return_dict=False)[0]
+        y = (y.float() / 2 + 0.5).clamp(0, 1)
+        y = y if y.shape[1] == 3 else y.expand(-1, 3, *y.shape[2:])  # grey
+        return (y * 255).round().to(torch.uint8).movedim(1, -1)
+
+    def _smaller(self, x: Tensor) -> Tensor:
+        """At least one latent a side; the variance of latents is kept by taking the area's nearest ones."""
+        sides = [max(1, round(side * self.scale)) for side in x.shape[-2:]]
+        return F.interpolate(x.flatten(0, -4), size=sides, mode="area").view(*x.shape[:-2], *sides)
+
+    def _unscaled(self, x: Tensor) -> Tensor:
+        x = x.to(self.vae.dtype)
+        if x.ndim == 5:
+            x = rearrange(x, "n F C h w -> n C F h w")
+        config = self.vae.config
+        mean, std = config.get("latents_mean"), config.get("latents_std")
+        factor = config.get("scaling_factor") or 1.0
+        if mean is not None and std is not None and not self.tiny:
+            shape = (1, -1, *[1] * (x.ndim - 2))
+            return x * x.new_tensor(std).view(shape) / factor + x.new_tensor(mean).view(shape)
+        shift = config.get("shift_factor") or 0.0
+        return x / factor + (0.0 if self.tiny else shift)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An image, or its file, to its row `(*event)`: the mean of what the network makes of it.
+
+    Arguments:
+        vae: The network; None where rows are pixels.
+        size: The size of the model's images; others are resized to it.
+        channels: The number of channels of a row of pixels.
+        device: Where rows go.
+    """
+
+    vae: Any
+    size: Whole
+    channels: int
+    device: torch.device
+
+    @torch.no_grad()
+    def __call__(self, image: Any) -> Tensor:
+        picture = as_image(image).convert("RGB").resize((self.size.width, self.size.height), Image.Resampling.LANCZOS)
+        array = np.asarray(picture, dtype=np.float32)
+        pixels = rearrange(torch.from_numpy(array) / 127.5 - 1, "H W C -> 1 C H W").to(self.device)
+        if self.vae is None:
+            return (pixels if self.channels == 3 else pixels.mean(1, keepdim=True))[0]
+        law = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist
+        return self._scaled(law.mode())[0].float()
+
+    def _scaled(self, z: Tensor) -> Tensor:
+        config = self.vae.config
+        mean, std = config.get("latents_mean"), config.get("latents_std")
+        factor = config.get("scaling_factor") or 1.0
+        if mean is not None and std is not None:
+            return (z - z.new_tensor(mean).view(1, -1, 1, 1)) * factor / z.new_tensor(std).view(1, -1, 1, 1)
+        return (z - (config.get("shift_factor") or 0.0)) * factor
+
+
+def region(mask: Any, sides: tuple[int, int], device: torch.device) -> Tensor:
+    """Where a mask is white, as latents: True or False, with shape `(1, h, w)`.
+
+    Raises:
+        ValueError: It is no image.
+    """
+    height, width = sides
+    small = as_image(mask).convert("L").resize((width, height), Image.Resampling.NEAREST)
+    return (torch.from_numpy(np.array(small)) > 127)[None].to(device)
+
+
+def as_image(image: Any) -> Image.Image:
+    """A PIL image, or what is in a file.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if isinstance(image, Image.Image):
+        return image
+    if not isinstance(image, str | Path):
+        raise GuidedError(f"an image is a {type(image).__name__}; it must be a PIL image or a file's path")
+    try:
+        with Image.open(image) as file:
+            file.load()
+            return file
+    except (OSError, ValueError, SyntaxError) as error:
+        raise GuidedError(f"{str(image)!r} is no image that can be read: {error}") from error

@@ -1,0 +1,72 @@
+r"""What networks of diffusers predict, as the clean mean.
+
+With :math:`x_t = \alpha x + \sigma \epsilon`:
+
+    epsilon        the noise                 x = (x_t - sigma y) / alpha
+    v_prediction   alpha epsilon - sigma x   x = alpha x_t - sigma y
+    flow           epsilon - x               x = x_t - sigma y      (alpha = 1 - sigma)
+    sample         the clean sample          x = y
+
+References:
+    | Progressive Distillation for Fast Sampling of Diffusion Models (Salimans and Ho, 2022)
+    | https://arxiv.org/abs/2202.00512
+"""
+
+__all__ = ["PREDICTIONS", "Prediction"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from guided.adapters.diffusers.levels import Levels
+from guided.errors import GuidedError
+
+PREDICTIONS = ("epsilon", "v_prediction", "flow", "sample")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A denoiser made of a network.
+
+    Arguments:
+        network: Maps noisy rows `(n, *event)` at times `(n,)`, with conditions, to the raw prediction `(n, *event)`.
+        levels: Alpha and sigma of a time.
+        kind: What is predicted.
+
+    Raises:
+        ValueError: The kind is unknown, or is epsilon while the noisiest level has no data left to tell.
+    """
+
+    network: Callable[..., Tensor]
+    levels: Levels
+    kind: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in PREDICTIONS:
+            raise GuidedError(f"the network predicts {self.kind!r}; known are {', '.join(PREDICTIONS)}")
+
+    def __call__(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        return self.clean(x, t, self.network(x, t, **cond))
+
+    def clean(self, x: Tensor, t: Tensor, raw: Tensor) -> Tensor:
+        """The clean mean of a raw prediction, rows of shape `(n, *event)`."""
+        alpha, sigma = self._levels(x, t)
+        if self.kind == "epsilon":
+            return (x - sigma * raw) / alpha
+        if self.kind == "v_prediction":
+            return alpha * x - sigma * raw
+        return x - sigma * raw if self.kind == "flow" else raw
+
+    def raw(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        """The raw prediction of a clean mean, rows of shape `(n, *event)`."""
+        alpha, sigma = self._levels(x, t)
+        if self.kind == "epsilon":
+            return (x - alpha * y) / sigma
+        if self.kind == "v_prediction":
+            return (alpha * x - y) / sigma
+        return (x - y) / sigma if self.kind == "flow" else y
+
+    def _levels(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        alpha, sigma = (level.view(-1, *[1] * (x.ndim - 1)) for level in self.levels(t))
+        return alpha, sigma
