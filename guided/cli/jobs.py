@@ -6,7 +6,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,15 @@ from typing import Any
 import guided
 from guided.cli.console import Bar, number, show_table
 from guided.cli.options import Options
+from guided.cli.start import Start
+from guided.cli.watch import watch
 from guided.errors import GuidedError, RewardError
 from guided.fitting import load_value
 from guided.learned import LearnedValue
 from guided.model import Diffusion
 from guided.models import load
 from guided.objective import Objective, resolve_reward
+from guided.pictures import KINDS, stored
 from guided.report.fasta import write_fasta
 from guided.runfolder import RunFolder, summary, table, write_csv
 from guided.runs import Batch, Progress, Stats, stream
@@ -27,6 +30,7 @@ from guided.samplers import Sampler, Unguided, sampler_from_dict, sampler_to_dic
 
 COMPARED = 256  # unguided samples at most, beside which the report shows the run
 SHOWN = 10
+PACKAGES = ("torch", "numpy", "rdkit", "selfies", "diffusers", "transformers", "accelerate", "peft", "pillow")
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class Job:
     sampler: Sampler
     prompt: str | list[str] | None
     value: LearnedValue | None = None
+    start: Start = field(default_factory=Start)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -62,6 +67,9 @@ class Job:
             "dtype": options.dtype,
             "draws": options.draws,
             **({} if self.value is None else {"value": self.value.identity}),
+            **({} if options.negative_prompt is None else {"negative_prompt": options.negative_prompt}),
+            **({"rescale": options.rescale} if options.rescale else {}),
+            **self.start.config,
         }
 
     @property
@@ -83,7 +91,12 @@ class Job:
             options.n,
             options.seed,
             prompt=self.prompt,
+            negative_prompt=options.negative_prompt,
             guidance=options.guidance,
+            rescale=options.rescale,
+            image=self.start.image,
+            strength=self.start.strength,
+            mask=self.start.mask,
             steps=options.steps,
             batch_size=options.batch_size,
             draws=options.draws,
@@ -100,6 +113,7 @@ def prepare(options: Options) -> Job:
     except TypeError as error:  # numbers where a pair is wanted, and the like
         raise GuidedError(f"sampler {options.sampler!r}: {error}") from error
     prompt = options.read_prompt()
+    start = Start.read(options.image, options.mask, options.strength)
     objective = None
     if options.reward:
         objective = resolve_reward(
@@ -110,7 +124,9 @@ def prepare(options: Options) -> Job:
         )
     model = load(options.model, device=options.device, dtype=options.dtype)
     value = None if options.value is None else load_value(options.value)
-    return Job(options, model, objective, sampler, prompt, value)
+    if options.out is None and model.kind in KINDS:
+        raise GuidedError(f"the samples of {options.model!r} are {model.kind}; give --out, the folder for them")
+    return Job(options, model, objective, sampler, prompt, value, start)
 
 
 def run(options: Options) -> None:
@@ -172,6 +188,7 @@ def only_one(job: Job, request: int) -> None:
     [batch] = job.draw([request])
     if out is not None:
         with RunFolder(out, job.config, job.notes, aside=True):
+            batch = stored(batch, out, "only-{}")
             header, rows = table(batch, seed, Stats())
             write_csv(out / f"only-{request}.csv", [header, *rows])
     show_samples(dictionaries(batch, seed))
@@ -210,6 +227,11 @@ def report(job: Job, out: Path) -> None:
             compare(job, out)
         except RewardError as error:  # the run's own samples are complete
             print(f"note: the report has no unguided samples: {error}", file=sys.stderr)
+    if job.model.kind in KINDS:
+        try:
+            watch(job.sampler, job.draw, out)
+        except RewardError as error:
+            print(f"note: the report does not show the way of a sample: {error}", file=sys.stderr)
     print(write_report(out, job.objective))
 
 
@@ -221,7 +243,7 @@ def compare(job: Job, out: Path) -> None:
     stats = Stats()
     with Bar(len(only), 0, job.options.batch_size, "unguided samples to compare with") as bar:
         for batch in job.draw(only, Unguided(), bar):
-            header, new = table(batch, job.options.seed, stats)
+            header, new = table(stored(batch, out, "unguided/{:05d}"), job.options.seed, stats)
             rows, stats = rows + new, stats + batch.stats
     write_csv(out / "unguided.csv", [header, *rows])
 
@@ -229,7 +251,7 @@ def compare(job: Job, out: Path) -> None:
 def versions() -> dict[str, str]:
     """Versions of all that the samples may depend on."""
     found = {"guided": guided.__version__, "python": platform.python_version()}
-    for package in ("torch", "numpy", "rdkit", "selfies"):
+    for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -80,9 +80,22 @@ def sample(
     dtype: Annotated[str, typer.Option(help="The network's precision: float32, bfloat16 or float16.")] = "float32",
     prompt: Annotated[str | None, typer.Option(help="The prompt of all requests (conditional models).")] = None,
     prompts: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A file with a prompt for each request, a line each.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A file with a prompt on each line; of n = m k requests each of k gets m."),
     ] = None,
-    guidance: Annotated[float | None, typer.Option(help="The weight of classifier-free guidance.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What guidance leads away from.")] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(help="The weight of classifier-free guidance; the model's own if not given, 1: none."),
+    ] = None,
+    rescale: Annotated[float, typer.Option(help="The share of guidance rescale, 0 to 1.")] = 0.0,
+    image: Annotated[Path | None, typer.Option(metavar="FILE", help="Start from this image, not from noise.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="With --image: the share of the steps that are taken, above 0 to 1.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --image: white may change, black is kept.")
+    ] = None,
     on_error: Annotated[str, typer.Option(help="A failing reward: stop, or count the sample as worst.")] = "stop",
     time_limit: Annotated[float | None, typer.Option(help="Seconds after which a reward has failed.")] = None,
     only: Annotated[int | None, typer.Option(help="Draw only this request of the run, the same sample again.")] = None,

@@ -35,7 +35,12 @@ class Options:
     dtype: str = "float32"
     prompt: str | None = None
     prompts: Path | None = None
+    negative_prompt: str | None = None
     guidance: float | None = None
+    rescale: float = 0.0
+    image: Path | None = None
+    strength: float | None = None
+    mask: Path | None = None
     on_error: str = "stop"
     time_limit: float | None = None
     draws: int = 1
@@ -64,10 +69,26 @@ class Options:
                 raise GuidedError(f"{option} is {choice!r}; it is one of {', '.join(known)}")
         if self.prompt is not None and self.prompts is not None:
             raise GuidedError("--prompt and --prompts exclude each other")
+        self._check_guidance()
+        self._check_start()
         if not self.reward and self.sampler != "unguided":
             raise GuidedError(f"sampler {self.sampler!r} needs a --reward; `guided rewards` lists them")
         if self.out is not None:
             check_folder(self.out)
+
+    def _check_guidance(self) -> None:
+        if not 0 <= self.rescale <= 1:
+            raise GuidedError(f"--rescale is {self.rescale}; it must be from 0 to 1")
+        for option, given in (("--negative-prompt", self.negative_prompt is not None), ("--rescale", self.rescale > 0)):
+            if given and self.guidance == 1:
+                raise GuidedError(f"{option} needs guidance, and --guidance 1 is none; give another weight")
+
+    def _check_start(self) -> None:
+        for option, given in (("--strength", self.strength), ("--mask", self.mask)):
+            if given is not None and self.image is None:
+                raise GuidedError(f"{option} needs an --image to start from")
+        if self.strength is not None and not 0 < self.strength <= 1:
+            raise GuidedError(f"--strength is {self.strength}; it must be above 0 and at most 1")
 
     @property
     def sampler_fields(self) -> dict[str, Any]:
@@ -86,23 +107,33 @@ class Options:
         return fields
 
     def read_prompt(self) -> str | list[str] | None:
-        """The prompt of all requests, or one for each.
+        """The prompt of all requests, or one for each: with n = m k requests and k lines, each line m times.
 
         Raises:
-            GuidedError: The file cannot be read, or has not one line for each request.
+            GuidedError: The file cannot be read, a line is empty, or -n is no multiple of the number of lines.
         """
         if self.prompts is None:
             return self.prompt
-        try:
-            lines = self.prompts.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise GuidedError(f"cannot read the prompts {str(self.prompts)!r}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise GuidedError(f"the prompts {str(self.prompts)!r} are not UTF-8 text") from error
-        if len(lines) != self.n:
-            file = str(self.prompts)
-            raise GuidedError(f"{file!r} has {len(lines)} lines and -n is {self.n}; it needs a prompt for each request")
-        return lines
+        file, lines = repr(str(self.prompts)), _lines(self.prompts)
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                raise GuidedError(f"the prompts {file} have an empty line, line {number}; remove it")
+        if not lines:
+            raise GuidedError(f"the prompts {file} are empty; write one on each line")
+        if self.n % len(lines):
+            raise GuidedError(
+                f"{file} has {len(lines)} lines and -n is {self.n}; -n must be a multiple of the number of prompts"
+            )
+        return [line for line in lines for _ in range(self.n // len(lines))]
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise GuidedError(f"cannot read the prompts {str(path)!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise GuidedError(f"the prompts {str(path)!r} are not UTF-8 text") from error
 
 
 def _number(name: str, text: str) -> Any:

@@ -1,0 +1,86 @@
+"""The pictures of one request's way: its best candidate's look-ahead at a few steps, in `path/` of a run folder.
+
+path/001.png …   the picture at step 1, …
+path/steps.csv   step, value, sample
+"""
+
+__all__ = ["Watching", "marks", "watch"]
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from guided.model import Diffusion, Particles
+from guided.pictures import stored
+from guided.runfolder import read_rows, write_csv
+from guided.runs import Batch, Stats
+from guided.samplers import Sampler
+from guided.streams import Streams
+from guided.value import Value
+
+LOOKS = 8  # pictures
+REQUEST = 0
+
+
+@dataclass(frozen=True)
+class Watching:
+    """A sampler of one request that shows what it has chosen from; it draws the same sample.
+
+    Arguments:
+        sampler: The sampler.
+        looks: What was seen: the step, the best candidate's value, and its look-ahead, decoded.
+    """
+
+    sampler: Sampler
+    looks: list[tuple[int, float, object]] = field(default_factory=list)
+
+    def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
+        first = 0 if model.origin is None else model.origin.begin(model.steps)
+        return self.sampler(model, _Seen(value, marks(first, model.steps), self.looks), streams)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A value that keeps the best candidate at the first look-ahead on or after each of some steps."""
+
+    value: Value
+    steps: list[int]
+    looks: list[tuple[int, float, object]]
+
+    def __call__(self, particles: Particles, alpha: float) -> Tensor:
+        v = self.value(particles, alpha)
+        due = [step for step in self.steps if step <= particles.k]
+        if due:
+            del self.steps[: len(due)]
+            best = v[:1].argmax(1, keepdim=True)
+            rows, index = particles.take(best).clean  # the output is there already, or costs this one row
+            [picture] = particles.model.decode(rows[index[0]])
+            self.looks.append((particles.k, float(v[0, best]), picture))
+        return v
+
+
+def marks(first: int, last: int) -> list[int]:
+    """At most eight steps after `first`, spread evenly up to `last`."""
+    n = min(LOOKS, last - first)
+    return [first + 1 + round(i * (last - first - 1) / max(1, n - 1)) for i in range(n)]
+
+
+def watch(sampler: Sampler, draw: Callable[[list[int], Sampler], Iterator[Batch]], out: Path) -> None:
+    """Draws request 0 of a finished run again and keeps its pictures, unless they are there.
+
+    A sampler that looked ahead at fewer than two steps has no way to show.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    if (out / "path" / "steps.csv").exists() or len({row["step"] for row in read_rows(out / "path.csv")}) < 2:
+        return
+    watching = Watching(sampler)
+    for _ in draw([REQUEST], watching):
+        pass
+    steps, values, pictures = (list(column) for column in zip(*watching.looks, strict=True))
+    batch = stored(Batch(steps, pictures, values, {}, Stats(), []), out, "path/{:03d}")
+    rows = zip(steps, values, batch.samples, strict=True)
+    write_csv(out / "path" / "steps.csv", [["step", "value", "sample"], *rows])
