@@ -1,6 +1,7 @@
 """Text in pictures: what is rendered is read, edits are counted, and the wanted text is found in the prompt."""
 
 import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -88,6 +89,14 @@ def test_rendered_text_is_read() -> None:
     assert read(sign("GUIDED", size=60, width=400, height=120, colour="red")) == "GUIDED"
     assert read(sign("UP", "DOWN", size=28)).split() == ["UP", "DOWN"]
     assert read(Image.new("RGB", (64, 64), "white")) == ""
+
+
+def test_the_engine_is_given_blue_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+    found = SimpleNamespace(txts=None)
+    monkeypatch.setattr(module, "_engine", lambda: lambda array: given.append(array) or found)
+    assert read(Image.new("RGB", (3, 2), (1, 2, 3))) == ""
+    assert given[0].tolist() == [[[3, 2, 1]] * 3] * 2
 
 
 @pytest.mark.usefixtures("engine")

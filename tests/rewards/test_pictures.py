@@ -110,6 +110,7 @@ WRONG: dict[str, Any] = {
     "grey": np.zeros((2, 8, 8)),
     "four channels": [np.zeros((8, 8, 4), np.uint8)],
     "minus one to one": [np.linspace(-1, 1, 192).reshape(8, 8, 3)],
+    "a little beyond": [np.full((8, 8, 3), 1.01)],
     "floats to 255": [np.full((8, 8, 3), 255.0)],
     "not a number": [np.full((8, 8, 3), np.nan)],
     "integers": [np.zeros((8, 8, 3), np.int64)],

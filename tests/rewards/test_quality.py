@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from guided.rewards.quality import piqe
+from guided.rewards.quality import _flat_edges, _noisy, piqe
 
 Array = NDArray[np.float64]
 
@@ -50,6 +50,16 @@ def cost(block: Array) -> float:
     sigma, ratio = np.sqrt(variance), middle / rest
     noisy = sigma > 2 * abs(sigma - ratio) / max(sigma, ratio)
     return float(flat * (1 - variance) + noisy * variance)
+
+
+def test_every_block_is_judged_as_published() -> None:
+    source = np.random.default_rng(0)
+    blocks = source.normal(0, 1, (400, 16, 16)) * source.uniform(0.2, 1.5, (400, 1, 16))
+    blocks[200:] *= source.uniform(0.05, 1, (200, 1, 1))
+    variance = blocks.var(axis=(1, 2), ddof=1)
+    flat, noisy = _flat_edges(blocks), _noisy(blocks, np.sqrt(variance))
+    assert (flat * (1 - variance) + noisy * variance).tolist() == pytest.approx([cost(block) for block in blocks])
+    assert 20 < flat.sum() < 380 and 20 < noisy.sum() < 380
 
 
 def noisy(image: Image.Image, deviation: float) -> Image.Image:
