@@ -41,6 +41,12 @@ def test_other_schedules(name: str, solver: str, changes: dict[str, Any], eta: f
     compare(model, expected(model, solved(theirs, solver, eta), name, 2, 3.0))
 
 
+def test_the_second_scheduler_of_cogvideox() -> None:
+    ours, theirs = (rescheduled("cogvideox", {}, diffusers.CogVideoXDPMScheduler) for _ in range(2))
+    model = posed(wrapped(ours, "cogvideox", eta=1.0), "cogvideox", 2, 3.0)
+    compare(model, expected(model, solved(theirs, "ddim", 1.0), "cogvideox", 2, 3.0))
+
+
 @pytest.mark.parametrize("changes", [{"use_karras_sigmas": True}, {"use_exponential_sigmas": True}])
 def test_sigmas_between_the_times(changes: dict[str, Any]) -> None:
     model = posed(wrapped(rescheduled("sdxl", changes), "sdxl", eta=0.0), "sdxl", 2, 3.0)

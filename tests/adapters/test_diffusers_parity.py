@@ -40,7 +40,9 @@ RECTANGLES = {
     "sd3": (16, 8),
     "flux": (16, 24),
     "pixart": (24, 16),
+    "pixart-alpha": (24, 16),
     "cogvideox": (32, 16),
+    "cogvideox-rotary": (16, 32),
 }
 
 

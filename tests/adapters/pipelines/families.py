@@ -248,11 +248,11 @@ def dit(seed: int) -> Any:
     return pipeline
 
 
-def cogvideox(seed: int) -> Any:
+def cogvideox(seed: int, rotary: bool = False) -> Any:
     """Three latent frames of 4x4; the channels come after the frames."""
     transformer = diffusers.CogVideoXTransformer3DModel(
         num_attention_heads=2,
-        attention_head_dim=8,
+        attention_head_dim=16 if rotary else 8,
         in_channels=4,
         out_channels=4,
         time_embed_dim=8,
@@ -264,6 +264,7 @@ def cogvideox(seed: int) -> Any:
         patch_size=2,
         temporal_compression_ratio=4,
         max_text_seq_length=16,  # of 226 a word would drown
+        use_rotary_positional_embeddings=rotary,
     )
     return diffusers.CogVideoXPipeline(
         tokenizer=parts.t5_tokenizer(),
@@ -274,6 +275,7 @@ def cogvideox(seed: int) -> Any:
             prediction_type="v_prediction",
             timestep_spacing="trailing",
             rescale_betas_zero_snr=True,
+            snr_shift_scale=1.0 if rotary else 3.0,
             clip_sample=False,
         ),
     )
@@ -293,6 +295,7 @@ FAMILIES = {
     "ddpm-clipped": Family(lambda seed: ddpm(seed, clip_sample=True), (3, 8, 8), words=False, guided=False),
     "dit": Family(dit, (4, 8, 8)),
     "cogvideox": Family(cogvideox, (3, 4, 4, 4)),
+    "cogvideox-rotary": Family(lambda seed: cogvideox(seed, rotary=True), (3, 4, 4, 4)),
 }
 
 

@@ -56,8 +56,8 @@ def solved(pipeline: Any, solver: str, eta: float) -> Any:
         pipeline.scheduler = diffusers.DPMSolverMultistepScheduler.from_config(config, **changes)
     elif solver == "flow":
         return ancestral_flow(pipeline) if eta else pipeline
-    elif not (isinstance(pipeline.scheduler, diffusers.DDPMScheduler) and eta):  # which is ancestral as it is
-        return ddim(pipeline)
+    elif not isinstance(pipeline.scheduler, diffusers.DDPMScheduler if eta else diffusers.CogVideoXDDIMScheduler):
+        return ddim(pipeline)  # but for those two, which are ancestral and deterministic as they are
     return pipeline
 
 

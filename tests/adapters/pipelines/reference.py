@@ -48,7 +48,7 @@ def ddim(pipeline: Any, **changes: Any) -> Any:
     old = pipeline.scheduler
     changes = {"clip_sample": bool(old.config.get("clip_sample", False)), **changes}
     new = diffusers.DDIMScheduler.from_config(old.config, **changes)
-    if isinstance(old, diffusers.CogVideoXDDIMScheduler):
+    if isinstance(old, diffusers.CogVideoXDDIMScheduler | diffusers.CogVideoXDPMScheduler):
         new.alphas_cumprod, new.final_alpha_cumprod = old.alphas_cumprod.float(), old.final_alpha_cumprod
     pipeline.scheduler = new
     return pipeline
