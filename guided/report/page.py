@@ -21,6 +21,16 @@ figure { margin: 0 } figcaption { color: var(--faint); font-size: .82rem }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: 1rem 1.2rem }
 .grid svg { width: 100%; height: auto } .grid figcaption { text-align: center; margin-top: -.3rem }
 .grid b { color: var(--ink); font-weight: 600; font-variant-numeric: tabular-nums }
+h3 { font-size: .95rem; font-weight: 600; margin: 1.4rem 0 .5rem }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)); gap: 1.2rem }
+.pairs { display: grid; grid-template-columns: repeat(auto-fill, minmax(12.5rem, 1fr)); gap: 1.2rem; margin-top: .6rem }
+.pairs figure { display: grid; grid-template-columns: 1fr 1fr; gap: .1rem .3rem; align-items: start }
+.pairs figcaption { grid-column: 1 / -1 } .pairs small { display: block; line-height: 1.3 }
+.way { display: grid; grid-template-columns: repeat(auto-fill, minmax(5.6rem, 1fr)); gap: .8rem .4rem }
+.pictures img, .pairs img, .way img { display: block; width: 100%; height: auto; border-radius: 2px }
+.pictures figcaption, .pairs small, .way figcaption { margin-top: .25rem }
+.pictures b, .pairs b, .way b { color: var(--ink); font-weight: 600; font-variant-numeric: tabular-nums }
+.way + p { font-size: .82rem; margin-top: .3rem } .missing { color: var(--faint); font-size: .82rem }
 .wide { margin: 0 0 .6rem } .wide svg { width: 100%; height: auto }
 .sequences td { vertical-align: top } .sequences b, .sequences i { font-weight: 600; font-style: normal }
 .sequences code { overflow-wrap: normal } .sequences span { margin-right: .9ch }

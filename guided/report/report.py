@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from guided.objective import Objective
+from guided.report import pictures
 from guided.report.draw import histogram, molecule, value_path
 from guided.report.fasta import alphabet
 from guided.report.page import PAGE, STYLE
 from guided.report.rows import best_rows, parts_text, reward_text, rewards_of
 from guided.report.sequences import kmer_figure, sections
+from guided.report.thumbnails import digest, is_picture
 from guided.runfolder import read_json, read_rows, summary, write_whole
 
 BEST = 12
@@ -35,14 +37,19 @@ def write_report(folder: Path, objective: Objective | None = None) -> Path:
     run = read_json(folder / "run.json")
     rows, unguided = read_rows(folder / "samples.csv"), read_rows(folder / "unguided.csv")
     letters = alphabet(row["sample"] for row in [*rows, *unguided])
+    kind, best = "samples", ""
+    if letters:
+        kind, best = "sequences", sections(folder, run, rows, unguided, letters, objective)
+    elif is_picture([*rows, *unguided]):
+        kind, best = "pictures", pictures.sections(folder, run, rows, unguided)
     page = PAGE.format(
         title=escape(title(run)),
         subtitle=escape(subtitle(run)),
         style=STYLE,
         figures=figures(run, rows, unguided, read_rows(folder / "path.csv"), letters),
-        numbers=key_numbers(run, rows, unguided),
-        kind="sequences" if letters else "samples",
-        best=sections(folder, run, rows, unguided, letters, objective) if letters else best_samples(rows),
+        numbers=key_numbers(run, rows, unguided, len({digest(folder, row["sample"]) for row in rows})),
+        kind=kind,
+        best=best or best_samples(rows),
         stats=stats_table(run["stats"]),
         command=escape(run.get("command", "")),
         versions=escape(", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items())),
@@ -54,7 +61,7 @@ def write_report(folder: Path, objective: Objective | None = None) -> Path:
 def title(run: Mapping[str, Any]) -> str:
     """The model's name, and the reward's where there is one."""
     config, name = run["config"], reward_name(run)
-    model = Path(config["model"]).name
+    model = Path(config["model"].partition("?")[0]).name
     return f"{model}, guided by {name}" if name and config["sampler"]["name"] != "unguided" else model
 
 
@@ -64,7 +71,17 @@ def subtitle(run: Mapping[str, Any]) -> str:
     sampler = config["sampler"]
     fields = [f"{key} = {_short(value)}" for key, value in sampler.items() if key != "name"]
     size = [f"{config['steps']} steps", f"{config['n']:,} samples", f"seed {config['seed']}"]
-    return " · ".join([sampler["name"], *fields, *size])
+    options = config["model"].partition("?")[2].split("&")
+    return " · ".join([sampler["name"], *fields, *size, *filter(None, options), *_conditions(config)])
+
+
+def _conditions(config: Mapping[str, Any]) -> list[str]:
+    """What a run of pictures was given besides its prompts."""
+    texts = {"guidance": "guidance {:g}", "negative_prompt": "without {!r}", "rescale": "rescale {:g}"}
+    found = [text.format(config[key]) for key, text in texts.items() if config.get(key) is not None]
+    for key, word in (("image", "from"), ("mask", "where white in")):
+        found += [f"{word} {Path(config[key]['file']).name}"] if key in config else []
+    return [*found, *([f"strength {config['strength']:g}"] if "strength" in config else [])]
 
 
 def reward_name(run: Mapping[str, Any]) -> str:
@@ -72,15 +89,16 @@ def reward_name(run: Mapping[str, Any]) -> str:
     return str(run.get("reward_name") or "")
 
 
-def key_numbers(run: Mapping[str, Any], rows: list[dict[str, str]], unguided: list[dict[str, str]]) -> str:
+def key_numbers(
+    run: Mapping[str, Any], rows: list[dict[str, str]], unguided: list[dict[str, str]], distinct: int
+) -> str:
     """A line of figures, the unguided model's beside them."""
     law, other = summary(rewards_of(rows)), summary(rewards_of(unguided))
     items = []
     for label, key in (("median reward", "median"), ("best reward", "max")):
         if key in law:
             items.append((label, f"{law[key]:.3f}", f"unguided {other[key]:.3f}" if key in other else ""))
-    unique = len({row["sample"] for row in rows}) / max(1, len(rows))
-    items.append(("distinct samples", f"{100 * unique:.0f} %", f"of {len(rows):,}"))
+    items.append(("distinct samples", f"{100 * distinct / max(1, len(rows)):.0f} %", f"of {len(rows):,}"))
     if law["failed"]:
         items.append(("failed rewards", f"{law['failed']:,}", "counted as worst"))
     network, seconds = run["stats"]["network_rows"], run["stats"]["seconds"].get("total", 0.0)

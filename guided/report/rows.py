@@ -2,7 +2,7 @@
 
 __all__ = ["best_rows", "parts_text", "reward_text", "rewards_of"]
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 Row = Mapping[str, str]
 
@@ -12,13 +12,13 @@ def rewards_of(rows: Iterable[Row]) -> list[float]:
     return [float(row["reward"]) for row in rows if "reward" in row]
 
 
-def best_rows(rows: Sequence[Row], n: int) -> list[Row]:
-    """The n best rows of distinct samples, the best first; the first ones if the run had no reward."""
+def best_rows(rows: Sequence[Row], n: int, key: Callable[[Row], str] = lambda row: row["sample"]) -> list[Row]:
+    """The n best rows of distinct samples, by their key, the best first; the first ones if the run had no reward."""
     scored = [row for row in rows if "reward" in row]
     order = sorted(scored, key=lambda row: -float(row["reward"])) or rows
     best: dict[str, Row] = {}
     for row in order:
-        best.setdefault(row["sample"], row)
+        best.setdefault(key(row), row)
     return [*best.values()][:n]
 
 
