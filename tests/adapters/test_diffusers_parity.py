@@ -106,10 +106,7 @@ def test_each_candidate_is_guided_by_its_own_prompt(name: str, M: int, micro_bat
         torch.testing.assert_close(together[b], mine - none, rtol=1e-3, atol=2e-4)
 
 
-SIZES = pytest.mark.xfail(raises=TypeError, strict=False, reason="this class writes its sizes in another way")
-
-
-@pytest.mark.parametrize("name", ["sd", pytest.param("sdxl", marks=SIZES), "sd3", "flux"])
+@pytest.mark.parametrize("name", ["sd", "sdxl", "sd3", "flux"])
 def test_the_class_for_images_to_start_from_has_the_same_steps(name: str) -> None:
     kind = diffusers.AutoPipelineForImage2Image.from_pipe(build(name))
     model = posed(wrapped(kind, name, eta=0.0), name, 2, 3.0)

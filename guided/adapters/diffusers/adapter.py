@@ -95,7 +95,7 @@ def _denoiser(family: Family, process: Gaussian) -> Prediction:
     levels = Levels.of(family.pipeline.scheduler)
     kind = family.pipeline.scheduler.config.get("prediction_type", "epsilon")
     kind = "flow" if levels.ratios is None else kind
-    if kind == "epsilon" and process.alphas[0] == 0:
+    if kind == "epsilon" and process.alphas[0] < 1e-3:  # Euler's is 2^-12 in place of 0
         raise GuidedError(
             "the network predicts the noise, and the scheduler's first level is nothing but noise: "
             "no clean mean can be told from it (rescale_betas_zero_snr is for v_prediction)"

@@ -42,6 +42,8 @@ class Family:
     def __init__(self, pipeline: Any, size: Size) -> None:
         self.pipeline = pipeline
         self.size, self.event = latent_size(self, size)
+        if self.net.config.get("time_cond_proj_dim"):
+            raise GuidedError("a latent consistency network, which is told its guidance, is not supported")
 
     @property
     def net(self) -> Any:
@@ -54,6 +56,11 @@ class Family:
     @property
     def channels(self) -> int:
         return int(self.net.config.in_channels)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of the latents."""
+        return self.event[-2], self.event[-1]
 
     @property
     def own_size(self) -> int | tuple[int, int]:
@@ -101,6 +108,11 @@ class StableDiffusionXL(Family):
 
     guidance = 5.0
 
+    def __init__(self, pipeline: Any, size: Size) -> None:
+        super().__init__(pipeline, size)
+        if pipeline.config.get("requires_aesthetics_score", False):
+            raise GuidedError("a refiner of SDXL (requires_aesthetics_score) is not supported; give the base model")
+
     def encode(self, prompts: Prompts) -> Conditions:
         words = [p or "" for p in prompts]
         text, _, pooled, _ = self.pipeline.encode_prompt(
@@ -112,14 +124,10 @@ class StableDiffusionXL(Family):
         return {"text": text, "pooled": pooled}
 
     def predict(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
-        pooled, size = cond["pooled"], (self.size.height, self.size.width)
-        encoder = self.pipeline.text_encoder_2
-        width = pooled.shape[-1] if encoder is None else encoder.config.projection_dim
-        ids = self.pipeline._get_add_time_ids(size, (0, 0), size, dtype=x.dtype, text_encoder_projection_dim=width)
-        added = {"text_embeds": pooled, "time_ids": ids.to(x.device).expand(len(x), -1)}
-        return self.net(
-            x, t, encoder_hidden_states=cond["text"], added_cond_kwargs=added, return_dict=False
-        )[0]  # fmt: skip
+        height, width = self.size.height, self.size.width
+        size = x.new_tensor([height, width, 0, 0, height, width]).expand(len(x), 6)  # original, crop, target
+        added = {"text_embeds": cond["pooled"], "time_ids": size}
+        return self.net(x, t, encoder_hidden_states=cond["text"], added_cond_kwargs=added, return_dict=False)[0]
 
 
 class StableDiffusion3(Family):
@@ -152,7 +160,7 @@ class StableDiffusion3(Family):
 
 
 class Flux(Family):
-    """A flow whose transformer takes two by two latents as a token; a guidance that was distilled is a number it is told.
+    """A flow whose transformer takes two by two latents as a token; a distilled guidance is a number that it is told.
     Classifier-free guidance comes on top, and is off unless it is asked for.
     """
 
@@ -217,7 +225,7 @@ class PixArt(Family):
         if getattr(self.net, "use_additional_conditions", False):
             height, width = float(self.size.height), float(self.size.width)
             added["resolution"] = x.new_tensor([height, width]).expand(len(x), 2)
-            added["aspect_ratio"] = x.new_tensor([width / height]).expand(len(x), 1)
+            added["aspect_ratio"] = x.new_tensor([height / width]).expand(len(x), 1)
         return self.net(
             x,
             encoder_hidden_states=cond["text"],

@@ -48,12 +48,18 @@ def load(
         config: Not used: pipelines have an index of their own.
         device: Where the networks go.
         dtype: Their precision.
-        eta: As for :func:`guided.adapters.diffusers.wrap`, and so are `height`, `width`, `frames`, `lookahead`,
-            `micro_batch` and `distilled`.
+        eta: The share of fresh noise of a step, from 0 to 1.
+        height: In pixels; None for the pipeline's own.
+        width: In pixels; None for the pipeline's own.
+        frames: The number of frames of a video; None for the pipeline's own.
+        lookahead: How look-aheads are decoded: "full", "tiny", a factor, or a name or folder
+            (:func:`guided.adapters.diffusers.lookahead.preview`).
+        micro_batch: Rows that the network and the decoder are given at a time.
         scheduler: Another scheduler of diffusers by its class, or entries of the configuration to change, with the
             class as "class": `{"timestep_spacing": "trailing"}`.
         lora: Files or repositories of LoRA weights.
         lora_scale: Their weight.
+        distilled: The guidance that a distilled network (Flux) is told; None for 3.5.
         variant: The variant of the weights' files, "fp16".
         compile: Whether the network is compiled.
         offload: What waits in the CPU's memory: "none", "model" (networks), or "sequential" (their layers).

@@ -1,7 +1,7 @@
 r"""Schedulers of diffusers as arrays: the levels of noise that a network knows, and the grid of a run.
 
-A scheduler says how noisy its network's time :math:`t` is: by `alphas_cumprod` for a diffusion (DDPM, DDIM, PNDM and, as
-:math:`\sigma / \alpha`, Euler, DPM-Solver, UniPC), by :math:`\alpha = 1 - t / N, \sigma = t / N` for a flow. The grid
+A scheduler says how noisy its network's time :math:`t` is: for a diffusion by `alphas_cumprod` (DDPM, DDIM, PNDM and,
+as :math:`\sigma / \alpha`, Euler, DPM-Solver, UniPC), for a flow by :math:`\alpha = 1 - t / N, \sigma = t / N`. A grid
 is what `set_timesteps` makes of a number of steps: leading, trailing or linspace, Karras sigmas, shifts. The solver is
 not taken over: steps are those of :class:`guided.gaussian.Gaussian`, which need no history and branch freely.
 """
@@ -119,7 +119,8 @@ def _kept(scheduler: Any, levels: Levels) -> tuple[Array, Array, Array]:
     times = np.array(list(dict.fromkeys(scheduler.timesteps.tolist())), dtype=np.float64)
     kept = scheduler.alphas_cumprod.double().cpu().numpy()[times.astype(int)]
     last = getattr(scheduler, "final_alpha_cumprod", None)
-    kept = np.append(kept, 1.0 if last is None else float(last))
+    last = 1.0 if last is None or float(last) <= kept[-1] else float(last)  # a step that changes nothing is none
+    kept = np.append(kept, last)
     return np.sqrt(kept), np.sqrt(1 - kept), np.append(times, 0.0)
 
 
