@@ -1,5 +1,6 @@
 """What the README and the examples say is what happens: their code is run."""
 
+import csv
 import re
 import shlex
 import subprocess
@@ -94,3 +95,51 @@ def test_example_custom_reward():
 def test_example_scaffold():
     out = run_example("scaffold.py", "--n", "4")
     assert re.search(r"SVDD: .* scaffold in 4 of 4", out)
+
+
+def test_example_images(tmp_path):
+    pytest.importorskip("diffusers", reason="the extra `images` is not installed")
+    (tmp_path / "two.txt").write_text("red apple\nblue car\n")
+    sizes = ("--per-prompt", "2", "-M", "2", "--steps", "3", "--lookahead", "tiny", "--out", str(tmp_path / "out"))
+    out = run_example("images.py", "--prompts", str(tmp_path / "two.txt"), *sizes)
+    names = ["unguided", "best of 2", "SVDD"]
+    assert all(name in out for name in names)
+    with (tmp_path / "out" / "samples.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["sampler"] for row in rows] == [name for name in names for _ in range(4)]
+    assert [row["prompt"] for row in rows] == ["red apple", "red apple", "blue car", "blue car"] * 3
+    assert all((tmp_path / "out" / row["file"]).is_file() for row in rows)
+    medians = {name: float(re.search(rf"^{name} +(\S+)", out, re.M)[1]) for name in names}
+    for name in names:
+        rewards = sorted(float(row["reward"]) for row in rows if row["sampler"] == name)
+        assert medians[name] == pytest.approx(rewards[1], abs=1e-3)  # torch's median of four is the second
+    sheets = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert sheets == {"overview.png", "00-red-apple.png", "01-blue-car.png"}
+
+
+def test_example_inpaint(tmp_path):
+    pytest.importorskip("diffusers", reason="the extra `images` is not installed")
+    out = run_example("inpaint.py", "--n", "2", "-M", "2", "--steps", "4", "--out", str(tmp_path))
+    kept, free = (float(re.search(rf"where it is {part}: ([\d.]+)", out)[1]) for part in ("kept", "free"))
+    assert kept < free / 2
+    assert re.search(r"red: -[\d.]+ before, -[\d.]+ after", out)
+    assert (tmp_path / "inpaint.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("images.py", "--prompts", "none.txt"), "cannot read the prompts 'none.txt'"),
+        (("images.py", "--per-prompt", "0"), "--per-prompt is 0"),
+        (("inpaint.py", "--strength", "0"), "--strength is 0.0"),
+        (("inpaint.py", "--mask", "README.md"), "'README.md' is no image"),
+        (("inpaint.py", "--reward", "target_colour?colour=rde"), "did you mean 'red'"),
+        (("inpaint.py", "--model", "molecules", "--reward", "qed"), "'molecules' are molecules, not images"),
+    ],
+)
+def test_examples_say_what_is_wrong_in_one_line(words, expected, tmp_path):
+    name, *rest = words
+    command = [sys.executable, ROOT / "examples" / name, *rest, "--out", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert expected in done.stderr and not (tmp_path / "out").exists()

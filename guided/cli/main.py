@@ -1,8 +1,10 @@
 """The command line. Wrong input is one line on standard error and exit code 2; a traceback is a bug of ours."""
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "one_line"]
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from importlib import import_module
 from pathlib import Path
@@ -202,12 +204,20 @@ def samplers() -> None:
 def main() -> None:
     """The entry point: exits with 0, with 2 on wrong input, with 130 when interrupted."""
     try:
-        code = app(standalone_mode=False) or 0
+        with one_line():
+            code = app(standalone_mode=False) or 0
         if code == INTERRUPTED:
             print("interrupted", file=sys.stderr)
         sys.exit(code)
     except _USAGE as error:
         _fail(error.format_message())
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Makes an error of the user's one line on standard error and exit code 2, for programs like those in examples/."""
+    try:
+        yield
     except (ValueError, ImportError) as error:
         if not _by_user(error):
             raise

@@ -1,6 +1,6 @@
 """What `guided sample` was asked for, checked before anything heavy is loaded."""
 
-__all__ = ["Options", "check_folder", "check_least"]
+__all__ = ["Options", "check_folder", "check_least", "read_prompts"]
 
 import json
 import os
@@ -110,30 +110,37 @@ class Options:
         """The prompt of all requests, or one for each: with n = m k requests and k lines, each line m times.
 
         Raises:
-            GuidedError: The file cannot be read, a line is empty, or -n is no multiple of the number of lines.
+            GuidedError: The file cannot be read or used, or -n is no multiple of the number of lines.
         """
         if self.prompts is None:
             return self.prompt
-        file, lines = repr(str(self.prompts)), _lines(self.prompts)
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                raise GuidedError(f"the prompts {file} have an empty line, line {number}; remove it")
-        if not lines:
-            raise GuidedError(f"the prompts {file} are empty; write one on each line")
+        lines = read_prompts(self.prompts)
         if self.n % len(lines):
             raise GuidedError(
-                f"{file} has {len(lines)} lines and -n is {self.n}; -n must be a multiple of the number of prompts"
+                f"{str(self.prompts)!r} has {len(lines)} lines and -n is {self.n}; "
+                "-n must be a multiple of the number of prompts"
             )
         return [line for line in lines for _ in range(self.n // len(lines))]
 
 
-def _lines(path: Path) -> list[str]:
+def read_prompts(path: Path) -> list[str]:
+    """The prompts in a file, one on each line.
+
+    Raises:
+        GuidedError: The file cannot be read, is empty, or has an empty line.
+    """
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise GuidedError(f"cannot read the prompts {str(path)!r}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise GuidedError(f"the prompts {str(path)!r} are not UTF-8 text") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise GuidedError(f"the prompts {str(path)!r} have an empty line, line {number}; remove it")
+    if not lines:
+        raise GuidedError(f"the prompts {str(path)!r} are empty; write one on each line")
+    return lines
 
 
 def _number(name: str, text: str) -> Any:
