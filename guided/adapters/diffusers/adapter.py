@@ -133,7 +133,7 @@ def fingerprint(pipeline: Any) -> str:
     for name, module in sorted(pipeline.components.items()):
         if not isinstance(module, torch.nn.Module):
             continue
-        for key, weight in module.state_dict().items():
+        for key, weight in getattr(module, "_orig_mod", module).state_dict().items():  # compiled or not
             sha.update(f"{name}.{key}{tuple(weight.shape)}".encode())
             if weight.device.type != "meta":
                 some = weight.flatten()[:: max(1, weight.numel() // 16)]
