@@ -9,6 +9,7 @@ for few pictures, which is why the distance of as many real pictures from the sa
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 
 from training.colours import COLOURS, main_colour, on_white, recolour
 from training.emoji import Emoji, held_out, held_out_pair, load_pictures, recoloured, thing
-from training.image_nets import LATENTS, LENGTH
+from training.image_nets import LATENTS, LENGTH, diffusers
 from training.images import CHECKPOINT
 from training.metrics import frechet_distance
 from training.picture_classifier import CATEGORIES, Classifier, labels, train_classifier
@@ -34,9 +35,7 @@ class Sampler:
     """The shipped folder as anybody would use it."""
 
     def __init__(self, folder: Path) -> None:
-        from diffusers import StableDiffusionPipeline
-
-        self.pipeline: Any = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+        self.pipeline = diffusers().StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
         self.pipeline.set_progress_bar_config(disable=True)
 
     def __call__(self, prompts: list[str], guidance: float, eta: float = 1.0, seed: int = 0) -> torch.Tensor:
@@ -177,22 +176,23 @@ def colours(sampler: Sampler, entries: list[Emoji], pictures: torch.Tensor, guid
 
 @torch.no_grad()
 def parts(sampler: Sampler, folder: Path, entries: list[Emoji], pictures: torch.Tensor) -> dict[str, Any]:
-    """Weights, multiplications a row and bytes of each part; reconstruction of held-out pictures, in dB."""
-    from diffusers import AutoencoderTiny
+    """Weights, multiplications a row (of decoding) and bytes of each part; errors on held-out pictures."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    pipe, tiny = sampler.pipeline, AutoencoderTiny.from_pretrained(folder / "vae_tiny", torch_dtype=torch.float32)
+    pipe = sampler.pipeline
+    tiny = diffusers().AutoencoderTiny.from_pretrained(folder / "vae_tiny", torch_dtype=torch.float32)
     z, ids = torch.zeros(1, LATENTS, 8, 8), torch.full((1, LENGTH), 2047)
     text = pipe.text_encoder(ids).last_hidden_state
-    calls = {
+    calls: dict[str, tuple[Any, Callable[[], Any]]] = {
         "text_encoder": (pipe.text_encoder, lambda: pipe.text_encoder(ids)),
         "unet": (pipe.unet, lambda: pipe.unet(z, torch.tensor([0]), text)),
-        "vae": (pipe.vae.decoder, lambda: pipe.vae.decode(z)),
-        "vae_tiny": (tiny.decoder, lambda: tiny.decode(z)),
+        "vae": (pipe.vae, lambda: pipe.vae.decode(z)),
+        "vae_tiny": (tiny, lambda: tiny.decode(z)),
     }
     out: dict[str, Any] = {}
     for name, (module, call) in calls.items():
-        with FlopCounterMode(display=False) as counter:
+        counter: Any = FlopCounterMode(display=False)
+        with counter:
             call()
         out[name] = {
             "weights": sum(p.numel() for p in module.parameters()),

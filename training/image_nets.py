@@ -5,6 +5,7 @@ __all__ = [
     "LENGTH",
     "TextToImage",
     "centre",
+    "diffusers",
     "make_scheduler",
     "make_tiny",
     "make_tokenizer",
@@ -22,11 +23,16 @@ LATENTS = 12
 LENGTH = 16
 
 
+def diffusers() -> Any:
+    """The library, whose types are not checked."""
+    import diffusers as library
+
+    return library
+
+
 def make_vae() -> Any:
     """An autoencoder of `(B, 3, 64, 64)` in [-1, 1] into `(B, LATENTS, 8, 8)`."""
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL(
+    return diffusers().AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(16, 32, 64, 128),
@@ -40,9 +46,7 @@ def make_vae() -> Any:
 
 def make_tiny() -> Any:
     """A small autoencoder between the same pictures and the scaled latents, as diffusers' previews use them."""
-    from diffusers import AutoencoderTiny
-
-    return AutoencoderTiny(
+    return diffusers().AutoencoderTiny(
         encoder_block_out_channels=(8, 16, 24, 32),
         decoder_block_out_channels=(24, 24, 24, 24),
         latent_channels=LATENTS,
@@ -56,7 +60,6 @@ class TextToImage(nn.Module):
     """The text encoder and the UNet, trained as one."""
 
     def __init__(self) -> None:
-        from diffusers import UNet2DConditionModel
         from transformers import CLIPTextConfig, CLIPTextModel
 
         super().__init__()
@@ -74,7 +77,7 @@ class TextToImage(nn.Module):
                 pad_token_id=2047,
             )
         )
-        self.unet = UNet2DConditionModel(
+        self.unet = diffusers().UNet2DConditionModel(
             sample_size=8,
             in_channels=LATENTS,
             out_channels=LATENTS,
@@ -93,9 +96,7 @@ class TextToImage(nn.Module):
 
 def make_scheduler() -> Any:
     """Stable Diffusion's 1,000 times, with v as the prediction and no signal at all at the last time."""
-    from diffusers import DDIMScheduler
-
-    return DDIMScheduler(
+    return diffusers().DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",

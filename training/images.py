@@ -25,7 +25,7 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from torch import nn
+from torch import distributed, nn
 
 from training.colours import COLOURS, NAMES, main_colour, recolour
 from training.emoji import (
@@ -44,6 +44,7 @@ from training.image_nets import (
     LENGTH,
     TextToImage,
     centre,
+    diffusers,
     make_scheduler,
     make_tiny,
     make_tokenizer,
@@ -210,14 +211,39 @@ def v_loss(net: nn.Module, z: torch.Tensor, ids: torch.Tensor, alphas: torch.Ten
 
 
 @app.command()
-def train(work: Path = HERE / "work", minutes: float = 60.0, batch: int = 64, lr: float = 1.5e-3) -> None:
-    """Trains text encoder and UNet for so many minutes in all; a checkpoint every minute in `images.pt`."""
+def train(
+    work: Path = HERE / "work", minutes: float = 60.0, batch: int = 64, lr: float = 1.5e-3, processes: int = 2
+) -> None:
+    """Trains text encoder and UNet for so many minutes in all; a checkpoint every minute in `images.pt`.
+
+    Every process has one thread and its share of the batch: threads would wait for each other at every operation.
+    """
+    from torch import multiprocessing
+
+    spawn: Any = multiprocessing.spawn  # type: ignore[attr-defined]
+    (work / "rendezvous").unlink(missing_ok=True)
+    spawn(train_process, (processes, work, minutes, batch // processes, lr), processes)
+
+
+def train_process(rank: int, processes: int, work: Path, minutes: float, batch: int, lr: float) -> None:
+    """One process of `train`; the first one keeps the clock and writes the checkpoints."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"file://{work / 'rendezvous'}", rank=rank, world_size=processes)
     torch.manual_seed(0)
-    net = TextToImage().to(memory_format=torch.channels_last)
+    net: Any = TextToImage()
+    net = net.to(memory_format=torch.channels_last)
     trainer = resume(net, lr, ("block", "layers"), work / "images.pt")
-    source, alphas = captioned(work, batch, trainer.step), make_scheduler().alphas_cumprod
-    for progress in trainer.run(minutes, work / "images.pt"):
-        trainer.update(v_loss(trainer.net, *next(source), alphas), progress)
+    seed = trainer.step * processes + rank
+    torch.manual_seed(seed)
+    source, alphas = captioned(work, batch, seed), make_scheduler().alphas_cumprod
+    distributed.barrier()
+    for progress in trainer.run(minutes if rank == 0 else float("inf"), work / f"images{rank or ''}.pt"):
+        shared = torch.tensor([progress if rank == 0 else 0.0])
+        distributed.all_reduce(shared)
+        if shared.isnan():
+            return
+        trainer.update(v_loss(trainer.net, *next(source), alphas), shared.item())
+    distributed.all_reduce(torch.full((1,), float("nan")))
 
 
 def average(net: Any, path: Path) -> Any:
@@ -285,11 +311,10 @@ def check(work: Path = HERE / "work") -> None:
 @app.command()
 def export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
     """Writes the pipeline's folder and `vae_tiny`, in half precision, out of the last checkpoints."""
-    from diffusers import StableDiffusionPipeline
     from transformers import CLIPTokenizer
 
     net = average(TextToImage(), work / "images.pt")
-    pipeline = StableDiffusionPipeline(
+    pipeline = diffusers().StableDiffusionPipeline(
         vae=trained_vae(work),
         text_encoder=net.text,
         tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),

@@ -3,7 +3,7 @@
 __all__ = ["ImageTrainer", "Muon", "orthogonal"]
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from training.trainer import Trainer
 
@@ -64,3 +64,14 @@ class ImageTrainer(Trainer):
         others = [p for _, p in named if id(p) not in chosen]
         adam = torch.optim.AdamW(others, lr=lr, weight_decay=0.0, betas=(0.9, 0.99))
         self.optimizers = [Muon(matrices, lr), adam]
+
+    def share_gradients(self) -> None:
+        """Averages the gradients over processes, where there are several."""
+        if not distributed.is_initialized():
+            return
+        grads = [p.grad for p in self.net.parameters() if p.grad is not None]
+        flat = torch.cat([grad.flatten() for grad in grads])
+        distributed.all_reduce(flat)
+        flat /= distributed.get_world_size()
+        for grad, mean in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+            grad.copy_(mean.view(grad.shape))

@@ -61,6 +61,7 @@ class Trainer:
         """One step at a learning rate that warms up, stays, and falls linearly to zero in the last 40 % of the time."""
         scale = min(1.0, (self.step + 1) / 300, max(0.0, (1 - progress) / 0.4))
         loss.backward()
+        self.share_gradients()
         self.losses.append(loss.item())
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
         for optimizer in self.optimizers:
@@ -73,6 +74,9 @@ class Trainer:
         with torch.no_grad():
             for mean, now in zip(self.average.parameters(), self.net.parameters(), strict=True):
                 mean.lerp_(now, 1 - decay)
+
+    def share_gradients(self) -> None:
+        """What a training in several processes does between the gradients and the step."""
 
     def run(self, minutes: float, path: Path) -> Iterator[float]:
         """Hands out the progress, in [0, 1), until so many minutes are over, over all resumptions.
