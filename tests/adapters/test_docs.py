@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("diffusers", reason="the extra `images` is not installed")
 
-from guided.adapters.diffusers import FAMILIES  # noqa: E402
+from guided.adapters.diffusers import FAMILIES
 
 PAGE = (Path(__file__).parents[2] / "docs" / "images.md").read_text(encoding="utf-8")
 
