@@ -91,7 +91,10 @@ def one_way(folder: Path, run: Mapping[str, Any], rows: Sequence[Row]) -> str:
     prompt = prompt_of(run, 0)
     what = "learned value" if "value" in run["config"] else name
     about = f"The look-ahead of the best candidate, and its {what}" + (f", for “{escape(prompt)}”" if prompt else "")
-    return f'<div class="way">{"".join(figures)}</div><p>{about}.</p>'
+    cheap = (
+        "; the numbers of the steps are by the look-ahead's decoder, the pictures are not" if _previewed(rows) else ""
+    )
+    return f'<div class="way">{"".join(figures)}</div><p>{about}{cheap}.</p>'
 
 
 def preview_line(rows: Sequence[Row]) -> str:
@@ -107,6 +110,10 @@ def preview_line(rows: Sequence[Row]) -> str:
     )
     r = correlation(*zip(*finite, strict=True)) if len(finite) > 1 else float("nan")
     return text + (f", correlation {r:.3f}." if _finite(r) else ".")
+
+
+def _previewed(rows: Sequence[Row]) -> bool:
+    return any("preview" in row for row in rows)
 
 
 def _finite(number: float) -> bool:

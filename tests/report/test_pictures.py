@@ -182,7 +182,8 @@ def test_videos_move_as_long_as_they_did(tmp_path):
 
 
 def test_what_the_look_ahead_decoder_costs_is_said(tmp_path):
-    page = fill(tmp_path, 3, preview=[0.5, 0.5, 2.0])
+    page = fill(tmp_path, 3, preview=[0.5, 0.5, 2.0], path=(1, 2))
+    assert "steps are by the look-ahead's decoder" in section(page, "How request 0 came about")
     assert "of 3 samples by that decoder less those by the full one: +0 on average, 0.333 in size" in text_of(page)
     rows = [{"preview": "1", "reward": "2"}, {"preview": "-inf", "reward": "2"}, {"preview": "3", "reward": "4"}]
     assert "2 samples" in preview_line(rows) and "-1 on average" in preview_line(rows)
