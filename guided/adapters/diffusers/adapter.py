@@ -3,7 +3,7 @@
 __all__ = ["wrap"]
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +63,13 @@ def wrap(
         family.tell(distilled)
     _freeze(pipeline)
     process = _process(family, eta, check_steps(steps or family.steps))
-    vae, evaluator = getattr(pipeline, "vae", None), Evaluator(micro_batch)
+    vae, cheap = getattr(pipeline, "vae", None), preview(lookahead, pipeline, folder, Evaluator(micro_batch))
+    networks = pipeline.components if cheap is None else {**pipeline.components, "lookahead": cheap.vae}
     return Diffusion(
         _denoiser(family, process),
         process,
         decode=Decoder(vae, Evaluator(micro_batch)),
-        preview=preview(lookahead, pipeline, folder, Evaluator(micro_batch)),
+        preview=cheap,
         encode=None if family.kind == "videos" else Encoder(vae, family.size, family.channels, family.device),
         region=None if family.kind == "videos" else lambda mask: region(mask, family.sides, family.device),
         kind=family.kind,
@@ -76,9 +77,9 @@ def wrap(
         unconditional=None,
         guidance=family.guidance,
         device=family.device,
-        evaluator=evaluator,
+        evaluator=Evaluator(micro_batch),
         name=name,
-        identity=fingerprint(pipeline),
+        identity=fingerprint(networks),
     )
 
 
@@ -127,10 +128,10 @@ def _freeze(pipeline: Any) -> None:
             module.eval().requires_grad_(False)
 
 
-def fingerprint(pipeline: Any) -> str:
-    """A digest of the networks: of some entries of every weight, so that large models are told apart quickly."""
+def fingerprint(networks: Mapping[str, Any]) -> str:
+    """A digest of the networks among some components: of a few entries of every weight, which is quick for large ones."""
     sha = hashlib.sha256()
-    for name, module in sorted(pipeline.components.items()):
+    for name, module in sorted(networks.items()):
         if not isinstance(module, torch.nn.Module):
             continue
         for key, weight in getattr(module, "_orig_mod", module).state_dict().items():  # compiled or not

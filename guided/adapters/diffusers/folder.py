@@ -12,6 +12,7 @@ import torch
 
 from guided.adapters.diffusers.adapter import wrap
 from guided.adapters.diffusers.families import FAMILIES
+from guided.adapters.diffusers.quiet import quiet
 from guided.errors import GuidedError, nearest
 from guided.model import Diffusion
 
@@ -105,23 +106,16 @@ def _read(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
         import transformers  # noqa: F401  diffusers' own message would name no extra of ours
     except ImportError as error:
         raise ImportError(f"pipelines need diffusers: pip install 'guided[images]' ({error})") from error
-    from diffusers.utils import logging
-
     if folder.is_dir():
         check_folder(folder)
     kind: Any = diffusers.DiffusionPipeline
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        return kind.from_pretrained(str(folder), torch_dtype=dtype, variant=variant)
+        with quiet():
+            return kind.from_pretrained(str(folder), torch_dtype=dtype, variant=variant)
     except Exception as error:  # whatever the hub, a file or a part says
         first = " ".join(str(error).split())[:300]
         where = "" if folder.is_dir() else "no folder has this name, and as a repository it cannot be had: "
         raise GuidedError(f"cannot load the pipeline {str(folder)!r}: {where}{first}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-        logging.enable_progress_bar()
 
 
 def check_folder(folder: Path) -> None:

@@ -8,16 +8,18 @@ References:
 
 __all__ = ["TINY", "preview"]
 
-import os
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from guided.adapters.diffusers.pixels import Decoder
+from guided.adapters.diffusers.quiet import quiet
 from guided.batching import Evaluator
 from guided.errors import GuidedError
 
+REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 TINY = "vae_tiny"  # the folder of a small decoder, beside the pipeline's own parts
 
 #: TAESD by the pipeline's class.
@@ -59,10 +61,10 @@ def preview(lookahead: Any, pipeline: Any, folder: Path | None, evaluator: Evalu
             raise GuidedError(f"lookahead is {lookahead}; as a factor it must be above 0 and at most 1")
         return Decoder(vae, evaluator, scale=float(lookahead))
     tiny = lookahead if isinstance(lookahead, torch.nn.Module) else _read(str(lookahead), pipeline, folder)
-    wanted, given = vae.config.latent_channels, getattr(tiny.config, "latent_channels", None)
+    tiny = tiny.eval().requires_grad_(False).to(pipeline._execution_device)
+    wanted, given = vae.config.latent_channels, getattr(getattr(tiny, "config", None), "latent_channels", None)
     if not hasattr(tiny, "decode") or given != wanted:
         raise GuidedError(f"the look-ahead's decoder takes {given} channels of latents; the model has {wanted}")
-    tiny = tiny.eval().requires_grad_(False).to(pipeline._execution_device, vae.dtype)
     return Decoder(tiny, evaluator, tiny=type(tiny).__name__ == "AutoencoderTiny")
 
 
@@ -76,12 +78,11 @@ def _read(lookahead: str, pipeline: Any, folder: Path | None) -> Any:
         place = str(beside) if beside is not None and beside.is_dir() else PUBLISHED.get(type(pipeline).__name__, "")
         if not place:
             raise GuidedError(f"{type(pipeline).__name__} has no small decoder; name the folder of one, or a factor")
-    elif not Path(lookahead).is_dir() and lookahead.count("/") != 1:
+    elif not Path(lookahead).is_dir() and not REPOSITORY.fullmatch(lookahead):
         raise GuidedError(f"lookahead is {lookahead!r}; it must be 'full', 'tiny', a factor, or a name or folder")
-    if not Path(place).is_dir() and os.sep in lookahead and Path(lookahead).is_absolute():
-        raise GuidedError(f"no folder is called {lookahead!r}")
     try:
-        return kind.from_pretrained(place)
+        with quiet():
+            return kind.from_pretrained(place, torch_dtype=pipeline.vae.dtype)
     except Exception as error:  # whatever the hub or the file says
         first = str(error).strip().split("\n")[0]
         raise GuidedError(f"cannot load the look-ahead's decoder {place!r}: {first}") from error
