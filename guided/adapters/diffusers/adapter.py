@@ -129,7 +129,7 @@ def _freeze(pipeline: Any) -> None:
 
 
 def fingerprint(networks: Mapping[str, Any]) -> str:
-    """A digest of the networks among some components: of a few entries of every weight, which is quick for large ones."""
+    """A digest of the networks among some components: of a few entries of every weight, quick for large ones."""
     sha = hashlib.sha256()
     for name, module in sorted(networks.items()):
         if not isinstance(module, torch.nn.Module):
