@@ -13,7 +13,7 @@ from torch import Tensor
 from guided.batching import Evaluator, distinct
 from guided.guidance import Guided
 from guided.monitor import Monitor
-from guided.origin import Origin
+from guided.origin import Origin, default_strength
 from guided.process import Process
 from guided.streams import Streams
 
@@ -115,30 +115,34 @@ class Diffusion:
         if isinstance(plain, Guided) and plain.negative is None:  # by an earlier call
             plain = plain.positive
         told = tuple(prompt or "" for prompt in prompts)
-        if guidance is None or (guidance == 1 and negative is None):
-            if negative is not None or rescale:
+        none = negative is None and all(prompt == self.unconditional for prompt in prompts)  # both sides are the same
+        if guidance is None or none or (guidance == 1 and negative is None):
+            if negative is not None or (rescale and not none):
                 raise ValueError("a negative prompt and a guidance rescale need guidance; give its weight")
             return replace(self, cond=cond, denoiser=plain, prompts=told)
         against = self.condition([self.unconditional] * len(prompts) if negative is None else negative)
         cond |= {Guided.NEGATIVE + name: c for name, c in against.items()}
         return replace(self, cond=cond, denoiser=Guided(plain, guidance, rescale=rescale), prompts=told)
 
-    def edited(self, sample: Any, strength: float = 1.0, mask: Any = None) -> "Diffusion":
+    def edited(self, sample: Any, strength: float | None = None, mask: Any = None) -> "Diffusion":
         """The same model, starting from a sample instead of noise.
 
         Arguments:
             sample: What `encode` takes: an image, say.
-            strength: The share of the steps that are taken, in (0, 1]: 1 starts from noise.
+            strength: The share of the steps that are taken, in (0, 1]; None for 0.8, or with a mask for 1, which starts
+                from noise where the sample may change.
             mask: Where the sample may change, as `region` takes it; None for everywhere.
 
         Raises:
-            ValueError: The model cannot encode samples, the strength is out of range, or there is no such mask.
+            ValueError: The model cannot encode samples, the strength is out of range, or 1 with nothing that is kept,
+                or there is no such mask.
         """
         if self.encode is None or self.process.discrete:
             raise ValueError(f"{self.name} cannot start from a sample: only models of images or videos can")
         if mask is not None and self.region is None:
             raise ValueError(f"{self.name} has no masks")
         free = None if mask is None or self.region is None else self.region(mask)[None]
+        strength = default_strength(mask is not None) if strength is None else strength
         return replace(self, origin=Origin(self.encode(sample)[None], strength, free))
 
     def select(self, requests: list[int]) -> "Diffusion":
@@ -152,11 +156,11 @@ class Diffusion:
         """Draws `N` particles for each request: from the prior, or around the clean rows that it starts from."""
         if self.origin is None:
             return Particles(self, self.process.prior(N, streams), 0, streams)
-        k = self.origin.begin(self.steps)
-        noised = self.process.noise(self.origin.particles(N, len(streams)), k, streams)
-        if k == 0:
-            noised = self.origin.keep(self.process.prior(N, streams), noised)
-        return Particles(self, noised, k, streams)
+        k, known = self.origin.begin(self.steps), self.origin.particles(N, len(streams))
+        if k > 0:
+            return Particles(self, self.process.noise(known, k, streams), k, streams)
+        x = self.process.prior(N, streams)
+        return Particles(self, self.origin.keep(x, self.process.noise(known, 0, streams)), 0, streams)
 
     def restart(self, x: Tensor, k: int, streams: Streams) -> "Particles":
         """Noises clean rows, with shape `(B, N, *event)`, back to step `k`."""

@@ -2,15 +2,16 @@ r"""Where requests start, if not from noise: clean rows, and which of their entr
 
 Starting from a sample is noising it back to step :math:`k = K - \lfloor K s \rfloor`, for a strength :math:`s`. Keeping
 a region of it is replacing the network's clean mean there by the sample itself: a step that is told the truth as its
-clean mean draws exactly :math:`q(x_{k+1} \mid x_k, x)`, so the kept region has the marginal of the noised sample at
-every step, for any eta, and is the sample itself at the end. Look-aheads see the kept region as it will be.
+clean mean leaves the marginal :math:`\mathcal{N}(\alpha_k x, \sigma_k^2)` of the noised sample as it is, for any eta,
+and at eta = 1 draws from :math:`q(x_{k+1} \mid x_k, x)`. So the kept region is the noised sample at every step, as far
+as no candidates are selected by it, and at the end the sample itself, up to :math:`\sigma_K`. Look-aheads see it so.
 
 References:
     | SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations (Meng et al., 2021)
     | https://arxiv.org/abs/2108.01073
 """
 
-__all__ = ["Origin"]
+__all__ = ["Origin", "default_strength"]
 
 from dataclasses import dataclass, replace
 
@@ -29,7 +30,7 @@ class Origin:
         free: Where rows may change, True or False, with a shape that broadcasts to that of `x`; None for everywhere.
 
     Raises:
-        ValueError: The strength is out of range, or nothing is free.
+        ValueError: The strength is out of range, or 1 with nothing kept, or nothing is free.
     """
 
     x: Tensor
@@ -39,6 +40,8 @@ class Origin:
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1:
             raise ValueError(f"strength is {self.strength}; it must be above 0 and at most 1")
+        if self.strength == 1 and self.free is None:
+            raise ValueError("strength is 1 and there is no mask: the run would start from noise and see no sample")
         if self.free is not None and not self.free.any():
             raise ValueError("the mask keeps everything: there is nothing to draw")
 
@@ -75,3 +78,8 @@ class Origin:
         x = self.x if len(self.x) == 1 else self.x[requests]
         free = self.free if self.free is None or len(self.free) == 1 else self.free[requests]
         return replace(self, x=x, free=free)
+
+
+def default_strength(masked: bool) -> float:
+    """The share of the steps that are taken where nothing is said."""
+    return 1.0 if masked else 0.8

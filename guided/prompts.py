@@ -9,6 +9,7 @@ from guided.errors import GuidedError
 from guided.model import Diffusion
 
 CHECKED = 256  # different prompts that are encoded before anything is drawn, to say early what is wrong with them
+TOGETHER = 32
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Prompts:
     negative: Sequence[str | None] | None = None
     guidance: float | None = None
     rescale: float = 0.0
+
+    @property
+    def plain(self) -> bool:
+        """Whether there are neither negative prompts nor a rescale."""
+        return self.negative is None and not self.rescale
 
     @classmethod
     def of(
@@ -45,7 +51,12 @@ class Prompts:
         asked = any(given is not None for given in (prompt, negative, guidance)) or rescale != 0
         if not asked and (model.condition is None or model.cond):
             return cls()
-        positive = [model.unconditional] * n if prompt is None or prompt == "" else _each("prompts", prompt, n)
+        none = prompt is None or (prompt == "" and model.unconditional is not None)
+        if prompt is None and model.prompts:  # of an earlier call
+            prompt = list(model.prompts)
+            positive = [told or model.unconditional for told in _each("prompts", prompt, n)]
+        else:
+            positive = [model.unconditional] * n if none or prompt is None else _each("prompts", prompt, n)
         return cls(positive, None if negative is None else _each("negative prompts", negative, n), guidance, rescale)
 
     def block(self, model: Diffusion, requests: list[int]) -> Diffusion:
@@ -66,8 +77,10 @@ class Prompts:
             return model
         negative = self.negative or [None] * len(self.positive)
         first = {pair: i for i, pair in reversed([*enumerate(zip(self.positive, negative, strict=True))])}
-        part = self.block(replace(model, origin=None), sorted(first.values())[:CHECKED])
-        return replace(part, prompts=tuple(prompt or "" for prompt in self.positive))
+        distinct, part, bare = sorted(first.values())[:CHECKED], model, replace(model, origin=None)
+        for i in range(0, len(distinct), TOGETHER):
+            part = self.block(bare, distinct[i : i + TOGETHER])
+        return replace(part, prompts=tuple(prompt or "" for prompt in self.positive), cond={})
 
 
 def _each(what: str, prompt: str | Sequence[str], n: int) -> list[str | None]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from guided.batching import Evaluator
 from guided.errors import GuidedError
 from guided.learned import LearnedValue
 from guided.model import Diffusion, Particles
@@ -23,6 +24,9 @@ from guided.prompts import Prompts
 from guided.samplers import Sampler, Unguided, resolve_sampler
 from guided.streams import Streams
 from guided.value import PosteriorMean, Value
+
+#: Samples that a reward of look-aheads is given at a time, by their kind: pictures take memory.
+DECODED = {"images": 64, "videos": 8}
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,10 @@ class Run:
 class _Watched:
     """A value that tells what it saw."""
 
+    def looked_ahead(self, model: Diffusion) -> bool:
+        """Whether it was asked for look-aheads, that are decoded."""
+        return isinstance(self.value, PosteriorMean) and any(seen.step < model.steps for seen in self.path)
+
     def __init__(self, value: Value) -> None:
         self.value = value
         self.best: float | None = None
@@ -174,7 +182,7 @@ def stream(
         guidance: The weight of classifier-free guidance; None for the model's own, 1 for none.
         rescale: The share of guidance rescale (Lin et al., 2023), in [0, 1].
         image: For a model of images: what all samples start from, an image or its file.
-        strength: With an image, the share of the steps that are taken, in (0, 1]; None for all.
+        strength: With an image, the share of the steps that are taken, in (0, 1]; None for 0.8, with a mask for all.
         mask: With an image, where it may change: an image or its file, white where it may and black where it is kept.
         steps: The number of reverse steps `K`; None for the model's own.
         batch_size: The number of requests `B` that are drawn together.
@@ -211,7 +219,11 @@ def stream(
         objective = resolve_reward(reward, aggregate=aggregate, on_error=on_error, time_limit=time_limit)
         objective.check(model.kind)
         whole = wanted.checked(model)
-        value = PosteriorMean(objective, draws) if value is None else _learned(value, whole, objective, strategy)
+        decoded = Evaluator(DECODED.get(model.kind))
+        if value is None:
+            value = PosteriorMean(objective, draws, decoded)
+        else:
+            value = _learned(value, whole, objective, strategy, plain=wanted.plain and model.origin is None)
     else:
         wanted.checked(model)
         value = None if isinstance(value, str | Path) else value  # the unguided sampler asks no value
@@ -219,13 +231,18 @@ def stream(
     return _batches(model, wanted, objective, strategy, value, blocks, seed, progress)
 
 
-def _learned(value: Value | str | Path, model: Diffusion, objective: Objective, sampler: Sampler) -> Value:
+def _learned(value: Value | str | Path, model: Diffusion, objective: Objective, sampler: Sampler, plain: bool) -> Value:
     """A learned value, or that of a folder, for this run; another value as it is."""
     if isinstance(value, str | Path):
         from guided.fitting import load_value  # which imports this module
 
         value = load_value(value)
     if isinstance(value, LearnedValue):
+        if not plain:
+            raise GuidedError(
+                "a learned value was fitted to runs from noise, without negative prompts and guidance rescale; "
+                "leave out image, negative_prompt and rescale, or the value"
+            )
         return value.bind(model, objective, getattr(sampler, "alpha", ()))
     return value
 
@@ -237,7 +254,7 @@ def _started(model: Diffusion, image: Any, strength: float | None, mask: Any) ->
             if given is not None:
                 raise GuidedError(f"{name} is for runs that start from an image; give the image too")
         return model
-    edited = model.edited(image, 1.0 if strength is None else strength, mask)
+    edited = model.edited(image, strength, mask)
     if edited.origin is not None:
         edited.origin.begin(edited.steps)
     return edited
@@ -294,7 +311,7 @@ def _draw(
     if objective is not None:
         with model.monitor.time("reward"):
             columns = objective.columns(samples, model.prompts or None)
-        if model.preview is not None and value is not None:
+        if model.preview is not None and value is not None and value.looked_ahead(model):
             columns["preview"] = _previewed(model, objective, rows)
         calls = objective.calls - calls
     seconds = {**model.monitor.seconds, "total": time.perf_counter() - start}

@@ -65,16 +65,18 @@ class SVDD:
         Raises:
             ValueError: The process is deterministic, or no step has a look-ahead, so that M would mean nothing.
         """
-        M = self.candidates(model.process)
-        if max(M) == 1 and max(at(self.M, k, model.steps) for k in range(model.steps)) > 1:
-            if not any(model.process.stochastic(k) for k in range(model.steps)):
+        particles, M = model.start(streams), self.candidates(model.process)
+        steps = range(particles.k, model.steps)
+        if max(M[k] for k in steps) == 1 and max(at(self.M, k, model.steps) for k in steps) > 1:
+            if not any(model.process.stochastic(k) for k in steps):
                 raise ValueError(
-                    f"M is {self.M} and eta = 0: a deterministic step makes equal candidates; take eta > 0"
+                    f"M is {self.M} and none of the {len(steps)} steps has noise, as with eta = 0: "
+                    "a deterministic step makes equal candidates; take eta > 0, and 2 steps or more"
                 )
             raise ValueError(
-                f"no step of {model.steps} has a look-ahead: every is {self.every}, interval {self.interval}"
+                f"none of the {len(steps)} steps has a look-ahead: every is {self.every}, interval {self.interval}"
             )
-        return self.run(model.start(streams), value)
+        return self.run(particles, value)
 
     def run(self, particles: Particles, value: Value) -> Particles:
         """Moves particles, with shape `(B, N, *event)`, to the end; each has candidates of its own."""

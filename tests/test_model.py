@@ -91,7 +91,7 @@ def test_which_steps_look_ahead():
     assert steps_with_look_ahead(masked(K=16), SVDD(M, every=4, interval=(0.25, 1.0))) == [7, 11, 15]
     assert steps_with_look_ahead(masked(K=4), SVDD(M, interval=(0, 0.5))) == [0, 1]
     assert steps_with_look_ahead(gaussian(25), SVDD(M, every=4)) == [3, 7, 11, 15, 19, 23]
-    with pytest.raises(ValueError, match="no step of 4 has a look-ahead"):
+    with pytest.raises(ValueError, match="none of the 4 steps has a look-ahead"):
         steps_with_look_ahead(masked(K=4), SVDD(M, interval=(0.3, 0.4)))
 
 

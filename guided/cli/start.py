@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guided.errors import GuidedError
+from guided.origin import default_strength
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,7 +42,7 @@ class Start:
         if image is None:
             return cls()
         picture, config = _read("image", image)
-        config |= {"strength": 1.0 if strength is None else strength}
+        config |= {"strength": default_strength(mask is not None) if strength is None else strength}
         if mask is None:
             return cls(picture, None, strength, config)
         region, entry = _read("mask", mask)

@@ -40,6 +40,8 @@ class Source:
         fixed = getattr(model.process, "fixed", None)
         if fixed is not None and fixed.ndim > 1:
             raise GuidedError("the model has other pinned tokens for each request; a value holds for one (L,) pattern")
+        if model.origin is not None:
+            raise GuidedError("the model starts from a sample; a value holds for runs from noise")
         if prompt is None and guidance is None and model.condition is None:
             return cls(model)
         if prompt is not None and not isinstance(prompt, str) and not len(prompt):
@@ -48,7 +50,9 @@ class Source:
         prompts = tuple(dict.fromkeys(given)) or (model.unconditional or "",)
         if guidance is None and isinstance(model.denoiser, Guided) and model.denoiser.negative is None:
             guidance = model.denoiser.scale
-        model.prompted(prompts, guidance)  # says early what is wrong with them
+        elif guidance is None and model.guidance is not None and model.cond:
+            guidance = 1.0  # the model was prompted without
+        model.prompted([told or model.unconditional for told in prompts], guidance)  # says early what is wrong
         return cls(model, prompts, guidance)
 
     @property
@@ -72,7 +76,8 @@ class Source:
         model = replace(self.model, monitor=Monitor())
         if not self.prompts:
             return model
-        return model.prompted([self.prompts[i % len(self.prompts)] for i in trajectories], self.guidance)
+        prompts = [self.prompts[i % len(self.prompts)] for i in trajectories]
+        return model.prompted([prompt or model.unconditional for prompt in prompts], self.guidance)
 
     @property
     def description(self) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def test_guided_samples_do_not_depend_on_the_batch() -> None:
 
 def test_no_noise_and_several_candidates_are_refused_with_the_reason() -> None:
     model = wrap(build("sd-v"), steps=K, eta=0.0)
-    with pytest.raises(ValueError, match="eta = 0: a deterministic step makes equal candidates; take eta > 0"):
+    with pytest.raises(ValueError, match="as with eta = 0: a deterministic step makes equal candidates"):
         guided.sample(model, bright, SVDD(M=2), n=1, prompt="red cat")
     guided.sample(model, bright, SVDD(M=1), n=1, prompt="red cat")
 
@@ -187,6 +187,20 @@ def test_starting_from_an_image_is_noising_its_latents(name: str) -> None:
     noise = Streams(0, [0]).normal(2, *latent.shape)
     process: Any = model.process
     torch.testing.assert_close(particles.x, process.alphas[7] * latent + process.sigmas[7] * noise)
+
+
+def test_an_image_alone_is_noised_for_four_steps_of_five() -> None:
+    model = wrap(build("sd"), steps=10).prompted(["red cat"], 1.0)
+    assert model.edited(picture()).start(Streams(0, [0])).k == 2
+    assert model.edited(picture(), mask=half()).start(Streams(0, [0])).k == 0
+    refused("strength is 1 and there is no mask", lambda: model.edited(picture(), 1.0))
+
+
+def test_few_steps_from_an_image_that_have_no_noise_are_refused_with_candidates() -> None:
+    options: dict[str, Any] = {"n": 1, "prompt": "red cat", "image": picture(), "strength": 0.25}
+    refused(
+        "none of the 1 steps has noise", lambda: guided.sample(build("sd-v"), bright, SVDD(M=2), steps=4, **options)
+    )
 
 
 def test_latents_of_an_image_are_those_of_diffusers() -> None:
@@ -394,6 +408,64 @@ def test_a_learned_value_takes_latents(tmp_path: Path) -> None:
     value = guided.fit_value(model, bright, out=tmp_path, **fit)
     run = guided.sample(model, bright, SVDD(M=4), n=2, prompt="red cat", guidance=1.0, value=value)
     assert run.stats.network_rows == 2 * 3
+    for options in (
+        {"image": picture()},
+        {"negative_prompt": "dog", "guidance": 2.0},
+        {"rescale": 0.5, "guidance": 2.0},
+    ):
+        options = {"prompt": "red cat", **options}
+        refused(
+            "a learned value was fitted to runs from noise",
+            lambda o=options: guided.sample(model, bright, value=value, **o),
+        )  # type: ignore[misc]
+
+
+def test_prompts_of_an_earlier_call_stay() -> None:
+    model = wrap(build("sd"), steps=2).prompted(["red cat", "blue dog"], 3.0)
+    again = guided.sample(model, sampler=Unguided(), n=2, guidance=2.0)
+    afresh = guided.sample(
+        wrap(build("sd"), steps=2), None, Unguided(), n=2, prompt=["red cat", "blue dog"], guidance=2.0
+    )
+    assert [a.tobytes() for a in again.samples] == [b.tobytes() for b in afresh.samples]
+    refused("there are 2 prompts for 3 samples", lambda: guided.sample(model, sampler=Unguided(), n=3, guidance=2.0))
+
+
+def test_without_a_prompt_one_side_is_run() -> None:
+    run = guided.sample(wrap(build("sdxl"), steps=2), sampler=Unguided(), n=1)
+    assert run.stats.network_rows == 2
+
+
+def test_an_empty_prompt_is_one_prompt_or_several() -> None:
+    model = wrap(build("sdxl"), steps=2)
+    one, several, none = (
+        guided.sample(model, sampler=Unguided(), n=2, prompt=prompt, guidance=1.0).samples[0].tobytes()
+        for prompt in ("", ["", ""], None)
+    )
+    assert one == several != none  # without a prompt SDXL is told zeros
+
+
+def test_a_row_that_is_no_number_is_no_picture() -> None:
+    model = wrap(build("sd"))
+    refused("rows decode to pixels that are no numbers", lambda: model.decode(torch.full((1, 4, 8, 8), torch.nan)))
+
+
+def test_half_precision_does_not_reach_an_autoencoder_that_overflows() -> None:
+    pipeline = build("sdxl")
+    pipeline.vae.register_to_config(force_upcast=True)
+    pipeline.vae.half()
+    assert wrap(pipeline).decode.vae.dtype == torch.float32  # type: ignore[attr-defined]
+
+
+def test_the_column_preview_is_for_runs_that_look_ahead() -> None:
+    model = wrap(build("sd-v"), steps=2, lookahead=tiny_decoder())
+    run = guided.sample(model, bright, BestOfN(N=2), n=1, prompt="red cat", guidance=1.0)
+    assert "preview" not in run.columns
+
+
+def test_the_small_decoder_is_part_of_the_identity() -> None:
+    pipeline = build("sd")
+    a, b, c = (wrap(pipeline, lookahead=tiny).identity for tiny in ("full", tiny_decoder(0), tiny_decoder(1)))
+    assert len({a, b, c}) == 3 and wrap(build("sd")).identity == a
 
 
 def refused(match: str, call: Callable[[], Any]) -> None:
@@ -480,6 +552,13 @@ def test_schedulers_without_levels_are_refused() -> None:
     for kind in (diffusers.DDIMScheduler, diffusers.EulerDiscreteScheduler):
         pipeline.scheduler = kind.from_config(config, **changes)
         refused("no clean mean can be told from it", lambda: wrap(pipeline))
+    pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(config, sigma_max=80.0, use_karras_sigmas=True)
+    refused("starts at sigma 80, and the network was trained to 14.6", lambda: wrap(pipeline))
+    pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(config, timestep_type="continuous")
+    refused("its network is told no time but a level", lambda: wrap(pipeline))
+    pipeline.scheduler = diffusers.DDIMScheduler.from_config(config)
+    refused("less noise than data; take more steps", lambda: wrap(pipeline, steps=1))
+    refused("steps is 0", lambda: wrap(pipeline, steps=0))
     pipeline.scheduler = diffusers.DDIMScheduler.from_config(config, thresholding=True)
     refused("dynamic thresholding is not supported", lambda: wrap(pipeline))
 

@@ -37,6 +37,7 @@ def wrap(
     micro_batch: int = 16,
     distilled: float | None = None,
     folder: Path | None = None,
+    identity: str | None = None,
 ) -> Diffusion:
     """A pipeline as a model. Its modules are shared, frozen and put into evaluation mode.
 
@@ -51,6 +52,7 @@ def wrap(
         micro_batch: Rows that the network and the decoder are given at a time; halved where memory runs out.
         distilled: The guidance that a distilled network (Flux) is told; None for 3.5.
         folder: Where the pipeline was loaded from, to find a small decoder beside it.
+        identity: The digest of the pipeline's weights; None to make it here.
 
     Raises:
         ValueError: The class is unknown, the scheduler has no usable grid, or an option is out of range.
@@ -62,9 +64,10 @@ def wrap(
     if distilled is not None:
         family.tell(distilled)
     _freeze(pipeline)
-    process = _process(family, eta, check_steps(steps or family.steps))
-    vae, cheap = getattr(pipeline, "vae", None), preview(lookahead, pipeline, folder, Evaluator(micro_batch))
-    networks = pipeline.components if cheap is None else {**pipeline.components, "lookahead": cheap.vae}
+    process = _process(family, eta, check_steps(family.steps if steps is None else steps))
+    vae = _autoencoder(pipeline)
+    cheap = preview(lookahead, pipeline, folder, Evaluator(micro_batch))
+    identity = identity or fingerprint(pipeline.components)
     return Diffusion(
         _denoiser(family, process),
         process,
@@ -79,7 +82,7 @@ def wrap(
         device=family.device,
         evaluator=Evaluator(micro_batch),
         name=name,
-        identity=fingerprint(networks),
+        identity=identity if cheap is None else fingerprint({"lookahead": cheap.vae}, identity),
     )
 
 
@@ -128,9 +131,17 @@ def _freeze(pipeline: Any) -> None:
             module.eval().requires_grad_(False)
 
 
-def fingerprint(networks: Mapping[str, Any]) -> str:
+def _autoencoder(pipeline: Any) -> Any:
+    """The pipeline's autoencoder; None where rows are pixels."""
+    vae = getattr(pipeline, "vae", None)
+    if vae is not None and vae.dtype == torch.float16 and vae.config.get("force_upcast", False):
+        vae.to(dtype=torch.float32)  # SDXL's overflows in half precision
+    return vae
+
+
+def fingerprint(networks: Mapping[str, Any], before: str = "") -> str:
     """A digest of the networks among some components: of a few entries of every weight, quick for large ones."""
-    sha = hashlib.sha256()
+    sha = hashlib.sha256(before.encode())
     for name, module in sorted(networks.items()):
         if not isinstance(module, torch.nn.Module):
             continue

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from guided.adapters.diffusers.adapter import wrap
+from guided.adapters.diffusers.adapter import fingerprint, wrap
 from guided.adapters.diffusers.families import FAMILIES
 from guided.adapters.diffusers.quiet import quiet
 from guided.errors import GuidedError, nearest
@@ -79,6 +79,7 @@ def load(
     _reschedule(pipeline, scheduler)
     for name in [lora] if isinstance(lora, str) else lora:
         _add_lora(pipeline, name, lora_scale)
+    identity = fingerprint(pipeline.components)  # now: what is offloaded has no entries to look at
     _place(pipeline, device, offload)
     if slicing:
         pipeline.vae.enable_slicing()
@@ -97,6 +98,7 @@ def load(
         micro_batch=micro_batch,
         distilled=distilled,
         folder=folder if folder.is_dir() else None,
+        identity=identity,
     )
 
 
@@ -186,6 +188,3 @@ def _place(pipeline: Any, device: torch.device, offload: str) -> None:
         pipeline.enable_sequential_cpu_offload(device=device)
     else:
         pipeline.to(device)
-    vae = getattr(pipeline, "vae", None)
-    if vae is not None and vae.dtype == torch.float16 and vae.config.get("force_upcast", False):
-        vae.to(dtype=torch.float32)  # SDXL's overflows in half precision

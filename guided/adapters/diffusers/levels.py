@@ -50,6 +50,8 @@ class Levels:
         steps = int(config.get("num_train_timesteps", 1000))
         if config.get("invert_sigmas", False):
             raise GuidedError(f"{name} has no usable grid: its times run from data to noise (invert_sigmas)")
+        if config.get("timestep_type", "discrete") == "continuous":
+            raise GuidedError(f"{name} has no usable grid: its network is told no time but a level (continuous)")
         if name.startswith("FlowMatch") or config.get("use_flow_sigmas", False):
             return cls(None, steps)
         kept = getattr(scheduler, "alphas_cumprod", None)
@@ -65,16 +67,21 @@ class Levels:
         """Alpha and sigma, with shape `(n,)` each, at times `(n,)`."""
         if self.ratios is None:
             return 1 - t / self.steps, t / self.steps
+        ratio = self.between(t)
+        alpha = (1 + ratio**2).rsqrt()
+        sigma = torch.where(ratio.isinf(), 1.0, ratio * alpha)
+        return alpha.float(), sigma.float()
+
+    def between(self, t: Tensor) -> Tensor:
+        """Sigma / alpha of a diffusion, with shape `(n,)`, at times `(n,)`."""
+        assert self.ratios is not None
         ratios = self.ratios.to(t.device, torch.float32) if t.device.type == "mps" else self.ratios.to(t.device)
         t = t.to(ratios.dtype).clamp(0, len(ratios) - 1)
         low = t.floor().long()
         high, share = (low + 1).clamp(max=len(ratios) - 1), t - low
         a, b = ratios[low], ratios[high]
-        between = (a.log() * (1 - share) + b.log() * share).exp() if self.logarithmic else a + share * (b - a)
-        ratio = torch.where(share > 0, between, a)
-        alpha = (1 + ratio**2).rsqrt()
-        sigma = torch.where(ratio.isinf(), 1.0, ratio * alpha)
-        return alpha.float(), sigma.float()
+        mixed = (a.log() * (1 - share) + b.log() * share).exp() if self.logarithmic else a + share * (b - a)
+        return torch.where(share > 0, mixed, a)
 
     def times(self, ratios: Array) -> Array:
         """The times at which sigma / alpha, of a diffusion, or sigma, of a flow, is as given."""
@@ -104,6 +111,11 @@ def grid(scheduler: Any, levels: Levels, timing: Callable[[int], Mapping[str, An
         make = _flow if levels.ratios is None else _ratios if hasattr(own, "sigmas") else _kept
         alphas, sigmas, times = make(own, levels)
         falling = sigmas[:-1] * alphas[1:] > sigmas[1:] * alphas[:-1]  # in sigma / alpha, where alpha may be 0
+        if sigmas[0] < alphas[0]:
+            raise GuidedError(
+                f"{name} has no usable grid of {K} steps: it starts at time {times[0]:g}, where there is less noise "
+                "than data; take more steps, or timestep_spacing 'trailing'"
+            )
         if len(times) != K + 1 or not falling.all():
             raise GuidedError(
                 f"{name} has no usable grid of {K} steps: its noise levels must fall at each of them; "
@@ -128,10 +140,12 @@ def _ratios(scheduler: Any, levels: Levels) -> tuple[Array, Array, Array]:
     """Of schedulers that know sigma / alpha, with the whole times of their own where those are exact."""
     ratios = scheduler.sigmas.double().cpu().numpy()
     own = scheduler.timesteps.double().cpu().numpy()
-    times = levels.times(ratios[:-1])
+    times, known = levels.times(ratios[:-1]), levels.ratios
+    if known is not None and ratios[0] > 1.001 * known.max():
+        name, most = type(scheduler).__name__, float(known.max())
+        raise GuidedError(f"{name} starts at sigma {ratios[0]:g}, and the network was trained to {most:g}")
     if len(own) == len(times):
-        _, sigmas = levels(torch.from_numpy(own))
-        exact = np.isclose(sigmas.numpy(), ratios[:-1] / np.sqrt(1 + ratios[:-1] ** 2), rtol=1e-5, atol=0)
+        exact = np.isclose(levels.between(torch.from_numpy(own)).numpy(), ratios[:-1], rtol=1e-5, atol=0)
         times = np.where(exact, own, times)
     alphas = 1 / np.sqrt(1 + ratios**2)
     return alphas, ratios * alphas, np.append(times, 0.0)

@@ -36,8 +36,9 @@ class Decoder:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> list[Any]:
-        pixels = self.evaluator(lambda rows: self._pixels(x[rows]), len(x))
-        array = pixels.cpu().numpy()  # (n, H, W, 3), or (n, F, H, W, 3)
+        array = self.evaluator(
+            lambda rows: self._pixels(x[rows]).cpu(), len(x)
+        ).numpy()  # (n, H, W, 3), or (n, F, H, W, 3)
         if array.ndim == 5:
             return [[Image.fromarray(frame) for frame in video] for video in array]
         return [Image.fromarray(image) for image in array]
@@ -47,12 +48,14 @@ class Decoder:
         if self.scale < 1:
             x = self._smaller(x)
         y = x if self.vae is None else self.vae.decode(self._unscaled(x), return_dict=False)[0]
+        if not y.isfinite().all():  # as bytes they would be a picture, and one that some rewards like
+            raise GuidedError(f"rows decode to pixels that are no numbers (in {y.dtype}); take dtype float32")
         y = (y.float() / 2 + 0.5).clamp(0, 1)
         y = y if y.shape[1] == 3 else y.expand(-1, 3, *y.shape[2:])  # grey
         return (y * 255).round().to(torch.uint8).movedim(1, -1)
 
     def _smaller(self, x: Tensor) -> Tensor:
-        """At least one latent a side; the variance of latents is kept by taking the area's nearest ones."""
+        """The mean over areas, at least one latent a side."""
         sides = [max(1, round(side * self.scale)) for side in x.shape[-2:]]
         return F.interpolate(x.flatten(0, -4), size=sides, mode="area").view(*x.shape[:-2], *sides)
 
@@ -93,8 +96,9 @@ class Encoder:
         pixels = rearrange(torch.from_numpy(array) / 127.5 - 1, "H W C -> 1 C H W").to(self.device)
         if self.vae is None:
             return (pixels if self.channels == 3 else pixels.mean(1, keepdim=True))[0]
-        law = self.vae.encode(pixels.to(self.vae.dtype)).latent_dist
-        return self._scaled(law.mode())[0].float()
+        encoded = self.vae.encode(pixels.to(self.vae.dtype))
+        z = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        return self._scaled(z)[0].float()
 
     def _scaled(self, z: Tensor) -> Tensor:
         config = self.vae.config
