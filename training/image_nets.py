@@ -47,7 +47,7 @@ def make_vae() -> Any:
 def make_tiny() -> Any:
     """A small autoencoder between the same pictures and the scaled latents, as diffusers' previews use them."""
     return diffusers().AutoencoderTiny(
-        encoder_block_out_channels=(8, 16, 24, 32),
+        encoder_block_out_channels=(16, 16, 16, 16),
         decoder_block_out_channels=(24, 24, 24, 24),
         latent_channels=LATENTS,
         num_encoder_blocks=(1, 1, 1, 1),

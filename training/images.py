@@ -167,7 +167,7 @@ def weights_of_rows(entries: list[Emoji], entry: torch.Tensor, new: torch.Tensor
     keys = list(zip(entry.tolist(), new.tolist(), strict=True))
     sizes = Counter(entries[i].subcategory for i in {i for i, _ in keys})
     counts = Counter(keys)
-    rare = {"Flags": 0.1, "People & Body": 0.3, "Symbols": 0.6, "Component": 0.3}
+    rare = {"Flags": 0.05, "People & Body": 0.1, "Symbols": 0.2, "Component": 0.1}
     weights = []
     for i, coloured in keys:
         share = 1.0 if not recoloured(entries[i]) else 0.4 if coloured else 0.6
