@@ -82,7 +82,7 @@ def nearest(x: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Te
 @torch.no_grad()
 def categories(sampler: Sampler, net: Classifier, entries: list[Emoji], pictures: torch.Tensor) -> dict[str, Any]:
     """Accuracy of the category and of the name, Fréchet distance and copies, at several guidances."""
-    rows, label = chosen_rows(entries, 20), labels(entries)
+    rows, label = chosen_rows(entries, 12), labels(entries)
     kept = [i for i, e in enumerate(entries) if label[i] >= 0 and not held_out(e)]
     test = [i for i, e in enumerate(entries) if label[i] >= 0 and held_out(e)]
     known = still(pictures[kept])
@@ -152,7 +152,7 @@ def colours(sampler: Sampler, entries: list[Emoji], pictures: torch.Tensor, guid
     out: dict[str, Any] = {"guidance": guidance, "colours": list(COLOURS)}
     for held in (True, False):
         every = pairs(entries, held)
-        chosen = [(i, c) for i, c in every if (thing(entries[i]), c) not in natural][:96]
+        chosen = [(i, c) for i, c in every if (thing(entries[i]), c) not in natural][:64]
         x = sampler([f"{c} {thing(entries[i])}" for i, c in chosen], guidance)
         colour = np.array([main_colour(p) == c for p, (_, c) in zip(as_bytes(x), chosen, strict=True)])
         shape = np.zeros(len(chosen), dtype=bool)

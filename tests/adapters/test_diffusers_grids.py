@@ -84,9 +84,13 @@ GRIDS = [
 @pytest.mark.parametrize("steps", [1, 4, 11, 50])
 def test_the_grid_is_that_of_the_scheduler(kind: Any, changes: dict[str, Any], steps: int) -> None:
     pipeline = rescheduled("sd", changes, kind)
-    process: Any = wrap(pipeline, steps=2).with_steps(steps).process
     scheduler = pipeline.scheduler
     scheduler.set_timesteps(steps)
+    if scheduler.timesteps[0] < 100:  # as of leading and linspace with one step
+        with pytest.raises(ValueError, match="less noise than data"):
+            wrap(pipeline, steps=steps)
+        return
+    process: Any = wrap(pipeline, steps=2).with_steps(steps).process
     times = scheduler.timesteps.double()
     assert process.steps == steps == len(times)
     torch.testing.assert_close(torch.tensor(process.times[:-1]).double(), times, rtol=0, atol=0.51)  # some round them

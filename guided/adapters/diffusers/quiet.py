@@ -1,7 +1,8 @@
-"""Loading without the libraries' bars and advice: what concerns a user is raised, in one line."""
+"""Loading without the libraries' bars, warnings and advice: what concerns a user is raised, in one line."""
 
 __all__ = ["quiet"]
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,9 @@ def quiet() -> Iterator[None]:
         for logging in libraries:
             logging.set_verbosity_error()
             logging.disable_progress_bar()
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # names of arguments that newer releases spell otherwise
+            yield
     finally:
         for logging, verbosity in zip(libraries, before, strict=True):
             logging.set_verbosity(verbosity)
