@@ -219,8 +219,8 @@ def test_the_shipped_folder_draws_and_is_small() -> None:
     x = vary(disc, turned=0.0, flipped=0.0, moved=0.0)
     with torch.no_grad():
         z = pipeline.vae.encode(x).latent_dist.mode() * scale
-        assert psnr(pipeline.vae.decode(z / scale).sample, x) > psnr(pipeline.vae.decode(z).sample, x) + 3
-        assert psnr(tiny.decode(z).sample, x) > psnr(tiny.decode(z / scale).sample, x) + 3
+        assert psnr(pipeline.vae.decode(z / scale).sample, x) > psnr(pipeline.vae.decode(z).sample, x) + 2
+        assert psnr(tiny.decode(z).sample, x) > psnr(tiny.decode(z / scale).sample, x) + 2
         assert psnr(tiny.decode(z).sample, x) > 15
 
 
