@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import distributed, nn
 
 from training.colours import COLOURS, NAMES, main_colour, recolour
@@ -152,7 +153,8 @@ def latents(work: Path = HERE / "work", plain: int = 6) -> None:
     rng = np.random.default_rng(0)
     kept = sorted({i for i, *_ in rows})
     texts = [caption(entries[i], NAMES[c], False, rng) for i in kept for c in rng.integers(len(NAMES), size=20)]
-    make_tokenizer(texts + list(NAMES) * 30, work / "tokenizer")
+    if not (work / "tokenizer").exists():  # those of the weights that are there stay
+        make_tokenizer(texts + list(NAMES) * 30, work / "tokenizer")
     print(f"{len(z)} latents, scaled by {scale:.4f}")
 
 
@@ -306,6 +308,23 @@ def check(work: Path = HERE / "work") -> None:
         z = net.encode(x).latent_dist.mode()
         print(f"{len(x)} pictures: {psnr(net.decode(z).sample, x):.2f} dB", end=", ")
         print(f"tiny {psnr(small.decode(z * net.config.scaling_factor).sample, x):.2f} dB")
+
+
+@app.command()
+def restore(work: Path = HERE / "work", folder: Path = CHECKPOINT) -> None:
+    """Puts the shipped weights where the trainings look for theirs, to go on on another machine, at step 0."""
+    if (work / "images.pt").exists() or (work / "vae.pt").exists():
+        raise typer.BadParameter(f"{work} has weights of its own")
+    work.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(folder / "tokenizer", work / "tokenizer", dirs_exist_ok=True)
+    weights = "diffusion_pytorch_model.safetensors"
+    for name, part in (("vae", "vae"), ("tiny", "vae_tiny")):
+        state = {key: weight.float() for key, weight in load_file(folder / part / weights).items()}
+        torch.save({"average": state}, work / f"{name}.pt")
+    net = TextToImage()
+    net.text.load_state_dict(load_file(folder / "text_encoder" / "model.safetensors"))
+    net.unet.load_state_dict(load_file(folder / "unet" / weights))
+    ImageTrainer(net, 1.5e-3, ("block", "layers")).save(work / "images.pt")
 
 
 @app.command()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 pytest.importorskip("diffusers", reason="the extra `images` is not installed")
 pytest.importorskip("transformers", reason="the extra `images` is not installed")
@@ -232,3 +233,14 @@ def test_the_shipped_folder_is_stable_diffusions() -> None:
     assert scheduler["prediction_type"] == "v_prediction"
     assert scheduler["rescale_betas_zero_snr"]
     assert scheduler["timestep_spacing"] == "trailing"
+
+
+def test_shipped_weights_are_trained_on_from(tmp_path: Path) -> None:
+    images.restore(tmp_path)
+    net = images.average(images.TextToImage(), tmp_path / "images.pt")
+    shipped = load_file(images.CHECKPOINT / "unet" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(net.unet.state_dict()[key], weight.float()) for key, weight in shipped.items())
+    images.average(images.make_vae(), tmp_path / "vae.pt")
+    images.average(images.make_tiny(), tmp_path / "tiny.pt")
+    with pytest.raises(Exception, match="has weights of its own"):
+        images.restore(tmp_path)
