@@ -116,9 +116,10 @@ def test_guided_samples_do_not_depend_on_the_batch() -> None:
     model = wrap(build("sd-v"), steps=K)
     options: dict[str, Any] = {"prompt": ["red cat", "blue dog", "green tree"], "n": 3, "seed": 3}
     whole, alone = (guided.sample(model, bright, SVDD(M=3), batch_size=size, **options) for size in (3, 1))
-    assert [image.tobytes() for image in whole.samples] == [image.tobytes() for image in alone.samples]
     only = [*guided.stream(model, bright, SVDD(M=3), only=[2], **options)]
-    assert only[0].samples[0].tobytes() == whole.samples[2].tobytes()
+    pairs = [*zip(whole.samples, alone.samples, strict=True), (only[0].samples[0], whole.samples[2])]
+    for one, other in pairs:  # but for the last bit: threads share rows in other ways
+        assert np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max() <= 1
 
 
 def test_no_noise_and_several_candidates_are_refused_with_the_reason() -> None:
@@ -373,7 +374,8 @@ def test_slicing_and_tiling_do_not_change_images(tmp_path: Path) -> None:
     plain = guided.load(tmp_path, device="cpu")
     sliced = guided.load(tmp_path, device="cpu", slicing=True, tiling=True)
     x = torch.randn(3, *plain.process.output)
-    assert [a.tobytes() for a in plain.decode(x)] == [b.tobytes() for b in sliced.decode(x)]
+    for one, other in zip(plain.decode(x), sliced.decode(x), strict=True):
+        assert np.abs(np.asarray(one, dtype=int) - np.asarray(other, dtype=int)).max() <= 1
 
 
 def test_equal_prompts_are_encoded_once() -> None:
