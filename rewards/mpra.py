@@ -24,7 +24,6 @@ __all__ = ["TASKS", "dragonn", "mrl"]
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +33,7 @@ from torch import Tensor, nn
 
 from guided.errors import nearest
 from guided.registry import register_reward
+from guided.rewards.hub import version
 from guided.rewards.keras_weights import read_weights
 from guided.rewards.sequences import INVALID, Encoded, Samples, Scores, encode, one_hot
 
@@ -156,21 +156,11 @@ def _apply(network: nn.Module, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _dragonn(weights: str, task: str) -> nn.Module:
     if task not in TASKS:
         raise ValueError(f"unknown task {task!r}{nearest(task, TASKS)}; there are {', '.join(TASKS)}")
-    return _load(_build_dragonn, TASKS.index(task), *_version(weights))
+    return _load(_build_dragonn, TASKS.index(task), *version(weights))
 
 
 def _optimus(weights: str) -> nn.Module:
-    return _load(_build_optimus, 0, *_version(weights))
-
-
-def _version(weights: str) -> tuple[str, int, int]:
-    """A file, and what changes when it is written again."""
-    path = Path(weights).expanduser()
-    try:
-        status = path.stat()
-    except OSError:
-        return str(path), 0, 0  # the reader says it
-    return str(path.resolve()), status.st_mtime_ns, status.st_size
+    return _load(_build_optimus, 0, *version(weights))
 
 
 @lru_cache(maxsize=8)

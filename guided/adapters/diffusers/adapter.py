@@ -64,12 +64,13 @@ def wrap(
     if distilled is not None:
         family.tell(distilled)
     _freeze(pipeline)
-    process = _process(family, eta, check_steps(family.steps if steps is None else steps))
+    levels = Levels.of(pipeline.scheduler)
+    process = _process(family, levels, eta, check_steps(family.steps if steps is None else steps))
     vae = _autoencoder(pipeline)
     cheap = preview(lookahead, pipeline, folder, Evaluator(micro_batch))
     identity = identity or fingerprint(pipeline.components)
     return Diffusion(
-        _denoiser(family, process),
+        _denoiser(family, levels, process),
         process,
         decode=Decoder(vae, Evaluator(micro_batch)),
         preview=cheap,
@@ -86,17 +87,16 @@ def wrap(
     )
 
 
-def _process(family: Family, eta: float, K: int) -> Gaussian:
+def _process(family: Family, levels: Levels, eta: float, K: int) -> Gaussian:
     scheduler = family.pipeline.scheduler
     if scheduler.config.get("thresholding", False):
         raise GuidedError(f"{type(scheduler).__name__} with dynamic thresholding is not supported; turn it off")
-    of = grid(scheduler, Levels.of(scheduler), family.timing)
+    of = grid(scheduler, levels, family.timing)
     clip = scheduler.config.get("clip_sample_range", 1.0) if scheduler.config.get("clip_sample", False) else None
     return Gaussian(family.event, *of(K), eta=eta, grid=of, clip=clip)
 
 
-def _denoiser(family: Family, process: Gaussian) -> Prediction:
-    levels = Levels.of(family.pipeline.scheduler)
+def _denoiser(family: Family, levels: Levels, process: Gaussian) -> Prediction:
     kind = family.pipeline.scheduler.config.get("prediction_type", "epsilon")
     kind = "flow" if levels.ratios is None else kind
     if kind == "epsilon" and process.alphas[0] < 1e-3:  # Euler's is 2^-12 in place of 0
