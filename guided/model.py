@@ -4,7 +4,7 @@ __all__ = ["Denoiser", "Diffusion", "Particles", "gather"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from einops import repeat
@@ -13,13 +13,10 @@ from torch import Tensor
 from guided.batching import Evaluator, distinct
 from guided.guidance import Guided
 from guided.monitor import Monitor
+from guided.network import Denoiser, Network
 from guided.origin import Origin, default_strength
 from guided.process import Process
 from guided.streams import Streams
-
-#: `(x, t, **cond) -> y`: maps noisy rows `(n, *event)` at times `(n,)`, with conditions `(n, *)`, to clean means
-#: `(n, *event)` or to token log-probabilities `(n, L, V)`, the mask excluded.
-Denoiser: TypeAlias = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,9 @@ class Diffusion:
             unconditional model.
         unconditional: The prompt that stands for none, the negative side of classifier-free guidance.
         guidance: The weight of classifier-free guidance where none is asked for; None for none.
+        negative: The negative side of guidance; None for the denoiser itself without a prompt.
+        network: The network in the denoiser, where another one can take its place; None where nobody says.
+        examples: Some prompts that the model knows, for trainings that need any.
         cond: The conditions of the requests, with shape `(B, *)` each.
         timed: Whether the network's output depends on the time. If it does not, and the process is discrete, a
             candidate equal to its parent keeps its parent's output.
@@ -60,6 +60,9 @@ class Diffusion:
     condition: Callable[[Sequence[Any]], Mapping[str, Tensor]] | None = None
     unconditional: str | None = ""
     guidance: float | None = None
+    negative: Denoiser | None = None
+    network: Network | None = None
+    examples: Sequence[str] = ()
     cond: Mapping[str, Tensor] = field(default_factory=dict)
     timed: bool = True
     device: torch.device = torch.device("cpu")
@@ -107,22 +110,35 @@ class Diffusion:
         Raises:
             ValueError: The model takes no prompt, or a negative prompt or a rescale has no guidance to go with.
         """
-        if self.condition is None:
-            raise ValueError(f"{self.name} takes no prompt and no guidance: it is unconditional")
+        condition, told = self._conditions(prompts, negative), tuple(prompt or "" for prompt in prompts)
         guidance = self.guidance if guidance is None else guidance
-        cond = dict(self.condition(prompts))
-        plain = self.denoiser
-        if isinstance(plain, Guided) and plain.negative is None:  # by an earlier call
+        cond, plain = condition(prompts), self.denoiser
+        if isinstance(plain, Guided) and plain.negative is self.negative:  # by an earlier call
             plain = plain.positive
-        told = tuple(prompt or "" for prompt in prompts)
-        none = negative is None and all(prompt == self.unconditional for prompt in prompts)  # both sides are the same
+        same = negative is None and all(prompt == self.unconditional for prompt in prompts)
+        none = same and self.negative is None  # both sides are the same
         if guidance is None or none or (guidance == 1 and negative is None):
             if negative is not None or (rescale and not none):
                 raise ValueError("a negative prompt and a guidance rescale need guidance; give its weight")
             return replace(self, cond=cond, denoiser=plain, prompts=told)
-        against = self.condition([self.unconditional] * len(prompts) if negative is None else negative)
+        against = condition([self.unconditional] * len(prompts) if negative is None else negative)
         cond |= {Guided.NEGATIVE + name: c for name, c in against.items()}
-        return replace(self, cond=cond, denoiser=Guided(plain, guidance, rescale=rescale), prompts=told)
+        return replace(self, cond=cond, denoiser=Guided(plain, guidance, self.negative, rescale), prompts=told)
+
+    def _conditions(
+        self, prompts: Sequence[str | None], negative: Sequence[str | None] | None
+    ) -> Callable[[Sequence[Any]], dict[str, Tensor]]:
+        """What maps prompts to conditions: to none, in an unconditional model that has a negative side."""
+        condition = self.condition
+        if condition is not None:
+            return lambda prompts: dict(condition(prompts))
+        if any(prompts) or negative is not None:
+            raise ValueError(f"{self.name} takes no prompt: it is unconditional")
+        if self.negative is None:
+            raise ValueError(
+                f"{self.name} takes no guidance: it is unconditional, and has no negative checkpoint to lead away from"
+            )
+        return lambda prompts: {}
 
     def edited(self, sample: Any, strength: float | None = None, mask: Any = None) -> "Diffusion":
         """The same model, starting from a sample instead of noise.

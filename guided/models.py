@@ -1,6 +1,6 @@
 """Pretrained models by name or path."""
 
-__all__ = ["load", "models", "resolve_device"]
+__all__ = ["check_options", "load", "models", "resolve_device", "split_options"]
 
 import inspect
 import json
@@ -81,13 +81,13 @@ def load(
     target = resolve_device(device)
     if dtype not in DTYPES:
         raise GuidedError(f"unknown dtype {dtype!r}{nearest(dtype, DTYPES)}; known are {', '.join(DTYPES)}")
-    place, asked = _split(str(name_or_path))
+    place, asked = split_options(name_or_path)
     path = FOLDER / place if place in _SHIPPED else Path(place)
     adapter, config = _adapter(path)
     for twice in asked.keys() & options.keys():
         raise GuidedError(f"the model's option {twice!r} is given twice")
     options = asked | options
-    _check_options(adapter.load, options, place)
+    check_options(adapter.load, options, f"model {place!r}")
     model: Diffusion = adapter.load(path, config, target, DTYPES[dtype], **options)
     model = replace(model, name=str(name_or_path))
     return model if steps is None else model.with_steps(check_steps(steps))
@@ -101,12 +101,13 @@ def _wrapped(pipeline: Any, steps: int | None, options: Mapping[str, Any]) -> Di
             "or the name or folder of a model"
         )
     wrap = import_module(_PIPELINES).wrap
-    _check_options(wrap, options, type(pipeline).__name__)
+    check_options(wrap, options, f"model {type(pipeline).__name__!r}")
     return wrap(pipeline, steps=steps, **options)
 
 
-def _split(text: str) -> tuple[str, dict[str, Any]]:
+def split_options(name: str | Path) -> tuple[str, dict[str, Any]]:
     """`"a.ckpt?length=200"` -> `("a.ckpt", {"length": 200})`; values are JSON, and text where they are none."""
+    text = str(name)
     place, mark, query = text.partition("?")
     if not mark or Path(text).exists():
         return text, {}
@@ -114,7 +115,7 @@ def _split(text: str) -> tuple[str, dict[str, Any]]:
     for part in query.split("&"):
         name, equals, value = part.partition("=")
         if not equals or not name or name in options:
-            raise GuidedError(f"model {text!r}: expected option=value after '?', each option once, given {part!r}")
+            raise GuidedError(f"{text!r}: expected option=value after '?', each option once, given {part!r}")
         try:
             options[name] = json.loads(value)
         except ValueError:
@@ -147,13 +148,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
         return read_config(folder)
 
 
-def _check_options(load: Callable[..., Any], options: Mapping[str, Any], place: str) -> None:
+def check_options(load: Callable[..., Any], options: Mapping[str, Any], what: str) -> None:
+    """Raises GuidedError at the first option that is no keyword of a function; `what` is what takes it."""
     parameters = inspect.signature(load).parameters.values()
     known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     for name in options:
         if name not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
-            raise GuidedError(f"model {place!r} has no option {name!r}{nearest(name, known)}; {takes}")
+            raise GuidedError(f"{what} has no option {name!r}{nearest(name, known)}; {takes}")
 
 
 def resolve_device(device: str) -> torch.device:

@@ -10,6 +10,7 @@ from guided.model import Diffusion
 
 CHECKED = 256  # different prompts that are encoded before anything is drawn, to say early what is wrong with them
 TOGETHER = 32
+UNCONDITIONAL = 1.5  # the weight of an unconditional model against its negative checkpoint, where none is asked for
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,11 @@ class Prompts:
             ValueError: There are as many prompts as samples in neither way.
         """
         asked = any(given is not None for given in (prompt, negative, guidance)) or rescale != 0
-        if not asked and (model.condition is None or model.cond):
+        bare = model.condition is None and model.negative is None
+        if not asked and (bare or model.cond):
             return cls()
+        if model.condition is None and model.guidance is None and guidance is None and not bare:
+            guidance = UNCONDITIONAL
         none = prompt is None or (prompt == "" and model.unconditional is not None)
         if prompt is None and model.prompts:  # of an earlier call
             prompt = list(model.prompts)

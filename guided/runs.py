@@ -1,6 +1,6 @@
 """Runs: many requests, in batches, with a reward and a sampler. Batches are handed out as they finish."""
 
-__all__ = ["Batch", "Progress", "Run", "Stats", "StepValue", "sample", "stream"]
+__all__ = ["Batch", "Progress", "Run", "Stats", "StepValue", "against", "sample", "stream"]
 
 import math
 import time
@@ -17,7 +17,7 @@ from guided.batching import Evaluator
 from guided.errors import GuidedError
 from guided.learned import LearnedValue
 from guided.model import Diffusion, Particles
-from guided.models import load
+from guided.models import check_options, load, split_options
 from guided.monitor import Monitor
 from guided.objective import Objective, resolve_reward
 from guided.prompts import Prompts
@@ -154,6 +154,7 @@ def stream(
     negative_prompt: str | Sequence[str] | None = None,
     guidance: float | None = None,
     rescale: float = 0.0,
+    negative: str | Path | None = None,
     image: Any = None,
     strength: float | None = None,
     mask: Any = None,
@@ -181,6 +182,8 @@ def stream(
         negative_prompt: What guidance leads away from, one or one for each sample; None for the unconditional model.
         guidance: The weight of classifier-free guidance; None for the model's own, 1 for none.
         rescale: The share of guidance rescale (Lin et al., 2023), in [0, 1].
+        negative: A negative checkpoint for the unconditional side of guidance, as :func:`guided.npo.attach` takes it;
+            its options may follow, as in `"folder?alpha=0.5&beta=0.3"`.
         image: For a model of images: what all samples start from, an image or its file.
         strength: With an image, the share of the steps that are taken, in (0, 1]; None for 0.8, with a mask for all.
         mask: With an image, where it may change: an image or its file, white where it may and black where it is kept.
@@ -212,6 +215,7 @@ def stream(
         raise GuidedError(f"sampler {type(strategy).__name__} needs a reward; only unguided does without")
     model = model if isinstance(model, Diffusion) else load(model)
     model = model if steps is None else model.with_steps(steps)
+    model = against(model, negative)
     model = _started(model, image, strength, mask)
     wanted = Prompts.of(model, n, prompt, negative_prompt, guidance, rescale)
     objective = None
@@ -245,6 +249,21 @@ def _learned(value: Value | str | Path, model: Diffusion, objective: Objective, 
             )
         return value.bind(model, objective, getattr(sampler, "alpha", ()))
     return value
+
+
+def against(model: Diffusion, negative: str | Path | None) -> Diffusion:
+    """The model with a negative checkpoint, if one is named; options may follow the name.
+
+    Raises:
+        ValueError: There is no such checkpoint or option, or it is of another base.
+    """
+    if negative is None:
+        return model
+    from guided.npo import attach
+
+    place, options = split_options(negative)
+    check_options(attach, options, f"negative checkpoint {place!r}")
+    return attach(model, place, **options)
 
 
 def _started(model: Diffusion, image: Any, strength: float | None, mask: Any) -> Diffusion:

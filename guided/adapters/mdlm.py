@@ -59,7 +59,8 @@ def subs(net: Network, dtype: torch.dtype, device: torch.device, timed: bool = F
     def embed(sigma: Tensor) -> list[Tensor]:
         return [part.to(dtype) for part in net.embed(sigma)]
 
-    constant = None if timed else embed(torch.zeros(1, device=device))
+    with torch.no_grad():  # it is made once, and not trained
+        constant = None if timed else embed(torch.zeros(1, device=device))
 
     def denoiser(x: Tensor, t: Tensor) -> Tensor:
         embedded = embed(total_noise(t)) if constant is None else constant

@@ -5,6 +5,7 @@ __all__ = ["load"]
 import math
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from guided.errors import GuidedError
 from guided.masked import Masked
 from guided.model import Diffusion
 from guided.nets.mdlm_cnn import DILATIONS, MaskedCNN
+from guided.network import Network
 
 PREFIX = "backbone."
 
@@ -65,13 +67,15 @@ def load(
     if shadow is not None and ema:
         weights = weights | _averaged(shadow, [n for n, p in net.named_parameters() if p.requires_grad], path)
     fill(net, weights, path, device, dtype)
+    around = partial(subs, dtype=dtype, device=device, timed=timed)
     letters = Letters(alphabet, length)
     return Diffusion(
-        subs(net, dtype, device, timed),
+        around(net),
         Masked(length, len(alphabet), steps=128),
         decode=letters.decode,
         encode=letters.encode,
         timed=timed,
+        network=Network(net, around),
         device=device,
         identity=digest(path) + ("" if ema or shadow is None else "-raw"),
     )

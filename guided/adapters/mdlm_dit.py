@@ -3,6 +3,7 @@
 __all__ = ["load"]
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from guided.errors import GuidedError
 from guided.masked import Masked
 from guided.model import Diffusion
 from guided.nets.mdlm_dit import MaskedDiT
+from guided.network import Network
 
 #: Our names of the sizes, and theirs.
 SIZES = {"tokens": "vocab_size", "width": "hidden_dim", "heads": "n_heads", "depth": "n_blocks", "cond": "cond_dim"}
@@ -52,14 +54,15 @@ def load(
     net = MaskedDiT(**size)
     weights.setdefault("rotary_emb.inv_freq", net.rotary_emb.inv_freq)  # no parameter: a file may leave it out
     fill(net, weights, path, device, dtype)
-    timed = config.get("time_conditioning") is True
+    around = partial(subs, dtype=dtype, device=device, timed=config.get("time_conditioning") is True)
     text = Text(folder / "tokenizer.json", size["tokens"] - 1, length)
     return Diffusion(
-        subs(net, dtype, device, timed),
+        around(net),
         Masked(length, size["tokens"] - 1, steps=128),
         decode=text.decode,
         encode=text.encode,
-        timed=timed,
+        timed=config.get("time_conditioning") is True,
+        network=Network(net, around),
         device=device,
         identity=digest(path),
     )

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guided.adapters.selfies_tokens import SelfiesTokens
 from guided.checkpoints import read_weights
 from guided.masked import Masked
-from guided.model import Diffusion
+from guided.model import Denoiser, Diffusion
 from guided.nets.transformer import TokenTransformer
+from guided.network import Network
 
 
 def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Diffusion:
@@ -33,15 +34,16 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
     identity = read_weights(net, folder / "model.safetensors")
     net.eval().requires_grad_(False).to(device, dtype)
 
-    def denoiser(x: Tensor, t: Tensor) -> Tensor:
-        return net(x).float().log_softmax(-1)
+    def around(net: nn.Module) -> Denoiser:
+        return lambda x, t: net(x).float().log_softmax(-1)
 
     return Diffusion(
-        denoiser,
+        around(net),
         Masked(tokens.length, tokens.vocabulary, steps=64, temperature=config.get("temperature", 1.0)),
         decode=_Decoder(tokens),
         encode=lambda smiles: tokens.pad(tokens.encode(smiles)),
         kind="molecules",
+        network=Network(net, around),
         timed=False,
         device=device,
         identity=identity,

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guided.checkpoints import read_weights
 from guided.errors import GuidedError, nearest
 from guided.masked import Masked
-from guided.model import Diffusion
+from guided.model import Denoiser, Diffusion
 from guided.nets.convolution import TokenConvolution
+from guided.network import Network
 
 
 def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Diffusion:
@@ -32,18 +33,20 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
     identity = read_weights(net, folder / "model.safetensors")
     net.eval().requires_grad_(False).to(device, dtype)
 
-    def denoiser(x: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        return net(x, label).float().log_softmax(-1)
+    def around(net: nn.Module) -> Denoiser:
+        return lambda x, t, label: net(x, label).float().log_softmax(-1)
 
     letters = Letters(alphabet, length)
     return Diffusion(
-        denoiser,
+        around(net),
         Masked(length, len(alphabet), steps=steps, temperature=temperature),
         decode=letters.decode,
         encode=letters.encode,
         condition=Labels(labels, device),
         unconditional=labels[0],
         kind="dna",
+        network=Network(net, around),
+        examples=labels,
         timed=False,
         device=device,
         identity=identity,

@@ -3,25 +3,20 @@
 __all__ = ["FitOptions", "run"]
 
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
 from guided.cli.console import show_table
 from guided.cli.options import check_folder, check_least
+from guided.cli.stages import StageBar
 from guided.errors import GuidedError
 
 if TYPE_CHECKING:
-    from guided.fitting import FitProgress
     from guided.learned import LearnedValue
 
 FEW = 10  # rollouts that a soft mean may rest on without a note
-LINES = 10  # of a stage, where standard error is no terminal
 
 
 @dataclass(frozen=True)
@@ -83,7 +78,7 @@ def run(options: FitOptions) -> None:
     given: dict[str, Any] = {name: getattr(options, name) for name in (*passed, "seed", "batch_size")}
     given |= {"prompt": list(options.prompt) or None, "network": network(options), "n_check": options.check}
     try:
-        with FitBar() as bar:
+        with StageBar("held_out", "held-out loss") as bar:
             model = load(options.model, device=options.device, dtype=options.dtype)
             value = fit_value(model, objective, **given, progress=bar)
         show(value, options.out, bar.used)
@@ -138,40 +133,3 @@ def notes(metrics: dict[str, Any]) -> list[str]:
     if reward and None not in (reward["guided"], reward["unguided"]) and reward["guided"] <= reward["unguided"]:
         found.append("samples guided by this value are no better than unguided ones")
     return found
-
-
-class FitBar:
-    """A progress bar on standard error; a few plain lines for each stage where that is no terminal."""
-
-    def __init__(self) -> None:
-        columns = [BarColumn(bar_width=None), TextColumn("{task.fields[text]}", markup=False), TimeRemainingColumn()]
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True, expand=True)
-        self.plain = not self.bar.console.is_terminal
-        self.stage, self.line, self.start, self.first = "", 0, 0.0, 0
-        self.used = False
-
-    def __enter__(self) -> "FitBar":
-        if not self.plain:
-            self.bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if not self.plain:
-            self.bar.stop()
-
-    def __call__(self, state: "FitProgress") -> None:
-        self.used = True
-        if state.stage != self.stage:
-            self.stage, self.line, self.start, self.first = state.stage, 0, time.perf_counter(), state.done
-            for task in self.bar.task_ids:
-                self.bar.remove_task(task)
-            self.bar.add_task("", total=state.total, completed=state.done, text="")
-        words = [f"{state.done}/{state.total} {state.stage}"]
-        if state.held_out == state.held_out:
-            words.append(f"held-out loss {state.held_out:.3f}")
-        words.append(f"{(state.done - self.first) / max(time.perf_counter() - self.start, 1e-9):.2f}/s")
-        if not self.plain:
-            self.bar.update(self.bar.task_ids[0], completed=state.done, text="  ".join(words))
-        elif state.done * LINES // state.total > self.line:
-            self.line = state.done * LINES // state.total
-            print(", ".join(words), file=sys.stderr, flush=True)

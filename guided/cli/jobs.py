@@ -25,7 +25,7 @@ from guided.objective import Objective, resolve_reward
 from guided.pictures import KINDS, stored
 from guided.report.fasta import write_fasta
 from guided.runfolder import RunFolder, summary, table, write_csv
-from guided.runs import Batch, Progress, Stats, stream
+from guided.runs import Batch, Progress, Stats, against, stream
 from guided.samplers import Sampler, Unguided, sampler_from_dict, sampler_to_dict
 
 COMPARED = 256  # unguided samples at most, beside which the report shows the run
@@ -69,6 +69,7 @@ class Job:
             **({} if self.value is None else {"value": self.value.identity}),
             **({} if options.negative_prompt is None else {"negative_prompt": options.negative_prompt}),
             **({"rescale": options.rescale} if options.rescale else {}),
+            **({} if options.negative is None else {"negative": options.negative}),
             **self.start.config,
         }
 
@@ -122,7 +123,7 @@ def prepare(options: Options) -> Job:
             on_error=options.on_error,
             time_limit=options.time_limit,
         )
-    model = load(options.model, device=options.device, dtype=options.dtype)
+    model = against(load(options.model, device=options.device, dtype=options.dtype), options.negative)
     value = None if options.value is None else load_value(options.value)
     if options.out is None and model.kind in KINDS:
         raise GuidedError(f"the samples of {options.model!r} are {model.kind}; give --out, the folder for them")

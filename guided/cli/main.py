@@ -91,6 +91,10 @@ def sample(
         typer.Option(help="The weight of classifier-free guidance; the model's own if not given, 1: none."),
     ] = None,
     rescale: Annotated[float, typer.Option(help="The share of guidance rescale, 0 to 1.")] = 0.0,
+    negative: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help='A negative checkpoint of `guided npo train`; "DIR?alpha=0.5" weakens it.'),
+    ] = None,
     image: Annotated[Path | None, typer.Option(metavar="FILE", help="Start from this image, not from noise.")] = None,
     strength: Annotated[
         float | None, typer.Option(help="With --image: the share of the steps that are taken, above 0 to 1.")
@@ -158,6 +162,51 @@ def fit_value(
     from guided.cli.fit import FitOptions, run
 
     run(FitOptions(**{**given, "reward": reward or (), "prompt": prompt or ()}))
+
+
+npo = typer.Typer(help="Negative checkpoints (Self-NPO).", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(npo, name="npo")
+
+
+@npo.command()
+def train(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A name of `guided models`, or the path of a checkpoint.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The checkpoint's folder; the same command again resumes.")],
+    reward: Annotated[
+        list[str] | None,
+        typer.Option("--reward", "-r", metavar="R", help="Train away from what it likes (flipped DPO); repeatable."),
+    ] = None,
+    aggregate: Annotated[str, typer.Option(help="How rewards are combined: weighted mean or product.")] = "mean",
+    steps: Annotated[int, typer.Option(help="Updates.")] = 1000,
+    batch: Annotated[int, typer.Option(help="Rows of an update.")] = 20,
+    lr: Annotated[float | None, typer.Option(help="The learning rate; 1e-6, for LoRA or masked models 1e-4.")] = None,
+    lora: Annotated[int | None, typer.Option(help="The rank of LoRA weights; 0 trains full weights.")] = None,
+    n: Annotated[int, typer.Option("-n", help="Samples of the model's own to learn from.")] = 512,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file with a prompt on each line; the model's own if not given."),
+    ] = None,
+    guidance: Annotated[float | None, typer.Option(help="The weight of guidance of these samples.")] = None,
+    set: Annotated[
+        list[str] | None, typer.Option(metavar="LETTER=VALUE", help="A letter of the method, as in --set j=5.")
+    ] = None,
+    ema: Annotated[float, typer.Option(help="The decay of the running average of the weights.")] = 0.99,
+    accumulate: Annotated[int, typer.Option(help="Parts into which a batch is split, to save memory.")] = 1,
+    precision: Annotated[str, typer.Option(help="Mixed precision: no, bf16 or fp16.")] = "no",
+    sheet: Annotated[int, typer.Option(help="Updates between sheets of samples; 0 for none.")] = 0,
+    sampling_steps: Annotated[int | None, typer.Option(help="Reverse steps of the samples.")] = None,
+    seed: Annotated[int, typer.Option(help="The seed.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Samples that are drawn, and written, together.")] = 64,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, or auto.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="The model's precision: float32, bfloat16 or float16.")] = "float32",
+) -> None:
+    """Train a negative checkpoint for `guided sample --negative`, from the model's own samples."""
+    given: dict[str, Any] = locals()
+    from guided.cli.npo import NegativeOptions, run
+
+    run(NegativeOptions(**{**given, "reward": reward or (), "set": set or ()}))
 
 
 @app.command()

@@ -38,6 +38,7 @@ class Options:
     negative_prompt: str | None = None
     guidance: float | None = None
     rescale: float = 0.0
+    negative: str | None = None
     image: Path | None = None
     strength: float | None = None
     mask: Path | None = None
@@ -79,7 +80,8 @@ class Options:
     def _check_guidance(self) -> None:
         if not 0 <= self.rescale <= 1:
             raise GuidedError(f"--rescale is {self.rescale}; it must be from 0 to 1")
-        for option, given in (("--negative-prompt", self.negative_prompt is not None), ("--rescale", self.rescale > 0)):
+        needs = (("--negative-prompt", self.negative_prompt), ("--rescale", self.rescale or None))
+        for option, given in ((name, given is not None) for name, given in (*needs, ("--negative", self.negative))):
             if given and self.guidance == 1:
                 raise GuidedError(f"{option} needs guidance, and --guidance 1 is none; give another weight")
 

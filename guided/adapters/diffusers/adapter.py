@@ -3,7 +3,10 @@
 __all__ = ["wrap"]
 
 import hashlib
+import importlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from guided.batching import Evaluator
 from guided.errors import GuidedError
 from guided.gaussian import Gaussian
 from guided.model import Diffusion
+from guided.network import Network
 from guided.process import check_steps
 
 ENCODED = 32  # prompts that are encoded together
@@ -69,8 +73,9 @@ def wrap(
     vae = _autoencoder(pipeline)
     cheap = preview(lookahead, pipeline, folder, Evaluator(micro_batch))
     identity = identity or fingerprint(pipeline.components)
+    denoiser = _denoiser(family, levels, process)
     return Diffusion(
-        _denoiser(family, levels, process),
+        denoiser,
         process,
         decode=Decoder(vae, Evaluator(micro_batch)),
         preview=cheap,
@@ -80,6 +85,8 @@ def wrap(
         condition=Condition(family.encode) if family.conditional else None,
         unconditional=None,
         guidance=family.guidance,
+        network=_network(family, denoiser),
+        examples=_examples(folder),
         device=family.device,
         evaluator=Evaluator(micro_batch),
         name=name,
@@ -105,6 +112,31 @@ def _denoiser(family: Family, levels: Levels, process: Gaussian) -> Prediction:
             "no clean mean can be told from it (rescale_betas_zero_snr is for v_prediction)"
         )
     return Prediction(family, levels, kind)
+
+
+def _network(family: Family, denoiser: Prediction) -> Network:
+    def around(net: torch.nn.Module) -> Prediction:
+        return replace(denoiser, network=family.on(net))
+
+    def read_lora(file: str) -> Any:
+        read = type(family.pipeline).lora_state_dict
+        takes = inspect.signature(read).parameters
+        options = {"unet_config": family.net.config} if "unet_config" in takes else {}
+        found = read(file, **options, **({"return_alphas": True} if "return_alphas" in takes else {}))
+        weights, alphas = found[:2] if isinstance(found, tuple) else (found, None)
+        if any(".lora_A." in key for key in weights):
+            return weights, alphas
+        to_peft: Any = importlib.import_module("diffusers.utils").convert_unet_state_dict_to_peft
+        return to_peft(weights), alphas and to_peft(alphas)
+
+    reads = hasattr(family.pipeline, "lora_state_dict")
+    return Network(family.net, around, family.component, read_lora if reads else None)
+
+
+def _examples(folder: Path | None) -> list[str]:
+    """The prompts that lie beside a pipeline, one on each line."""
+    file = None if folder is None else folder / "prompts.txt"
+    return [] if file is None or not file.is_file() else file.read_text(encoding="utf-8").splitlines()
 
 
 class Condition:

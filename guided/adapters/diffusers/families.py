@@ -4,6 +4,7 @@ rows are laid out. Rows are latents as the pipeline holds them, `(C, h, w)`, vid
 
 __all__ = ["FAMILIES", "Family"]
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -38,6 +39,7 @@ class Family:
     steps: ClassVar[int] = 50
     conditional: ClassVar[bool] = True
     patch: ClassVar[int] = 1  # latents a side that the network takes together
+    _other: Any = None  # a network in place of the pipeline's
 
     def __init__(self, pipeline: Any, size: Size) -> None:
         self.pipeline = pipeline
@@ -47,7 +49,13 @@ class Family:
 
     @property
     def net(self) -> Any:
-        return getattr(self.pipeline, self.component)
+        return getattr(self.pipeline, self.component) if self._other is None else self._other
+
+    def on(self, net: Any) -> "Family":
+        """The same family around another network with the same architecture."""
+        family = copy.copy(self)
+        family._other = net
+        return family
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,37 @@
+"""Which network a negative checkpoint was trained from: told by its layers, and by some entries of its weights."""
+
+__all__ = ["describe_base", "same_base"]
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+PROBES = 256
+
+
+def describe_base(module: nn.Module) -> dict[str, Any]:
+    """JSON-able: a digest of names and shapes, the precision, and up to 256 entries, in single precision."""
+    state = dict(sorted(module.state_dict().items()))
+    layers = hashlib.sha256("\n".join(f"{key}{tuple(w.shape)}" for key, w in state.items()).encode())
+    weights = [w for w in state.values() if w.is_floating_point() and w.numel()]
+    some = weights[:: max(1, len(weights) // PROBES)]
+    entries = [round(float(w.detach().flatten()[w.numel() // 2]), 9) for w in some]
+    kinds = {w.dtype for w in weights}
+    coarsest = max(kinds, key=lambda kind: torch.finfo(kind).eps)
+    return {"layers": layers.hexdigest(), "dtype": str(coarsest).removeprefix("torch."), "entries": entries}
+
+
+def same_base(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[bool, float]:
+    """Whether two descriptions are of the same weights, as far as their precision tells, and how far they are apart.
+
+    The distance is that of the entries, relative to their size; infinite for other layers.
+    """
+    if one["layers"] != other["layers"] or len(one["entries"]) != len(other["entries"]):
+        return False, float("inf")
+    a, b = (torch.tensor(part["entries"], dtype=torch.float64) for part in (one, other))
+    distance = float((a - b).abs().sum() / a.abs().sum().clamp(min=1e-12))
+    precision = max(torch.finfo(getattr(torch, part["dtype"])).eps for part in (one, other))
+    return distance <= 2 * precision, distance

@@ -1,0 +1,30 @@
+"""The card of a negative checkpoint in words."""
+
+__all__ = ["describe"]
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+
+def describe(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+    """Markdown for the `README.md` beside the weights."""
+    base, method, training = config["base"], config["method"], config["training"]
+    letters = ", ".join(f"{name} = {value}" for name, value in method.items() if name != "name" and value is not None)
+    kind = f"LoRA weights of rank {training['lora']}" if training["lora"] else "full weights"
+    reward = "" if config["reward"] is None else f"\n- Reward: `{json.dumps(config['reward'])}`"
+    prompts = len(config["samples"]["prompts"])
+    return f"""# A negative checkpoint of {base["name"]}
+
+{kind[0].upper()}{kind[1:]}, for the negative side of guidance:
+`guided sample {base["name"]} --negative DIR --guidance W`.
+
+- Base: {base["name"]}, layers `{base["network"]["layers"][:16]}`; another base is refused
+- Method: {method["name"]}; {letters}
+- Data: {config["data"]}: {training["n"]}, of {prompts or "no"} prompts, {config["samples"]["steps"]} steps{reward}
+- Training: {metrics["steps"]} steps of {training["batch"]} rows at a learning rate of {training["lr"]:g}, decay of the
+  average {training["ema"]}, seed {training["seed"]}; {metrics["seconds"]} s, and {metrics["seconds of samples"]} s for
+  the samples
+- Loss: {metrics["first loss"]:.4g} over the first 50 steps, {metrics["last loss"]:.4g} over the last
+- Versions: {", ".join(f"{name} {number}" for name, number in metrics["versions"].items())}
+"""

@@ -1,0 +1,252 @@
+"""A negative checkpoint from its model alone: samples, updates, the files.
+
+The folder:
+
+    config.json      the card: base, method, letters, seeds, versions; at the end, what it took
+    pytorch_lora_weights.safetensors, or (diffusion_pytorch_)model.safetensors
+    README.md        the card in words
+    history.csv      step, loss
+    samples/         the model's own samples, block by block
+    sheets/          samples during training
+    training.pt      the state of a training under way
+"""
+
+__all__ = ["NegativeProgress", "NegativeTraining", "train_negative"]
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from guided.errors import GuidedError
+from guided.files import write_whole
+from guided.fitting.folder import claim, write_json
+from guided.model import Diffusion
+from guided.models import load
+from guided.npo.base import describe_base
+from guided.npo.card import describe
+from guided.npo.dpo import FlippedDPO, pairs_of
+from guided.npo.lora import lora_weights
+from guided.npo.pool import draw_pool
+from guided.npo.sheets import write_sheet
+from guided.npo.stored import FULL, FULL_PART, LORA
+from guided.npo.trainer import NegativeTraining, Trainer, student_of
+from guided.npo.truncated import SelfNPO
+from guided.objective import Objective, resolve_reward
+from guided.prompts import Prompts
+
+VERSIONS = ("torch", "accelerate", "diffusers", "peft")
+
+
+@dataclass(frozen=True)
+class NegativeProgress:
+    """How far a training is: the stage ("samples" or "updates"), how much of it is done, the mean loss of the last
+    updates (nan before the first), and seconds since the start.
+    """
+
+    stage: str
+    done: int
+    total: int
+    loss: float
+    seconds: float
+
+
+def train_negative(
+    model: Any,
+    out: str | Path,
+    *,
+    reward: Any = None,
+    method: SelfNPO | FlippedDPO | None = None,
+    training: NegativeTraining | None = None,
+    prompts: Sequence[str] | None = None,
+    guidance: float | None = None,
+    aggregate: str = "mean",
+    progress: Callable[[NegativeProgress], None] = lambda state: None,
+) -> Path:
+    """Trains a negative checkpoint from a model's own samples; the same call again goes on.
+
+    Arguments:
+        model: The model, or what :func:`guided.load` takes.
+        out: The folder.
+        reward: With a reward, the checkpoint learns what it does not like (flipped DPO); without, Self-NPO, which
+            needs neither data nor labels.
+        method: The letters of :class:`SelfNPO`, or of :class:`FlippedDPO` with a reward.
+        training: How it is trained.
+        prompts: Of a conditional model: what its samples show, in turns; None for those that the model knows.
+        guidance: The weight of classifier-free guidance of the samples; None for the model's own.
+        aggregate: How several rewards become one.
+        progress: Told how far it is.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: The model takes no negative checkpoint, prompts or a reward are missing or too many, or the folder
+            holds another one.
+        ImportError: accelerate or peft is not installed.
+    """
+    method = method or (SelfNPO() if reward is None else FlippedDPO())
+    if method.pairs != (reward is not None):
+        what = "needs a reward, to rank the samples" if method.pairs else "takes no reward"
+        raise GuidedError(f"{method.name} {what}")
+    model = model if isinstance(model, Diffusion) else load(model)
+    objective = None if reward is None else resolve_reward(reward, aggregate=aggregate)
+    job = Job(model, Path(out), method, training or NegativeTraining(), _prompts(model, prompts), guidance, objective)
+    return job.run(progress)
+
+
+def _prompts(model: Diffusion, prompts: Sequence[str] | None) -> list[str]:
+    if model.network is None:
+        raise GuidedError(f"{model.name} does not say which network it has: it cannot be trained")
+    if model.negative is not None:
+        raise GuidedError(f"{model.name} has a negative side already; train from the model without it")
+    if model.condition is None:
+        if prompts:
+            raise GuidedError(f"{model.name} takes no prompts: it is unconditional")
+        return []
+    prompts = list(prompts) if prompts else list(model.examples)
+    if not prompts:
+        raise GuidedError(f"{model.name} takes prompts: give some of what it shall show, in a file with one a line")
+    return prompts
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training that is to be done, or to be gone on with."""
+
+    model: Diffusion
+    out: Path
+    method: Any
+    training: NegativeTraining
+    prompts: list[str]
+    guidance: float | None
+    objective: Objective | None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What decides the checkpoint, JSON-able."""
+        assert self.model.network is not None
+        training = asdict(
+            replace(self.training, lora=self.training.rank(self.model), lr=self.training.rate(self.model))
+        )
+        training.pop("accumulate")  # which changes nothing but rounding
+        return {
+            "kind": "negative",
+            "base": {"name": self.model.name, "network": describe_base(self.model.network.bare)},
+            "method": {"name": self.method.name, **asdict(self.method)},
+            "data": "the model's own samples" + (", ranked by a reward" if self.objective else ""),
+            "reward": None if self.objective is None else self.objective.identity,
+            "training": training,
+            "samples": {"steps": self.model.steps, "guidance": self.guidance, "prompts": self.prompts},
+        }
+
+    def run(self, progress: Callable[[NegativeProgress], None]) -> Path:
+        """Does what is left to do."""
+        accelerator = _accelerator(self.training, self.model)
+        config = claim(self.out, "config.json", self.config, "another negative checkpoint")
+        if "metrics" in config:
+            return self.out
+        start = time.perf_counter()
+
+        def told(stage: str, total: int) -> Callable[..., None]:
+            def tell(done: int, loss: float = math.nan) -> None:
+                progress(NegativeProgress(stage, done, total, loss, time.perf_counter() - start))
+
+            return tell
+
+        x, prompts = self.data(accelerator, told("samples", self.training.n))
+        drawn = time.perf_counter() - start
+        trainer = Trainer(
+            self.model, student_of(self.model, self.training), self.method, self.training, x, prompts, accelerator
+        )
+        tell = told("updates", self.training.steps)
+
+        def step(done: int, loss: float) -> None:
+            tell(done, loss)
+            if self.training.sheet and done % self.training.sheet == 0 and accelerator.is_main_process:
+                write_sheet(self.model, trainer, self.prompts, self.out / "sheets" / f"{done:06d}")
+
+        trainer.run(self.out / "training.pt", step)
+        if accelerator.is_main_process:
+            self.finish(trainer, config, drawn)
+        accelerator.wait_for_everyone()
+        return self.out
+
+    def data(self, accelerator: Any, progress: Callable[[int], None]) -> tuple[Tensor, list[str | None]]:
+        """Rows, or pairs of rows, with a prompt for each."""
+        n, training = self.training.n, self.training
+        told = [self.prompts[i % len(self.prompts)] for i in range(n)] if self.prompts else None
+        wanted = Prompts.of(self.model, n, told, guidance=self.guidance if self.prompts else None)
+        wanted.checked(self.model)
+        arguments = (self.model, wanted, n, training.seed, training.batch_size, self.out / "samples", self.objective)
+        if accelerator.is_main_process:
+            draw_pool(*arguments, progress)
+        accelerator.wait_for_everyone()
+        pool = draw_pool(*arguments)
+        each: list[str | None] = list(told) if told else [None] * n
+        if not self.method.pairs:
+            return pool.x, each
+        groups = [i % len(self.prompts) if self.prompts else 0 for i in range(n)]
+        pairs = pairs_of(pool.rewards, groups)
+        return pool.x[pairs], [each[i] for i in pairs[:, 0].tolist()]
+
+    def finish(self, trainer: Trainer, config: dict[str, Any], drawn: float) -> None:
+        """Writes the weights and the card, and drops what was for resuming."""
+        assert self.model.network is not None
+        lines = io.StringIO()
+        csv.writer(lines).writerows([("step", "loss"), *trainer.history])
+        write_whole(self.out / "history.csv", lines.getvalue())
+        save(trainer.averaged(), self.out, self.model.network.part, self.training.rank(self.model) > 0)
+        losses = [loss for _, loss in trainer.history]
+        metrics = {
+            "steps": trainer.step,
+            "rows": trainer.step * self.training.batch,
+            "seconds": round(trainer.seconds, 1),
+            "seconds of samples": round(drawn, 1),
+            "first loss": sum(losses[:50]) / len(losses[:50]),
+            "last loss": sum(losses[-50:]) / len(losses[-50:]),
+            "versions": {name: version(name) for name in VERSIONS if _installed(name)},
+        }
+        write_whole(self.out / "README.md", describe(config, metrics))
+        write_json(self.out / "config.json", {**config, "metrics": metrics})
+        (self.out / "training.pt").unlink(missing_ok=True)
+
+
+def save(student: nn.Module, out: Path, part: str, lora: bool) -> None:
+    """Writes the weights of a student in half precision: LoRA weights, or all."""
+    weights = lora_weights(student, part) if lora else student.state_dict()
+    file = out / (LORA if lora else FULL_PART if part else FULL)
+    half = {
+        name: (w.half() if w.dtype == torch.float32 and w.abs().max() < 6e4 else w).detach().cpu().contiguous()
+        for name, w in weights.items()
+    }
+    save_file(half, file.with_suffix(".part"), metadata={"format": "pt"})
+    file.with_suffix(".part").replace(file)
+
+
+def _installed(name: str) -> bool:
+    from importlib.metadata import PackageNotFoundError
+
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _accelerator(training: NegativeTraining, model: Diffusion) -> Any:
+    """Of accelerate, on the model's device."""
+    try:
+        from accelerate import Accelerator
+    except ImportError as error:
+        raise ImportError("training needs accelerate: pip install 'guided[npo]'") from error
+    return Accelerator(mixed_precision=training.precision, cpu=model.device.type == "cpu")
