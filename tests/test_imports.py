@@ -16,6 +16,7 @@ RUN_LAYER = {
     "cli",
     "fitting",
     "models",
+    "npo",
     "objective",
     "pictures",
     "report",

@@ -15,6 +15,7 @@ References:
     | https://arxiv.org/abs/2305.08891
 """
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -134,6 +135,12 @@ def encode(net: Any, rows: list[Row], entries: list[Emoji], batch: int = 64) -> 
     return torch.cat(out)
 
 
+def known_scale(path: Path) -> float | None:
+    """The factor of the latents of restored weights, whose mean is taken off already; None for others."""
+    scale = torch.load(path, weights_only=True).get("scale")
+    return None if scale is None else float(scale)
+
+
 @app.command()
 def latents(work: Path = HERE / "work", plain: int = 6) -> None:
     """Caches scaled latents in `latents.pt`, with what captions need, and learns the tokens from captions."""
@@ -141,9 +148,11 @@ def latents(work: Path = HERE / "work", plain: int = 6) -> None:
     torch.manual_seed(0)
     rows = coloured_rows(entries, pictures, plain)
     z = encode(average(make_vae(), work / "vae.pt"), rows, entries)
-    middle = z.mean((0, 2, 3))
+    scale, middle = known_scale(work / "vae.pt"), torch.zeros(z.shape[1])
+    if scale is None:  # else they are those of weights that went on, to which the other networks are used
+        middle = z.mean((0, 2, 3))
+        scale = float(1 / (z - middle[:, None, None]).std())
     z = z - middle[:, None, None]
-    scale = float(1 / z.std())
     columns = {
         "entry": torch.tensor([i for i, *_ in rows]),
         "colour": torch.tensor([NAMES.index(colour) for _, colour, *_ in rows]),
@@ -310,6 +319,11 @@ def check(work: Path = HERE / "work") -> None:
         print(f"tiny {psnr(small.decode(z * net.config.scaling_factor).sample, x):.2f} dB")
 
 
+def read_scale(folder: Path) -> float:
+    """The factor of a pipeline's latents."""
+    return float(json.loads((folder / "vae" / "config.json").read_text())["scaling_factor"])
+
+
 @app.command()
 def restore(work: Path = HERE / "work", folder: Path = CHECKPOINT) -> None:
     """Puts the shipped weights where the trainings look for theirs, to go on on another machine, at step 0."""
@@ -320,11 +334,18 @@ def restore(work: Path = HERE / "work", folder: Path = CHECKPOINT) -> None:
     weights = "diffusion_pytorch_model.safetensors"
     for name, part in (("vae", "vae"), ("tiny", "vae_tiny")):
         state = {key: weight.float() for key, weight in load_file(folder / part / weights).items()}
-        torch.save({"average": state}, work / f"{name}.pt")
+        scale = {} if name == "tiny" else {"scale": read_scale(folder)}
+        torch.save({"average": state, **scale}, work / f"{name}.pt")
     net = TextToImage()
     net.text.load_state_dict(load_file(folder / "text_encoder" / "model.safetensors"))
     net.unet.load_state_dict(load_file(folder / "unet" / weights))
     ImageTrainer(net, 1.5e-3, ("block", "layers")).save(work / "images.pt")
+
+
+def prompts(entries: list[Emoji]) -> list[str]:
+    """What the model knows: names of pictures that it was trained on, without flags, signs and people."""
+    known = [e for e in entries if not e.variant and not held_out(e) and recoloured(e)]
+    return sorted({e.names[0] for e in known})
 
 
 @app.command()
@@ -349,6 +370,7 @@ def export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
     config.write_text(config.read_text().replace('"float16"', '"float32"'))
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(work / "tokenizer" / name, out / "tokenizer" / name)
+    (out / "prompts.txt").write_text("\n".join(prompts(read_entries(work))) + "\n")
     average(make_tiny(), work / "tiny.pt").half().save_pretrained(out / "vae_tiny")
     total = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{total / 1e6:.1f} MB")

@@ -1,0 +1,130 @@
+r"""A negative checkpoint against classifier-free guidance, at equal network rows, with the same noise.
+
+    python benchmarks/npo.py images --negative runs/self_npo --out runs/npo_images.json
+    python benchmarks/npo.py molecules --negative runs/molecules --n 2000 --out runs/npo_molecules.json
+    python benchmarks/npo.py dna --negative runs/dna --n 500 --out runs/npo_dna.json
+    python benchmarks/npo.py images --negative runs/self_npo --svdd compressibility --weights 5 --n 32 --out runs/svdd.json
+
+Plain sampling (w = 1) is drawn once a seed, CFG and NPO with each weight. An unconditional model has no CFG: there
+NPO stands beside plain sampling with twice the steps. With `--svdd` all arms are steered by a reward (SVDD-PM), and its
+median is one measure more; plain sampling has twice the candidates then.
+
+Results are written as they finish. The same command goes on where it was stopped; more seeds or weights add to the file.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from npo_common import Options, run
+from npo_summary import summarise
+
+from guided.cli.main import one_line
+
+WORK = Path(__file__).parent.parent / "training" / "work"
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0])
+
+Negative = Annotated[str | None, typer.Option(metavar="DIR", help="The checkpoint; the shipped one if not given.")]
+Weights = Annotated[str, typer.Option(help="Weights of guidance, with commas.")]
+Seeds = Annotated[int, typer.Option(help="Seeds, from 0 on.")]
+Steps = Annotated[int | None, typer.Option(help="Reverse steps; the model's own number if not given.")]
+Svdd = Annotated[str | None, typer.Option(metavar="R", help="Steer all arms by this reward, with SVDD-PM.")]
+Candidates = Annotated[int, typer.Option("-M", metavar="M", help="With --svdd: the candidates.")]
+Pretrained = Annotated[int | None, typer.Option(help="Rows of the model's own training; its card's if not given.")]
+Work = Annotated[Path, typer.Option(help="The folder of the real data; what is missing is fetched.")]
+Batch = Annotated[int, typer.Option(help="Requests that are drawn together.")]
+
+
+@app.command()
+def images(
+    out: Annotated[Path, typer.Option(metavar="JSON", help="The results; the sheet goes beside.")],
+    model: Annotated[str, typer.Option(help="A model of images.")] = "images",
+    negative: Negative = None,
+    weights: Weights = "1.5,3,5,7",
+    n: Annotated[int, typer.Option(help="Pictures, a prompt each.")] = 96,
+    seeds: Seeds = 5,
+    steps: Steps = None,
+    judge: Annotated[list[str] | None, typer.Option(metavar="R", help="A reward that judges too; repeat.")] = None,
+    svdd: Svdd = None,
+    M: Candidates = 10,
+    pretrained: Pretrained = None,
+    work: Annotated[Path, typer.Option(help="The folder of `training/images.py prepare`.")] = WORK,
+    batch_size: Batch = 64,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> None:
+    """Accuracy of the category, Fréchet distance, PIQE, what judges prefer; a sheet of pairs."""
+    given: dict[str, Any] = locals()
+    with one_line():
+        from npo_images import image_task, write_sheet
+
+        options = options_of(given, "images")
+        results, task, arms = run(options, lambda loaded: image_task(loaded, n, judge or (), work))
+        summarise(results, task)
+        print(f"wrote {out} and {write_sheet(options, task, results, arms)}")
+
+
+@app.command()
+def molecules(
+    out: Annotated[Path, typer.Option(metavar="JSON", help="The results.")],
+    model: Annotated[str, typer.Option(help="A model of molecules.")] = "molecules",
+    negative: Negative = None,
+    weights: Weights = "1.25,1.5,2,3",
+    n: Annotated[int, typer.Option(help="Molecules.")] = 2000,
+    seeds: Seeds = 5,
+    steps: Steps = None,
+    svdd: Svdd = None,
+    M: Candidates = 10,
+    reference: Annotated[int, typer.Option(help="Molecules of the test split.")] = 30_000,
+    pretrained: Pretrained = None,
+    work: Work = WORK,
+    batch_size: Batch = 500,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> None:
+    """Validity, uniqueness, Fréchet ChemNet distance, QED, SA and diversity."""
+    given: dict[str, Any] = locals()
+    with one_line():
+        from npo_molecules import molecule_task
+
+        results, task, _ = run(options_of(given, "molecules"), lambda loaded: molecule_task(loaded, work, reference))
+        summarise(results, task)
+        print(f"wrote {out}")
+
+
+@app.command()
+def dna(
+    out: Annotated[Path, typer.Option(metavar="JSON", help="The results.")],
+    model: Annotated[str, typer.Option(help="A model of DNA.")] = "dna",
+    negative: Negative = None,
+    weights: Weights = "1.25,1.5,2,3",
+    n: Annotated[int, typer.Option(help="Sequences of each cell type.")] = 500,
+    seeds: Seeds = 5,
+    steps: Steps = None,
+    svdd: Svdd = None,
+    M: Candidates = 10,
+    pretrained: Pretrained = None,
+    work: Work = WORK,
+    batch_size: Batch = 250,
+    device: str = "auto",
+    dtype: str = "float32",
+) -> None:
+    """6-mers beside real sequences, what the judging oracle tells, and binding sites, for each cell type."""
+    given: dict[str, Any] = locals()
+    with one_line():
+        from npo_dna import dna_task
+
+        options = options_of({**given, "n": 4 * n}, "dna")
+        results, task, _ = run(options, lambda loaded: dna_task(loaded, n, work))
+        summarise(results, task)
+        print(f"wrote {out}")
+
+
+def options_of(given: dict[str, Any], shipped: str) -> Options:
+    """The options that all verbs have."""
+    chosen = {name: value for name, value in given.items() if name in Options.__dataclass_fields__}
+    return Options(**{**chosen, "negative": chosen["negative"] or shipped})
+
+
+if __name__ == "__main__":
+    app()
