@@ -3,21 +3,23 @@ r"""A negative checkpoint against classifier-free guidance, at equal network row
     python benchmarks/npo.py images --negative runs/self_npo --out runs/npo_images.json
     python benchmarks/npo.py molecules --negative runs/molecules --n 2000 --out runs/npo_molecules.json
     python benchmarks/npo.py dna --negative runs/dna --n 500 --out runs/npo_dna.json
-    python benchmarks/npo.py images --negative runs/self_npo --svdd compressibility --weights 5 --n 32 --out runs/svdd.json
+    python benchmarks/npo.py images --negative runs/self_npo --svdd piqe --weights 5 --n 32 --out runs/npo_svdd.json
 
 Plain sampling (w = 1) is drawn once a seed, CFG and NPO with each weight. An unconditional model has no CFG: there
 NPO stands beside plain sampling with twice the steps. With `--svdd` all arms are steered by a reward (SVDD-PM), and its
 median is one measure more; plain sampling has twice the candidates then.
 
-Results are written as they finish. The same command goes on where it was stopped; more seeds or weights add to the file.
+Results are written as they finish. The same command goes on where it was stopped; more seeds or weights add to the
+file.
 """
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from npo_common import Options, run
+from npo_common import run
 from npo_summary import summarise
+from npo_task import Options
 
 from guided.cli.main import one_line
 

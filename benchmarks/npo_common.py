@@ -1,120 +1,38 @@
-r"""What the benchmarks of negative checkpoints share: the arms, the file of results, the table.
+r"""What the benchmarks of negative checkpoints share: the arms, and the file of results.
 
-An arm is a way to draw: the model alone, classifier-free guidance (CFG), or guidance against a negative checkpoint (NPO)
-with a weight. Of a seed all arms have the same requests, and request i the same noise. Each arm and seed is drawn once;
-its measures are written before the next one begins.
+An arm is a way to draw: the model alone, classifier-free guidance (CFG) with a weight, or guidance against a negative
+checkpoint (NPO) with a weight. Of a seed all arms have the same requests, and request i the same noise. Each arm and
+seed is drawn once; its measures are written before the next one begins.
 
 Over s seeds an interval is :math:`\pm t_{.975, s - 1} \, sd / \sqrt{s}` around the mean, of differences as of values.
 Imported by npo.py and its parts; it does nothing by itself.
 """
 
 import math
-import re
 import shlex
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from npo_cost import cost
+from npo_task import Metric, Options, Task
 
 import guided
-from guided.checkpoints import FOLDER, read_config
 from guided.cli.jobs import versions
 from guided.errors import GuidedError
-from guided.fitting.folder import claim, write_json
+from guided.fitting.folder import write_json
+from guided.learned.value import plain
 from guided.model import Diffusion
-from guided.models import split_options
-from guided.npo.stored import NEGATIVES
 from guided.objective import resolve_reward
+from guided.runfolder import difference, read_json
 from guided.runs import against
 from guided.samplers import SVDD, Unguided
 
 PLAIN, DOUBLE, CFG, NPO = "plain", "plain, twice the rows", "CFG", "NPO"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One measure of a set of samples.
-
-    Arguments:
-        name: Its name.
-        best: Where it is best: inf, -inf, or a number that real data have.
-        shown: Whether it is a column of the table of all arms.
-    """
-
-    name: str
-    best: float = math.inf
-    shown: bool = True
-
-    def badness(self, value: float) -> float:
-        """The less, the better."""
-        return abs(value - self.best) if math.isfinite(self.best) else -math.copysign(value, self.best * value)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is drawn and how it is judged.
-
-    Arguments:
-        name: The benchmark.
-        metrics: The measures.
-        measure: Maps n samples to their measures, by name.
-        prompts: One for each of the n requests; None for an unconditional model.
-        scores: Maps n samples to n numbers each, by the name of a judge; higher is better.
-        judge: What else decides the measures, JSON-able.
-        reference: What the measures are of real data, where that is known.
-    """
-
-    name: str
-    metrics: Sequence[Metric]
-    measure: Callable[[list[Any]], Mapping[str, float]]
-    prompts: Sequence[str] | None = None
-    scores: Callable[[list[Any]], Mapping[str, Sequence[float]]] = lambda samples: {}
-    judge: Mapping[str, Any] = field(default_factory=dict)
-    reference: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was asked for.
-
-    Raises:
-        GuidedError: A number is out of range.
-    """
-
-    model: str
-    negative: str
-    weights: str
-    n: int
-    seeds: int
-    out: Path
-    steps: int | None = None
-    svdd: str | None = None
-    M: int = 10
-    pretrained: int | None = None
-    batch_size: int = 64
-    device: str = "auto"
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        for name, number in (("--n", self.n), ("--seeds", self.seeds), ("-M", self.M)):
-            if number < 1:
-                raise GuidedError(f"{name} is {number}; it must be at least 1")
-        if self.out.is_dir():
-            raise GuidedError(f"--out {str(self.out)!r} is a folder; name a file, as in runs/npo.json")
-        if any(not math.isfinite(w) or w == 1 for w in self.scales):
-            raise GuidedError(f"--weights is {self.weights!r}; they are finite numbers, and 1 is no guidance at all")
-
-    @property
-    def scales(self) -> list[float]:
-        """The guidance weights."""
-        try:
-            return [float(w) for w in self.weights.split(",")]
-        except ValueError as error:
-            raise GuidedError(f"--weights is {self.weights!r}; it must be numbers with commas") from error
 
 
 @dataclass(frozen=True)
@@ -176,16 +94,21 @@ class Results:
             "svdd": reward and {"reward": reward, "M": options.M},
             "judge": dict(task.judge),
         }
-        self.data = claim(self.file.parent, self.file.name, config, "another benchmark")
-        metrics = self.data.setdefault("metrics", {"commands": [], "cells": []})
+        self.data = opened(self.file, config)
+        found = self.data.setdefault("results", {"commands": [], "cells": []})
         command = shlex.join(["python", *sys.argv])
-        metrics["commands"] = [*(c for c in metrics["commands"] if c != command), command]
-        metrics |= {"versions": versions(), "training": cost(options), "reference": dict(task.reference)}
+        found["commands"] = [*(c for c in found["commands"] if c != command), command]
+        found |= {
+            "versions": versions(),
+            "training": cost(options.model, options.negative, options.pretrained),
+            "reference": dict(task.reference),
+        }
 
     @property
     def cells(self) -> list[dict[str, Any]]:
         """What is drawn: method, weight, seed, measures, scores, and what it cost."""
-        return self.data["metrics"]["cells"]
+        cells: list[dict[str, Any]] = self.data["results"]["cells"]
+        return cells
 
     def add(self, cell: dict[str, Any]) -> None:
         """Keeps a cell, and writes the file."""
@@ -194,7 +117,7 @@ class Results:
 
     def write(self, **more: Any) -> None:
         """Writes the file whole, with more entries."""
-        self.data["metrics"] |= more
+        self.data["results"] |= more
         write_json(self.file, self.data)
 
     def has(self, arm: Arm, seed: int) -> bool:
@@ -204,6 +127,24 @@ class Results:
     def of(self, method: str, weight: float) -> dict[int, dict[str, Any]]:
         """The cells of an arm by their seed."""
         return {c["seed"]: c for c in self.cells if (c["method"], c["weight"]) == (method, weight)}
+
+
+def opened(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file holds, or what decides the results where there is no file yet.
+
+    Raises:
+        GuidedError: The file is of another benchmark.
+    """
+    wanted: dict[str, Any] = plain(config)
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return wanted
+    found = read_json(file)
+    old = {key: entry for key, entry in found.items() if key != "results"}
+    if old != wanted:
+        key, was, now = difference(old, wanted)
+        raise GuidedError(f"{str(file)!r} holds another benchmark: {key} is {was} there and {now} here; name another")
+    return found
 
 
 def run(options: Options, make: Callable[[Diffusion], Task]) -> tuple[Results, Task, list[Arm]]:
@@ -261,38 +202,3 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     if len(values) > 1:
         half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
     return statistics.fmean(values), half
-
-
-def cost(options: Options) -> dict[str, Any] | None:
-    """What the training of the checkpoint took, from its card; None where it has none.
-
-    `share` is that of its rows in those of the model's own training, where these are known.
-    """
-    place = Path(split_options(options.negative)[0])
-    folder = place if place.is_dir() else NEGATIVES / place
-    if not (folder / "config.json").is_file():
-        return None
-    metrics = read_config(folder)["metrics"]
-    found = {name: metrics[name] for name in ("steps", "rows", "seconds", "seconds of samples")}
-    rows = options.pretrained or pretrained_rows(options.model)
-    return found | ({} if rows is None else {"pretrained rows": rows, "share": metrics["rows"] / rows})
-
-
-def pretrained_rows(model: str) -> int | None:
-    """Rows of the training of a shipped model: steps times batch, as the line of its card says; None if it does not."""
-    place = split_options(model)[0]
-    card = next(
-        (folder / "README.md" for folder in (FOLDER / place, Path(place)) if (folder / "README.md").is_file()), None
-    )
-    lines = [] if card is None else card.read_text(encoding="utf-8").splitlines()
-    text = next((line for line in lines if line.startswith("| training |")), "")
-    steps = re.search(r"([\d,]+)(?: and then, from those weights, ([\d,]+))? steps", text)
-    batch = re.search(r"batch (?:of )?([\d,]+)", text)
-    if steps is None or batch is None:
-        return None
-    return sum(whole(part) for part in steps.groups() if part) * whole(batch[1])
-
-
-def whole(text: str) -> int:
-    """A number that is written with commas."""
-    return int(text.replace(",", ""))

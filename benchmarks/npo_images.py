@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from npo_common import CFG, NPO, Arm, Metric, Options, Results, Task
+from npo_common import CFG, NPO, Arm, Results
 from npo_summary import best_by_score
+from npo_task import Metric, Options, Task
 from PIL import Image
 
 from examples.sheets import sheet

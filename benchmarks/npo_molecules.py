@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from npo_common import Metric, Task
+from npo_task import Metric, Task
 
 from guided.errors import GuidedError
 from guided.model import Diffusion

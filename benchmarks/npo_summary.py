@@ -8,7 +8,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from npo_common import CFG, DOUBLE, NPO, PLAIN, Metric, Results, Task, interval
+from npo_common import CFG, DOUBLE, NPO, PLAIN, Results, interval
+from npo_cost import training
+from npo_task import Metric, Task
 from rich.console import Console
 from rich.table import Table
 
@@ -115,16 +117,23 @@ def show(summary: Mapping[str, Any], task: Task, results: Results) -> None:
         cells = [told(arm["measures"][metric.name]) for metric in shown]
         table.add_row(arm["method"], f"{arm['weight']:g}", str(arm["seeds"]), f"{arm['network_rows'] / n:.1f}", *cells)
     console.print(table)
-    best = Table("at its best weight", "real", *METHODS, "NPO's less the other's", title="means over the seeds ± 95 %")
+    methods = [method for method in METHODS if any(arm["method"] == method for arm in summary["arms"])]
+    heads = ("at its best weight", "real", *methods, "NPO's less the other's")
+    best = Table(*heads, title="means over the seeds ± 95 %, the weight in brackets")
     for name, found in summary["best"].items():
-        cells = [f"{told(found[m])} ({found[m]['weight']:g})" if m in found else "" for m in METHODS]
+        cells = [weighted(method, found.get(method)) for method in methods]
         real = f"{task.reference[name]:.4g}" if name in task.reference else ""
         best.add_row(name, real, *cells, told(found.get("difference")))
     console.print(best)
     for name, found in summary["preferred"].items():
         weights = f"NPO at {found['NPO']:g}, CFG at {found['CFG']:g}"
         console.print(f"{name} prefers NPO in {told(found)} of the requests ({weights})", highlight=False)
-    console.print(training(data["metrics"]["training"]), highlight=False)
+    console.print(training(data["results"]["training"]), highlight=False)
+
+
+def weighted(method: str, value: Mapping[str, Any] | None) -> str:
+    """A mean with half of its interval, and the weight where there is a choice of weights."""
+    return told(value) + ("" if value is None or method in (PLAIN, DOUBLE) else f" ({value['weight']:g})")
 
 
 def told(value: Mapping[str, Any] | None) -> str:
@@ -132,12 +141,3 @@ def told(value: Mapping[str, Any] | None) -> str:
     if value is None or value["mean"] is None:
         return ""
     return f"{value['mean']:.4g}" + ("" if value["half"] is None else f" ± {value['half']:.2g}")
-
-
-def training(cost: Mapping[str, Any] | None) -> str:
-    """What the checkpoint took."""
-    if cost is None:
-        return "the checkpoint has no card that says what its training took"
-    share = f", {cost['share']:.2%} of the model's own training" if "share" in cost else ""
-    times = f"{cost['seconds']:.0f} s, and {cost['seconds of samples']:.0f} s for the samples"
-    return f"the checkpoint took {cost['steps']:,} steps, {cost['rows']:,} rows{share}; {times}"

@@ -1,8 +1,8 @@
 r"""Direct preference optimization with the pairs flipped: train towards what a reward does not like.
 
 With the error :math:`e_\theta(x)` of a network on a noised sample, and the frozen network's :math:`e`, the loss of a
-pair is :math:`-\log \sigma(-\beta (e_\theta(x_l) - e(x_l) - e_\theta(x_w) + e(x_w)))`, where the *worse* sample
-:math:`x_l` takes the place that the better one has in the original.
+pair is :math:`-\log \sigma(-\frac{\beta}{2} (e_\theta(x_l) - e(x_l) - e_\theta(x_w) + e(x_w)))`, where the *worse*
+sample :math:`x_l` takes the place that the better one has in the original.
 
 References:
     | Diffusion-NPO: Negative Preference Optimization for Better Preference Aligned Generation of Diffusion Models
@@ -135,7 +135,8 @@ def pairs_of(rewards: Tensor, groups: Sequence[int]) -> Tensor:
         members = [i for i, other in enumerate(groups) if other == group]
         order = sorted(members, key=lambda i: (-r[i].item(), i))
         half = len(order) // 2
-        found += [(a, b) for a, b in zip(order[:half], order[-half:], strict=True) if half and r[a] > r[b]]
+        worse = order[len(order) - half :]
+        found += [(a, b) for a, b in zip(order[:half], worse, strict=True) if r[a] > r[b]]
     if not found:
         raise GuidedError(
             f"no two of the {len(groups)} samples have the same prompt and different rewards; draw more of them (n)"

@@ -99,19 +99,22 @@ def train_negative(
         what = "needs a reward, to rank the samples" if method.pairs else "takes no reward"
         raise GuidedError(f"{method.name} {what}")
     model = model if isinstance(model, Diffusion) else load(model)
+    told = _prompts(model, prompts, guidance)
     objective = None if reward is None else resolve_reward(reward, aggregate=aggregate)
-    job = Job(model, Path(out), method, training or NegativeTraining(), _prompts(model, prompts), guidance, objective)
+    if objective is not None:
+        objective.check(model.kind)
+    job = Job(model, Path(out), method, training or NegativeTraining(), told, guidance, objective)
     return job.run(progress)
 
 
-def _prompts(model: Diffusion, prompts: Sequence[str] | None) -> list[str]:
+def _prompts(model: Diffusion, prompts: Sequence[str] | None, guidance: float | None) -> list[str]:
     if model.network is None:
         raise GuidedError(f"{model.name} does not say which network it has: it cannot be trained")
     if model.negative is not None:
         raise GuidedError(f"{model.name} has a negative side already; train from the model without it")
     if model.condition is None:
-        if prompts:
-            raise GuidedError(f"{model.name} takes no prompts: it is unconditional")
+        if prompts or guidance is not None:
+            raise GuidedError(f"{model.name} takes no {'prompts' if prompts else 'guidance'}: it is unconditional")
         return []
     prompts = list(prompts) if prompts else list(model.examples)
     if not prompts:
@@ -149,10 +152,22 @@ class Job:
             "samples": {"steps": self.model.steps, "guidance": self.guidance, "prompts": self.prompts},
         }
 
+    @property
+    def told(self) -> list[str] | None:
+        """The prompt of each sample."""
+        return [self.prompts[i % len(self.prompts)] for i in range(self.training.n)] if self.prompts else None
+
+    @property
+    def wanted(self) -> Prompts:
+        """What the samples are drawn for."""
+        return Prompts.of(self.model, self.training.n, self.told, guidance=self.guidance)
+
     def run(self, progress: Callable[[NegativeProgress], None]) -> Path:
         """Does what is left to do."""
+        self.wanted.checked(self.model)  # before the folder is taken
         accelerator = _accelerator(self.training, self.model)
-        config = claim(self.out, "config.json", self.config, "another negative checkpoint")
+        with accelerator.main_process_first():  # or several would write the same file
+            config = claim(self.out, "config.json", self.config, "another negative checkpoint")
         if "metrics" in config:
             return self.out
         start = time.perf_counter()
@@ -183,11 +198,16 @@ class Job:
 
     def data(self, accelerator: Any, progress: Callable[[int], None]) -> tuple[Tensor, list[str | None]]:
         """Rows, or pairs of rows, with a prompt for each."""
-        n, training = self.training.n, self.training
-        told = [self.prompts[i % len(self.prompts)] for i in range(n)] if self.prompts else None
-        wanted = Prompts.of(self.model, n, told, guidance=self.guidance if self.prompts else None)
-        wanted.checked(self.model)
-        arguments = (self.model, wanted, n, training.seed, training.batch_size, self.out / "samples", self.objective)
+        n, training, told = self.training.n, self.training, self.told
+        arguments = (
+            self.model,
+            self.wanted,
+            n,
+            training.seed,
+            training.batch_size,
+            self.out / "samples",
+            self.objective,
+        )
         if accelerator.is_main_process:
             draw_pool(*arguments, progress)
         accelerator.wait_for_everyone()
@@ -249,4 +269,7 @@ def _accelerator(training: NegativeTraining, model: Diffusion) -> Any:
         from accelerate import Accelerator
     except ImportError as error:
         raise ImportError("training needs accelerate: pip install 'guided[npo]'") from error
-    return Accelerator(mixed_precision=training.precision, cpu=model.device.type == "cpu")
+    try:
+        return Accelerator(mixed_precision=training.precision, cpu=model.device.type == "cpu")
+    except ValueError as error:  # it has one precision and one device for all of a process
+        raise GuidedError(f"accelerate was set up for something else in this process; use another ({error})") from error

@@ -121,10 +121,12 @@ def _check(module: nn.Module, halves: Mapping[str, Mapping[str, Tensor]], start:
             raise GuidedError(f"the LoRA weights of {layer!r} are not complete: {', '.join(missing)}")
         weight = getattr(layers.get(layer), "weight", None)
         shape = None if weight is None else tuple(weight.shape)
-        a, b = pair["lora_A"].shape, pair["lora_B"].shape
-        if shape is None or a[1] != shape[1] or b[0] != shape[0] or a[0] != b[1]:
+        a, b = (tuple(pair[half].shape) for half in ("lora_A", "lora_B"))
+        kernel = () if shape is None else shape[2:]
+        fitting = shape and len(shape) > 1 and (a, b) == ((a[0], *shape[1:]), (shape[0], a[0], *[1] * len(kernel)))
+        if not fitting:
             what = "is no layer of the network" if shape is None else f"has shape {shape}"
-            raise GuidedError(f"LoRA weights {tuple(a)} and {tuple(b)} are for {layer!r}, which {what}")
+            raise GuidedError(f"LoRA weights {a} and {b} are for {layer!r}, which {what}")
 
 
 def scale_lora(adapted: nn.Module, factor: float) -> None:

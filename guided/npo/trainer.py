@@ -158,7 +158,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = training.rate(self.model) * min(1.0, (self.step + 1) / (training.warmup + 1))
         mine = list(range(self.accelerator.process_index, training.batch, self.accelerator.num_processes))
-        size = -(-len(mine) // training.accumulate)
+        size = max(1, -(-len(mine) // training.accumulate))
         for part in (mine[i : i + size] for i in range(0, len(mine), size)):
             loss = self._losses(part).sum() / training.batch
             self.accelerator.backward(loss)

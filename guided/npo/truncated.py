@@ -100,7 +100,10 @@ class SelfNPO:
         with torch.no_grad():
             given = lesson(process, teacher, x, cond, self, streams)
         mine = untold(cond, streams.uniform() < self.p)
-        return self.distance(student(given.x, given.t, **mine), given)
+        y = student(given.x, given.t, **mine)
+        if process.discrete:
+            y = (y / process.temperature).log_softmax(-1)  # tokens are drawn from this law, as the target's were
+        return self.distance(y, given)
 
     def distance(self, y: Tensor, given: "Lesson") -> Tensor:
         """What the student says, `y`, from what it shall say, with shape `(n,)`."""
@@ -153,19 +156,19 @@ def _gaussian(
     k = (streams.uniform() * K).long().clamp(max=K - 1)
     alpha, sigma, t = coarse.at(k, x)
     x = alpha * x + sigma * streams.normal(*x.shape[1:])
-    y = teacher(x, t, **cond)
+    y = process.estimate(x, teacher(x, t, **cond))
     for _ in range(method.j):
         new = (k + 1).clamp(max=K - 1)  # the grid's last noisy time is where a row stays
         a, s, t = coarse.at(new, x)
         moved = a * y + s * (x - alpha * y) / sigma
         x = torch.where((new > k).view(-1, *[1] * (x.ndim - 1)), moved, x)
         k, alpha, sigma = new, a, s
-        y = teacher(x, t, **cond)
+        y = process.estimate(x, teacher(x, t, **cond))
     s = fine.noisier(coarse, k, streams.uniform())
     a, std, t = fine.at(s, x)
     ratio = torch.where(alpha > 0, a / alpha, 1.0)
     noise = (std**2 - (ratio * sigma) ** 2).clamp(min=0).sqrt()
-    return Lesson(ratio * x + noise * streams.normal(*x.shape[1:]), t, process.estimate(x, y))
+    return Lesson(ratio * x + noise * streams.normal(*x.shape[1:]), t, y)
 
 
 def _masked(
@@ -184,7 +187,7 @@ def _masked(
     y = (teacher(x, 1 - k / method.K, **cond) / process.temperature).softmax(-1)
     known = F.one_hot(x.clamp(max=process.vocabulary - 1), process.vocabulary).to(y)
     target = torch.where((x == process.mask)[..., None], y, known)
-    t = 1 - k / method.K * (1 - streams.uniform())  # in (1 - k / K, 1]
+    t = 1 - k / method.K * (1 - streams.uniform())  # in [1 - k / K, 1)
     kept = (1 - torch.tensor([rate(float(s)) for s in t], device=x.device)) / (1 - rates[k]).clamp(min=1e-9)
     hide = streams.uniform(x.shape[1]) >= kept[:, None]
     x = torch.where(hide, process.mask, x)

@@ -242,6 +242,18 @@ def test_a_process_without_a_grid_is_taken_as_it_is():
     assert {round(3 * t) for t in given.t.tolist()} == {2, 3}
 
 
+def test_the_last_step_is_no_level_even_if_it_has_noise():
+    """As the grids of Stable Diffusion have: neither a teacher nor a student is asked there."""
+    seen, process = [], Gaussian((1,), [0.1, 0.5, 0.9], [1.0, 0.5, 0.1], [2.0, 1.0, 0.0])
+
+    def teacher(x, t):
+        seen.append(t)
+        return x
+
+    given = lesson(process, teacher, torch.zeros(200, 1), {}, SelfNPO(j=3), Numbers(200))
+    assert set(torch.cat(seen).tolist()) == {1.0, 2.0} and set(given.t.tolist()) == {2.0}
+
+
 def enumerated(chain, j):
     """E[target on x_s = x], and P(x_s = x), over all states x: with shapes (S, L, V) and (S,).
 
@@ -330,7 +342,7 @@ def test_masks_grow_from_the_state_that_was_reached(schedule):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_a_teacher_without_steps_teaches_itself_at_any_temperature(temperature):
-    """From masks alone the gradient of a student that equals the teacher is nothing: both are read as they are drawn."""
+    """From masks alone a student that equals the teacher has no gradient: both are read as tokens are drawn."""
     process = Masked(3, 4, temperature=temperature)
     logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     mine = logits.clone().requires_grad_(True)
