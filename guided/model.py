@@ -132,12 +132,13 @@ class Diffusion:
         condition = self.condition
         if condition is not None:
             return lambda prompts: dict(condition(prompts))
-        if any(prompts) or negative is not None:
-            raise ValueError(f"{self.name} takes no prompt: it is unconditional")
         if self.negative is None:
             raise ValueError(
-                f"{self.name} takes no guidance: it is unconditional, and has no negative checkpoint to lead away from"
+                f"{self.name} takes no prompt and no guidance: it is unconditional, "
+                "and has no negative checkpoint to lead away from"
             )
+        if any(prompts) or negative is not None:
+            raise ValueError(f"{self.name} takes no prompt: it is unconditional")
         return lambda prompts: {}
 
     def edited(self, sample: Any, strength: float | None = None, mask: Any = None) -> "Diffusion":
