@@ -13,20 +13,22 @@ Results are written as they finish. The same command goes on where it was stoppe
 file.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from npo_common import run
+from npo_common import Arm, Results, run
 from npo_summary import summarise
-from npo_task import Options
+from npo_task import Options, Task
 
 from guided.cli.main import one_line
+from guided.model import Diffusion
 
 WORK = Path(__file__).parent.parent / "training" / "work"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0])
 
-Negative = Annotated[str | None, typer.Option(metavar="DIR", help="The checkpoint; the shipped one if not given.")]
+Negative = Annotated[str, typer.Option(metavar="DIR", help="The checkpoint, or the name of a shipped one.")]
 Weights = Annotated[str, typer.Option(help="Weights of guidance, with commas.")]
 Seeds = Annotated[int, typer.Option(help="Seeds, from 0 on.")]
 Steps = Annotated[int | None, typer.Option(help="Reverse steps; the model's own number if not given.")]
@@ -41,7 +43,7 @@ Batch = Annotated[int, typer.Option(help="Requests that are drawn together.")]
 def images(
     out: Annotated[Path, typer.Option(metavar="JSON", help="The results; the sheet goes beside.")],
     model: Annotated[str, typer.Option(help="A model of images.")] = "images",
-    negative: Negative = None,
+    negative: Negative = "images",
     weights: Weights = "1.5,3,5,7",
     n: Annotated[int, typer.Option(help="Pictures, a prompt each.")] = 96,
     seeds: Seeds = 5,
@@ -60,17 +62,15 @@ def images(
     with one_line():
         from npo_images import image_task, write_sheet
 
-        options = options_of(given, "images")
-        results, task, arms = run(options, lambda loaded: image_task(loaded, n, judge or (), work))
-        summarise(results, task)
-        print(f"wrote {out} and {write_sheet(options, task, results, arms)}")
+        drawn = measured(given, lambda loaded: image_task(loaded, n, judge or (), work))
+        print(f"wrote {out} and {write_sheet(*drawn)}")
 
 
 @app.command()
 def molecules(
     out: Annotated[Path, typer.Option(metavar="JSON", help="The results.")],
     model: Annotated[str, typer.Option(help="A model of molecules.")] = "molecules",
-    negative: Negative = None,
+    negative: Negative = "molecules",
     weights: Weights = "1.25,1.5,2,3",
     n: Annotated[int, typer.Option(help="Molecules.")] = 2000,
     seeds: Seeds = 5,
@@ -89,8 +89,7 @@ def molecules(
     with one_line():
         from npo_molecules import molecule_task
 
-        results, task, _ = run(options_of(given, "molecules"), lambda loaded: molecule_task(loaded, work, reference))
-        summarise(results, task)
+        measured(given, lambda loaded: molecule_task(loaded, work, reference))
         print(f"wrote {out}")
 
 
@@ -98,7 +97,7 @@ def molecules(
 def dna(
     out: Annotated[Path, typer.Option(metavar="JSON", help="The results.")],
     model: Annotated[str, typer.Option(help="A model of DNA.")] = "dna",
-    negative: Negative = None,
+    negative: Negative = "dna",
     weights: Weights = "1.25,1.5,2,3",
     n: Annotated[int, typer.Option(help="Sequences of each cell type.")] = 500,
     seeds: Seeds = 5,
@@ -114,18 +113,18 @@ def dna(
     """6-mers beside real sequences, what the judging oracle tells, and binding sites, for each cell type."""
     given: dict[str, Any] = locals()
     with one_line():
-        from npo_dna import dna_task
+        from npo_dna import CELLS, dna_task
 
-        options = options_of({**given, "n": 4 * n}, "dna")
-        results, task, _ = run(options, lambda loaded: dna_task(loaded, n, work))
-        summarise(results, task)
+        measured({**given, "n": len(CELLS) * n}, lambda loaded: dna_task(loaded, n, work))
         print(f"wrote {out}")
 
 
-def options_of(given: dict[str, Any], shipped: str) -> Options:
-    """The options that all verbs have."""
-    chosen = {name: value for name, value in given.items() if name in Options.__dataclass_fields__}
-    return Options(**{**chosen, "negative": chosen["negative"] or shipped})
+def measured(given: dict[str, Any], make: Callable[[Diffusion], Task]) -> tuple[Options, Task, Results, list[Arm]]:
+    """Draws and measures what the options of a verb ask for, and shows what came out."""
+    options = Options(**{name: value for name, value in given.items() if name in Options.__dataclass_fields__})
+    results, task, arms = run(options, make)
+    summarise(results, task)
+    return options, task, results, arms
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import torch
 from npo_common import CFG, NPO, Arm, Results
 from npo_summary import best_by_score
 from npo_task import Metric, Options, Task
-from PIL import Image
 
 from examples.sheets import sheet
 from guided.errors import GuidedError
@@ -24,13 +23,12 @@ from guided.model import Diffusion
 from guided.objective import resolve_reward
 from guided.rewards.quality import piqe
 from training.emoji import load_pictures
-from training.evaluate_images import chosen_rows, frechet
+from training.evaluate_images import as_rows, chosen_rows, frechet
 from training.picture_classifier import CATEGORIES, labels, train_classifier
 from training.pictures import vary
 
 CATEGORY = "category"  # the judge: the log-probability, in nats, that the classifier gives the prompt's category
 METRICS = (Metric("accuracy"), Metric("Fréchet", -math.inf), Metric("PIQE", -math.inf), Metric(CATEGORY))
-SIDE = 64  # pixels, what the classifier takes
 SHOWN = 16
 
 
@@ -60,11 +58,11 @@ def image_task(model: Diffusion, n: int, judges: Sequence[str], work: Path) -> T
     real = vary(pictures[chosen_rows(entries, 60, 1)] / 255, turned=0.0)
 
     def scores(samples: list[Any]) -> dict[str, Sequence[float]]:
-        logp = net(as_tensor(samples)).log_softmax(1).gather(1, label[:, None])[:, 0]
+        logp = net(as_rows(samples)).log_softmax(1).gather(1, label[:, None])[:, 0]
         return {CATEGORY: logp.tolist(), **{name: r(samples, prompts).tolist() for name, r in rewards.items()}}
 
     def measure(samples: list[Any]) -> Mapping[str, float]:
-        x = as_tensor(samples)
+        x = as_rows(samples)
         return {
             "accuracy": float((net(x).argmax(1) == label).float().mean()),
             "Fréchet": frechet(net, x, real),
@@ -78,12 +76,6 @@ def image_task(model: Diffusion, n: int, judges: Sequence[str], work: Path) -> T
         "accuracy": float((net(real).argmax(1) == labels(entries)[chosen_rows(entries, 60, 1)]).float().mean())
     }
     return Task("images", metrics, measure, prompts, scores, judge, reference)
-
-
-def as_tensor(samples: Sequence[Image.Image]) -> torch.Tensor:
-    """Pictures as the classifier takes them, `(n, 3, 64, 64)` in [-1, 1]."""
-    small = [p.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS) for p in samples]
-    return torch.from_numpy(np.stack([np.asarray(p) for p in small])).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def write_sheet(options: Options, task: Task, results: Results, arms: Sequence[Arm]) -> Path:

@@ -9,7 +9,7 @@ for few pictures, which is why the distance of as many real pictures from the sa
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,15 @@ class Sampler:
         """A picture of each prompt, `(n, 3, 64, 64)` in [-1, 1], after 50 steps."""
         options: dict[str, Any] = {"prompt": prompts, "guidance": guidance}
         run = guided.sample(self.model, None, "unguided", len(prompts), seed, **options)
-        pictures = np.stack([np.asarray(image) for image in run.samples])
-        return torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1
+        return as_rows(run.samples)
+
+
+def as_rows(images: Sequence[Any]) -> torch.Tensor:
+    """Images `(n, 3, 64, 64)` in [-1, 1]; those of another size are resized."""
+    from PIL import Image
+
+    small = [image.convert("RGB").resize((64, 64), Image.Resampling.LANCZOS) for image in images]
+    return torch.from_numpy(np.stack([np.asarray(image) for image in small])).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def as_bytes(x: torch.Tensor) -> NDArray[np.uint8]:
