@@ -22,14 +22,14 @@ class Network:
         module: The network; frozen.
         around: Maps a network of the same architecture to its denoiser.
         part: Its name among the parts of a pipeline, "unet" or "transformer"; "" where there is no pipeline.
-        read_lora: Reads a file of LoRA weights in any published layout, as `part.layer.lora_A.weight` and so on, with
-            the networks' alphas if the file has any; None where only our own layout is known.
+        read_lora: Maps LoRA weights in any published layout to those by `part.layer.lora_A.weight` and so on, with
+            the layers' alphas if there are any; None where only our own layout is known.
     """
 
     module: nn.Module
     around: Callable[[nn.Module], Denoiser]
     part: str = ""
-    read_lora: Callable[[str], tuple[Mapping[str, Tensor], Mapping[str, float] | None]] | None = None
+    read_lora: Callable[[Mapping[str, Tensor]], tuple[Mapping[str, Tensor], Mapping[str, float] | None]] | None = None
 
     @property
     def bare(self) -> nn.Module:

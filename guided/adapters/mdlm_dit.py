@@ -54,14 +54,15 @@ def load(
     net = MaskedDiT(**size)
     weights.setdefault("rotary_emb.inv_freq", net.rotary_emb.inv_freq)  # no parameter: a file may leave it out
     fill(net, weights, path, device, dtype)
-    around = partial(subs, dtype=dtype, device=device, timed=config.get("time_conditioning") is True)
+    timed = config.get("time_conditioning") is True
+    around = partial(subs, dtype=dtype, device=device, timed=timed)
     text = Text(folder / "tokenizer.json", size["tokens"] - 1, length)
     return Diffusion(
         around(net),
         Masked(length, size["tokens"] - 1, steps=128),
         decode=text.decode,
         encode=text.encode,
-        timed=config.get("time_conditioning") is True,
+        timed=timed,
         network=Network(net, around),
         device=device,
         identity=digest(path),

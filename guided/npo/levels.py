@@ -3,6 +3,7 @@
 __all__ = ["Levels", "fine_levels"]
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -41,6 +42,7 @@ class Levels:
         return torch.where(self.alphas > 0, self.sigmas / self.alphas, torch.inf).double()
 
 
+@lru_cache(maxsize=8)
 def fine_levels(process: Gaussian, K: int) -> Levels:
     """The noisy levels of a process in `K` steps, or in its own number where it has no other grid."""
     grid: Any = process if process.grid is None else process.with_steps(K)

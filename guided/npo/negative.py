@@ -49,7 +49,8 @@ def attach(model: Any, negative: str | Path, *, alpha: float = 1.0, beta: float 
     module = module.to(weight.device).eval().requires_grad_(False)
     if model.network.module is not model.network.bare:
         module = cast("nn.Module", torch.compile(module))
-    key = f"{model.identity} {stored.digest} {alpha} {beta} {'' if base is None else foundation}"
+    told = "" if foundation is None else describe_base(foundation)
+    key = f"{model.identity} {stored.digest} {alpha} {beta} {told}"
     identity = hashlib.sha256(key.encode()).hexdigest()
     return replace(model, negative=model.network.around(module), identity=identity)
 

@@ -2,7 +2,6 @@
 
 __all__ = ["FULL", "FULL_PART", "LORA", "NEGATIVES", "Stored", "read_stored"]
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from guided.adapters.mdlm import digest
 from guided.adapters.torch_files import read_torch
 from guided.checkpoints import FOLDER, read_config
 from guided.errors import GuidedError, nearest
@@ -70,16 +70,15 @@ def read_stored(negative: str | Path, network: Network) -> Stored:
         card = card if card["kind"] == "negative" else None
     file = _file(path)
     weights: Mapping[str, Tensor] = _read(file)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     if not any(".lora" in key or key.startswith("lora") for key in weights):
-        return Stored(str(negative), _bare(weights, network), False, digest, card)
+        return Stored(str(negative), _bare(weights, network), False, digest(file), card)
     alphas: Mapping[str, float] | None = None
     if network.read_lora is not None:
         try:
-            weights, alphas = network.read_lora(str(file))
+            weights, alphas = network.read_lora(weights)
         except Exception as error:  # whatever diffusers says
             raise GuidedError(f"{str(file)!r} has no LoRA weights that can be read: {error}") from error
-    return Stored(str(negative), weights, True, digest, card, alphas)
+    return Stored(str(negative), weights, True, digest(file), card, alphas)
 
 
 def _file(path: Path) -> Path:

@@ -118,11 +118,11 @@ def _network(family: Family, denoiser: Prediction) -> Network:
     def around(net: torch.nn.Module) -> Prediction:
         return replace(denoiser, network=family.on(net))
 
-    def read_lora(file: str) -> Any:
+    def read_lora(given: Mapping[str, Tensor]) -> Any:
         read = type(family.pipeline).lora_state_dict
         takes = inspect.signature(read).parameters
         options = {"unet_config": family.net.config} if "unet_config" in takes else {}
-        found = read(file, **options, **({"return_alphas": True} if "return_alphas" in takes else {}))
+        found = read(dict(given), **options, **({"return_alphas": True} if "return_alphas" in takes else {}))
         weights, alphas = found[:2] if isinstance(found, tuple) else (found, None)
         if any(".lora_A." in key for key in weights):
             return weights, alphas
