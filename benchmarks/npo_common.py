@@ -22,7 +22,7 @@ from npo_cost import cost
 from npo_task import Metric, Options, Task
 
 import guided
-from guided.cli.jobs import versions
+from guided.cli.jobs import all_versions
 from guided.errors import GuidedError
 from guided.fitting.folder import write_json
 from guided.learned.value import plain
@@ -99,7 +99,7 @@ class Results:
         command = shlex.join(["python", *sys.argv])
         found["commands"] = [*(c for c in found["commands"] if c != command), command]
         found |= {
-            "versions": versions(),
+            "versions": all_versions(),
             "training": cost(options.model, options.negative, options.pretrained),
             "reference": dict(task.reference),
         }

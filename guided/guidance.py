@@ -14,14 +14,27 @@ References:
     | https://arxiv.org/abs/2305.08891
 """
 
-__all__ = ["Guided"]
+__all__ = ["NEGATIVE", "Guided", "paired", "sides"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
+
+NEGATIVE = "negative_"  # what the names of the negative side's conditions start with
+
+
+def paired(positive: Mapping[str, Tensor], negative: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The conditions of both sides as one mapping."""
+    return {**positive, **{NEGATIVE + name: c for name, c in negative.items()}}
+
+
+def sides(cond: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The conditions of the positive and of the negative side; where the latter has none of its own, it shares them."""
+    positive = {name: c for name, c in cond.items() if not name.startswith(NEGATIVE)}
+    return positive, {name: cond.get(NEGATIVE + name, c) for name, c in positive.items()}
 
 
 @dataclass(frozen=True)
@@ -43,8 +56,6 @@ class Guided:
             prediction (`raw` and `clean`, as :class:`guided.adapters.diffusers.prediction.Prediction` has).
     """
 
-    NEGATIVE: ClassVar[str] = "negative_"
-
     positive: Callable[..., Tensor]
     scale: float = 7.5
     negative: Callable[..., Tensor] | None = None
@@ -65,8 +76,7 @@ class Guided:
         return sum(getattr(side, "cost", 1) for side in sides)
 
     def __call__(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
-        mine = {name: c for name, c in cond.items() if not name.startswith(self.NEGATIVE)}
-        other = {name: cond.get(self.NEGATIVE + name, c) for name, c in mine.items()}
+        mine, other = sides(cond)
         if self.negative is None or self.negative is self.positive:
             both = {name: torch.cat([mine[name], other[name]]) for name in mine}
             positive, negative = self.positive(torch.cat([x, x]), torch.cat([t, t]), **both).chunk(2)

@@ -11,7 +11,7 @@ from einops import repeat
 from torch import Tensor
 
 from guided.batching import Evaluator, distinct
-from guided.guidance import Guided
+from guided.guidance import Guided, paired
 from guided.monitor import Monitor
 from guided.network import Denoiser, Network
 from guided.origin import Origin, default_strength
@@ -122,7 +122,7 @@ class Diffusion:
                 raise ValueError("a negative prompt and a guidance rescale need guidance; give its weight")
             return replace(self, cond=cond, denoiser=plain, prompts=told)
         against = condition([self.unconditional] * len(prompts) if negative is None else negative)
-        cond |= {Guided.NEGATIVE + name: c for name, c in against.items()}
+        cond = paired(cond, against)
         return replace(self, cond=cond, denoiser=Guided(plain, guidance, self.negative, rescale), prompts=told)
 
     def _conditions(

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from guided.errors import check_whole
 from guided.streams import Streams
 
 
@@ -76,6 +77,4 @@ def check_steps(K: Any) -> int:
     Raises:
         ValueError: It is no whole number, or below 1.
     """
-    if isinstance(K, bool) or not isinstance(K, int) or K < 1:
-        raise ValueError(f"steps is {K!r}; it must be a whole number, at least 1")
-    return K
+    return check_whole("steps", K)

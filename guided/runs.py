@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from guided.batching import Evaluator
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_whole
 from guided.learned import LearnedValue
 from guided.model import Diffusion, Particles
 from guided.models import check_options, load, split_options
@@ -202,8 +202,7 @@ def stream(
         ValueError: An argument is not what is accepted; the message says what is.
     """
     for name, number in (("n", n), ("batch_size", batch_size)):
-        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise GuidedError(f"{name} is {number!r}; it must be a whole number, at least 1")
+        check_whole(name, number)
     requests = list(range(n)) if only is None else list(only)
     strange = [i for i in requests if not isinstance(i, int) or not 0 <= i < n]
     if strange or not requests:

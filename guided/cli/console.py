@@ -1,11 +1,11 @@
 """What the command line shows: a progress bar, and tables that stay whole when they are piped."""
 
-__all__ = ["Bar", "console", "number", "show_table"]
+__all__ = ["Bar", "LiveBar", "console", "number", "show_table"]
 
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from guided.runs import Batch
     from guided.runs import Progress as Step
 
+Shown = TypeVar("Shown", bound="LiveBar")
 PIPE_WIDTH = 4000  # a line that is piped is not to be folded
 
 
@@ -43,7 +44,25 @@ def number(cell: object) -> str:
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
 
 
-class Bar:
+class LiveBar:
+    """A bar on standard error while it is open; `plain` says that there is no terminal to show it."""
+
+    def __init__(self) -> None:
+        columns = [BarColumn(bar_width=None), TextColumn("{task.fields[text]}", markup=False), TimeRemainingColumn()]
+        self.bar = Progress(*columns, console=Console(stderr=True), transient=True, expand=True)
+        self.plain = not self.bar.console.is_terminal
+
+    def __enter__(self: Shown) -> Shown:
+        if not self.plain:
+            self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self.plain:
+            self.bar.stop()
+
+
+class Bar(LiveBar):
     """A progress bar on standard error; a plain line for each finished batch where that is no terminal.
 
     Arguments:
@@ -54,23 +73,11 @@ class Bar:
     """
 
     def __init__(self, n: int, done: int, batch_size: int, label: str = "samples") -> None:
+        super().__init__()
         self.label = label
         self.n, self.before, self.done, self.batch_size = n, done, done, batch_size
         self.best, self.start = float("-inf"), time.perf_counter()
-        text = TextColumn("{task.fields[text]}", markup=False)
-        columns = [BarColumn(bar_width=None), text, TimeRemainingColumn()]
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True, expand=True)
-        self.plain = not self.bar.console.is_terminal
         self.task = self.bar.add_task("", total=n, completed=done, text="")
-
-    def __enter__(self) -> "Bar":
-        if not self.plain:
-            self.bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if not self.plain:
-            self.bar.stop()
 
     def __call__(self, step: "Step") -> None:
         """Shows a step of the batch that is being drawn."""

@@ -1,13 +1,12 @@
 """What `guided sample` does: load, draw, write as batches finish, compare with the unguided model, report."""
 
-__all__ = ["Job", "prepare", "run"]
+__all__ = ["Job", "all_versions", "prepare", "run"]
 
 import platform
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from guided.report.fasta import write_fasta
 from guided.runfolder import RunFolder, summary, table, write_csv
 from guided.runs import Batch, Progress, Stats, against, stream
 from guided.samplers import Sampler, Unguided, sampler_from_dict, sampler_to_dict
+from guided.versions import versions
 
 COMPARED = 256  # unguided samples at most, beside which the report shows the run
 SHOWN = 10
@@ -78,7 +78,7 @@ class Job:
         options = self.options
         failing = {"on_error": options.on_error, "time_limit": options.time_limit}
         name = {"reward_name": self.objective.name} if self.objective else {}
-        return {"command": shlex.join(["guided", *sys.argv[1:]]), **name, **failing, "versions": versions()}
+        return {"command": shlex.join(["guided", *sys.argv[1:]]), **name, **failing, "versions": all_versions()}
 
     def draw(
         self, only: list[int], sampler: Sampler | None = None, progress: Callable[[Progress], None] | None = None
@@ -249,12 +249,6 @@ def compare(job: Job, out: Path) -> None:
     write_csv(out / "unguided.csv", [header, *rows])
 
 
-def versions() -> dict[str, str]:
+def all_versions() -> dict[str, str]:
     """Versions of all that the samples may depend on."""
-    found = {"guided": guided.__version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {"guided": guided.__version__, "python": platform.python_version(), **versions(PACKAGES)}

@@ -6,13 +6,12 @@ import sys
 import time
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from guided.cli.console import LiveBar
 
 LINES = 10  # of a stage, where standard error is no terminal
 
 
-class StageBar:
+class StageBar(LiveBar):
     """A progress bar on standard error; a few plain lines for each stage where that is no terminal.
 
     Arguments:
@@ -21,21 +20,10 @@ class StageBar:
     """
 
     def __init__(self, loss: str, name: str) -> None:
+        super().__init__()
         self.loss, self.name = loss, name
-        columns = [BarColumn(bar_width=None), TextColumn("{task.fields[text]}", markup=False), TimeRemainingColumn()]
-        self.bar = Progress(*columns, console=Console(stderr=True), transient=True, expand=True)
-        self.plain = not self.bar.console.is_terminal
         self.stage, self.line, self.start, self.first = "", 0, 0.0, 0
         self.used = False
-
-    def __enter__(self) -> "StageBar":
-        if not self.plain:
-            self.bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if not self.plain:
-            self.bar.stop()
 
     def __call__(self, state: Any) -> None:
         self.used = True

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from guided.errors import GuidedError, nearest
+from guided.errors import GuidedError, check_whole, nearest
 from guided.fitting.folder import Factory, plan_network
 from guided.fitting.job import FitProgress, Job
 from guided.fitting.source import Source
@@ -137,8 +137,8 @@ def _check_target(target: str, alpha: float) -> None:
 
 
 def _check_count(name: str, number: Any, least: int) -> None:
-    if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < least):
-        raise GuidedError(f"{name} is {number!r}; it must be a whole number, at least {least}")
+    if number is not None:
+        check_whole(name, number, least)
 
 
 def _check_rate(name: str, rate: Any) -> None:

@@ -6,25 +6,34 @@ rollouts/           a file for each batch of trajectories, and rollouts.json, wh
 training.pt         the state of a fit under way
 """
 
-__all__ = ["Factory", "claim", "load_value", "make_network", "plan_network", "write_json", "write_network"]
+__all__ = [
+    "Factory",
+    "claim",
+    "load_value",
+    "make_network",
+    "plan_network",
+    "write_json",
+    "write_network",
+    "write_tensors",
+]
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from guided.checkpoints import read_config, read_weights
 from guided.errors import GuidedError
+from guided.files import whole, write_whole
 from guided.fitting.source import Source
 from guided.learned import LearnedValue
 from guided.learned.value import plain
 from guided.nets.values import build, kind_of
 from guided.objective import resolve_reward
-from guided.runfolder import difference, read_json, write_whole
+from guided.runfolder import difference, read_json
 
 #: Makes a network from `event`, the shape of a row, `tokens`, their number with the mask (None: continuous numbers),
 #: and `prompts`, their number. It maps rows `(n, *event)`, times `(n,)` and numbers of prompts `(n,)` to `(n,)`.
@@ -121,8 +130,11 @@ def write_json(file: Path, config: Mapping[str, Any]) -> None:
 
 def write_network(file: Path, net: nn.Module) -> None:
     """Writes the weights whole."""
-    part = file.with_name(file.name + ".part")
-    save_file({name: weight.detach().cpu().contiguous() for name, weight in net.state_dict().items()}, part)
-    with part.open("rb") as handle:
-        os.fsync(handle.fileno())
-    part.replace(file)
+    write_tensors(file, net.state_dict())
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Writes tensors whole, as safetensors, in the precision that they have."""
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with whole(file) as part:
+        save_file(ready, part, metadata=metadata)

@@ -27,7 +27,6 @@ __all__ = ["Fit", "Settings", "seeded"]
 
 import copy
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +38,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from guided.files import whole
 from guided.learned.data import Data, Scaled
 from guided.learned.regression import loss
 from guided.value import soft_mean
@@ -216,12 +216,8 @@ class Fit:
             self.least, self.best = held_out, copy.deepcopy(self.average.state_dict())
 
     def _save(self, checkpoint: Path) -> None:
-        part = checkpoint.with_name(checkpoint.name + ".part")
-        with part.open("wb") as file:
-            torch.save(self._state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(checkpoint)
+        with whole(checkpoint) as part:
+            torch.save(self._state, part)
 
     @property
     def _state(self) -> dict[str, Any]:

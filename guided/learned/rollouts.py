@@ -10,7 +10,6 @@ has: whatever its seed, a value does not meet the noise that it was fitted on.
 
 __all__ = ["Rollouts", "read", "roll", "rollout"]
 
-import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from guided.files import whole
 from guided.model import Diffusion, Particles
 from guided.streams import Streams
 from guided.value import PosteriorMean, Reward
@@ -169,9 +169,5 @@ def _load(file: Path, count: int) -> Arrays | None:
 
 
 def _save(file: Path, arrays: Arrays) -> None:
-    part = file.with_suffix(".part")
-    with part.open("wb") as handle:
+    with whole(file) as part, part.open("wb") as handle:
         np.savez(handle, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the first for allow_pickle
-        handle.flush()
-        os.fsync(handle.fileno())
-    part.replace(file)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_whole
 from guided.masked import SCHEDULES
 from guided.network import Denoiser
 from guided.npo.levels import fine_levels
@@ -56,8 +56,7 @@ class FlippedDPO:
     def __post_init__(self) -> None:
         if self.beta is not None and not self.beta > 0:
             raise GuidedError(f"beta is {self.beta}; it must be above 0")
-        if isinstance(self.T, bool) or not isinstance(self.T, int) or self.T < 2:
-            raise GuidedError(f"T is {self.T!r}; it must be a whole number, at least 2")
+        check_whole("T", self.T, 2)
         if not 0 <= self.p <= 1:
             raise GuidedError(f"p is {self.p}; it must be in [0, 1]")
 

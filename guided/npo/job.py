@@ -19,17 +19,15 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from guided.errors import GuidedError
 from guided.files import write_whole
-from guided.fitting.folder import claim, write_json
+from guided.fitting.folder import claim, write_json, write_tensors
 from guided.model import Diffusion
 from guided.models import load
 from guided.npo.base import describe_base
@@ -43,6 +41,7 @@ from guided.npo.trainer import NegativeTraining, Trainer, student_of
 from guided.npo.truncated import SelfNPO
 from guided.objective import Objective, resolve_reward
 from guided.prompts import Prompts
+from guided.versions import versions
 
 VERSIONS = ("torch", "accelerate", "diffusers", "peft")
 
@@ -199,19 +198,9 @@ class Job:
     def data(self, accelerator: Any, progress: Callable[[int], None]) -> tuple[Tensor, list[str | None]]:
         """Rows, or pairs of rows, with a prompt for each."""
         n, training, told = self.training.n, self.training, self.told
-        arguments = (
-            self.model,
-            self.wanted,
-            n,
-            training.seed,
-            training.batch_size,
-            self.out / "samples",
-            self.objective,
-        )
-        if accelerator.is_main_process:
-            draw_pool(*arguments, progress)
-        accelerator.wait_for_everyone()
-        pool = draw_pool(*arguments)
+        numbers, folder = (n, training.seed, training.batch_size), self.out / "samples"
+        with accelerator.main_process_first():  # which draws; the others read
+            pool = draw_pool(self.model, self.wanted, *numbers, folder, self.objective, progress)
         each: list[str | None] = list(told) if told else [None] * n
         if not self.method.pairs:
             return pool.x, each
@@ -234,7 +223,7 @@ class Job:
             "seconds of samples": round(drawn, 1),
             "first loss": sum(losses[:50]) / len(losses[:50]),
             "last loss": sum(losses[-50:]) / len(losses[-50:]),
-            "versions": {name: version(name) for name in VERSIONS if _installed(name)},
+            "versions": versions(VERSIONS),
         }
         write_whole(self.out / "README.md", describe(config, metrics))
         write_json(self.out / "config.json", {**config, "metrics": metrics})
@@ -245,22 +234,8 @@ def save(student: nn.Module, out: Path, part: str, lora: bool) -> None:
     """Writes the weights of a student in half precision: LoRA weights, or all."""
     weights = lora_weights(student, part) if lora else student.state_dict()
     file = out / (LORA if lora else FULL_PART if part else FULL)
-    half = {
-        name: (w.half() if w.dtype == torch.float32 and w.abs().max() < 6e4 else w).detach().cpu().contiguous()
-        for name, w in weights.items()
-    }
-    save_file(half, file.with_suffix(".part"), metadata={"format": "pt"})
-    file.with_suffix(".part").replace(file)
-
-
-def _installed(name: str) -> bool:
-    from importlib.metadata import PackageNotFoundError
-
-    try:
-        version(name)
-    except PackageNotFoundError:
-        return False
-    return True
+    small = {name for name, w in weights.items() if w.dtype == torch.float32 and w.abs().max() < 6e4}
+    write_tensors(file, {name: w.half() if name in small else w for name, w in weights.items()}, {"format": "pt"})
 
 
 def _accelerator(training: NegativeTraining, model: Diffusion) -> Any:

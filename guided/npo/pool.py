@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from guided.fitting.folder import write_tensors
 from guided.model import Diffusion
 from guided.objective import Objective
 from guided.prompts import Prompts
@@ -58,8 +59,7 @@ def draw_pool(
             rewards = torch.full((len(x),), torch.nan)
             if objective is not None:
                 rewards = torch.as_tensor(objective(model.decode(x), part.prompts or None)).float().cpu()
-            save_file({"x": x.cpu().contiguous(), "rewards": rewards}, file.with_suffix(".part"))
-            file.with_suffix(".part").replace(file)
+            write_tensors(file, {"x": x, "rewards": rewards})
         parts.append(load_file(file))
         progress(block[-1] + 1)
     return Pool(*(torch.cat([part[name] for part in parts]) for name in ("x", "rewards")))

@@ -2,9 +2,9 @@
 
 __all__ = ["NegativeTraining", "Trainer"]
 
-import os
+import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_whole
+from guided.files import whole
+from guided.guidance import Guided, paired, sides
 from guided.learned.fit import seeded
 from guided.model import Diffusion
 from guided.network import Denoiser
+from guided.npo.lora import add_lora
 from guided.streams import Streams
 
 PRECISIONS = ("no", "bf16", "fp16")
@@ -68,10 +71,8 @@ class NegativeTraining:
         whole = (("steps", 1), ("batch", 1), ("warmup", 0), ("accumulate", 1), ("n", 2), ("seed", 0))
         for name, least in (*whole, ("batch_size", 1), ("sheet", 0), ("lora", 0)):
             number = getattr(self, name)
-            if number is None and name == "lora":
-                continue
-            if isinstance(number, bool) or not isinstance(number, int) or number < least:
-                raise GuidedError(f"{name} is {number!r}; it must be a whole number, at least {least}")
+            if not (number is None and name == "lora"):
+                check_whole(name, number, least)
         for name in ("lr", "clip"):
             number = getattr(self, name)
             if not (number is None and name == "lr") and not 0 < number < float("inf"):
@@ -202,22 +203,16 @@ class Trainer:
         return self.student
 
     def _save(self, checkpoint: Path) -> None:
-        part = checkpoint.with_name(checkpoint.name + ".part")
-        with part.open("wb") as file:
-            torch.save(
-                {
-                    "weights": {name: p.detach() for name, p in self.weights.items()},
-                    "average": self.average,
-                    "optimizer": self.optimizer.state_dict(),
-                    "step": self.step,
-                    "seconds": self.seconds,
-                    "history": self.history,
-                },
-                file,
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(checkpoint)
+        state = {
+            "weights": {name: p.detach() for name, p in self.weights.items()},
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+        }
+        with whole(checkpoint) as part:
+            torch.save(state, part)
 
     def _resume(self, checkpoint: Path) -> None:
         if not checkpoint.exists():
@@ -237,34 +232,25 @@ def conditions(model: Diffusion, prompts: list[str | None]) -> dict[str, Tensor]
     if model.condition is None:
         return {}
     with torch.no_grad():
-        cond = dict(model.condition([model.unconditional if p is None else p for p in prompts]))
-        none = model.condition([model.unconditional] * len(prompts))
-    return cond | {f"negative_{name}": c for name, c in none.items()}
+        cond = model.condition([model.unconditional if p is None else p for p in prompts])
+        return paired(cond, model.condition([model.unconditional] * len(prompts)))
 
 
 def teacher_of(model: Diffusion, w: float) -> Denoiser:
     """The frozen model, guided with a weight of `w`; at 0 and 1 one side is evaluated."""
-    from guided.guidance import Guided
-
     guided = Guided(model.denoiser, w)
 
     def teacher(x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
-        mine: Mapping[str, Tensor] = {name: c for name, c in cond.items() if not name.startswith(Guided.NEGATIVE)}
-        if not mine or w == 1:
-            return model.denoiser(x, t, **mine)
-        if w == 0:
-            return model.denoiser(x, t, **{name: cond.get(Guided.NEGATIVE + name, c) for name, c in mine.items()})
-        return guided(x, t, **cond)
+        told, untold = sides(cond)
+        if not told or w == 1:
+            return model.denoiser(x, t, **told)
+        return model.denoiser(x, t, **untold) if w == 0 else guided(x, t, **cond)
 
     return teacher
 
 
 def student_of(model: Diffusion, training: NegativeTraining) -> nn.Module:
     """A network to train: with LoRA weights on a view of the model's, or a full copy of it in single precision."""
-    import copy
-
-    from guided.npo.lora import add_lora
-
     assert model.network is not None
     with seeded(training.seed, model.device):
         rank = training.rank(model)

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_whole
+from guided.guidance import sides
 from guided.masked import SCHEDULES
 from guided.network import Denoiser
 from guided.npo.levels import fine_levels
@@ -67,8 +68,7 @@ class SelfNPO:
     def __post_init__(self) -> None:
         check_steps(self.K)
         for name, number, least in (("j", self.j, 0), ("T", self.T, 2)):
-            if isinstance(number, bool) or not isinstance(number, int) or number < least:
-                raise GuidedError(f"{name} is {number!r}; it must be a whole number, at least {least}")
+            check_whole(name, number, least)
         if self.loss not in LOSSES:
             raise GuidedError(f"loss is {self.loss!r}; it is one of {', '.join(LOSSES)}")
         if not self.c > 0:
@@ -133,11 +133,8 @@ class Lesson:
 
 def untold(cond: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
     """The positive side's conditions; in these rows, `(n,)`, those of no prompt."""
-    mine = {name: c for name, c in cond.items() if not name.startswith("negative_")}
-    return {
-        name: torch.where(rows.view(-1, *[1] * (c.ndim - 1)), cond.get("negative_" + name, c), c)
-        for name, c in mine.items()
-    }
+    told, none = sides(cond)
+    return {name: torch.where(rows.view(-1, *[1] * (c.ndim - 1)), none[name], c) for name, c in told.items()}
 
 
 def lesson(

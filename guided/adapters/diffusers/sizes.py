@@ -5,7 +5,7 @@ __all__ = ["Size", "latent_size"]
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_whole
 
 if TYPE_CHECKING:
     from guided.adapters.diffusers.families import Family
@@ -26,8 +26,8 @@ class Size:
     def __post_init__(self) -> None:
         for name in ("height", "width", "frames"):
             value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise GuidedError(f"{name} is {value!r}; it must be a whole number, at least 1")
+            if value is not None:
+                check_whole(name, value)
 
 
 @dataclass(frozen=True)
