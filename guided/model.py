@@ -18,6 +18,8 @@ from guided.origin import Origin, default_strength
 from guided.process import Process
 from guided.streams import Streams
 
+AGAINST = 1.5  # the weight against a negative checkpoint, of a model without a weight of its own
+
 
 @dataclass(frozen=True)
 class Diffusion:
@@ -103,7 +105,8 @@ class Diffusion:
 
         Arguments:
             prompts: A prompt for each request; None stands for none.
-            guidance: The weight; None for the model's own, 1 for no guidance.
+            guidance: The weight; None for the model's own, or `AGAINST` where it has none but a negative side; 1 for
+                no guidance.
             negative: A negative prompt for each request; None for the model's unconditional one.
             rescale: The share of guidance rescale, in [0, 1].
 
@@ -111,7 +114,8 @@ class Diffusion:
             ValueError: The model takes no prompt, or a negative prompt or a rescale has no guidance to go with.
         """
         condition, told = self._conditions(prompts, negative), tuple(prompt or "" for prompt in prompts)
-        guidance = self.guidance if guidance is None else guidance
+        usual = AGAINST if self.guidance is None and self.negative is not None else self.guidance
+        guidance = usual if guidance is None else guidance
         cond, plain = condition(prompts), self.denoiser
         if isinstance(plain, Guided) and plain.negative is self.negative:  # by an earlier call
             plain = plain.positive

@@ -10,7 +10,6 @@ from guided.model import Diffusion
 
 CHECKED = 256  # different prompts that are encoded before anything is drawn, to say early what is wrong with them
 TOGETHER = 32
-UNCONDITIONAL = 1.5  # the weight of an unconditional model against its negative checkpoint, where none is asked for
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class Prompts:
     Arguments:
         positive: A prompt for each request, None for none; None for a model that is taken as it is.
         negative: The prompts that guidance leads away from; None for the model's unconditional one.
-        guidance: The weight of classifier-free guidance; None for the model's own.
+        guidance: The weight of classifier-free guidance; None for the model's own, or that of a negative checkpoint.
         rescale: The share of guidance rescale.
     """
 
@@ -53,8 +52,6 @@ class Prompts:
         bare = model.condition is None and model.negative is None
         if not asked and (bare or model.cond):
             return cls()
-        if model.condition is None and model.guidance is None and guidance is None and not bare:
-            guidance = UNCONDITIONAL
         none = prompt is None or (prompt == "" and model.unconditional is not None)
         if prompt is None and model.prompts:  # of an earlier call
             prompt = list(model.prompts)

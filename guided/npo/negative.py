@@ -68,6 +68,8 @@ def _base(stored: Stored, model: Diffusion, base: Any) -> nn.Module | None:
         if not same:
             what = "has another architecture" if distance == float("inf") else f"differs by {distance:.2g}"
             hint = f"; give base={told['name']!r}" if base is None else ""
+            if told["name"] == (other or model).name:
+                hint = ": these are other weights of that name; train the checkpoint again"
             raise GuidedError(
                 f"the negative checkpoint {stored.name!r} was trained from {told['name']!r}, "
                 f"and {(other or model).name!r} {what}{hint}"

@@ -60,7 +60,7 @@ def read_stored(negative: str | Path, network: Network) -> Stored:
         known = sorted(folder.name for folder in NEGATIVES.glob("*") if folder.is_dir())
         raise GuidedError(
             f"there is no negative checkpoint {str(negative)!r}{nearest(str(negative), known)}; it is a folder that "
-            f"`guided npo train` wrote, a file of weights, or one that is shipped ({', '.join(known)})"
+            f"`guided npo train` wrote, a file of weights, or a model with one that is shipped: {', '.join(known)}"
         )
     card = None
     if path.is_dir() and (path / "config.json").is_file():

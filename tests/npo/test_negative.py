@@ -119,6 +119,9 @@ def test_another_base_is_refused(kind, tmp_path):
     with pytest.raises(ValueError, match="and 'vectors 1' differs by") as told:
         attach(vectors(2), place, base=vectors(1))
     assert "give base" not in str(told.value)
+    with pytest.raises(ValueError, match="these are other weights of that name; train the checkpoint again") as told:
+        attach(replace(vectors(1), name="vectors 0"), place)
+    assert "give base" not in str(told.value)
 
 
 def test_a_base_in_another_precision_is_the_same_base(tmp_path):
@@ -206,6 +209,17 @@ def test_network_rows(tmp_path):
     assert drawn(both, prompt="a").stats.network_rows == 2 * 6 * model.steps  # the model's own weight is 2
     assert drawn(model, prompt="").stats.network_rows == 6 * model.steps
     assert drawn(both, prompt="").stats.network_rows == 2 * 6 * model.steps  # the sides differ without a prompt too
+
+
+def test_a_conditional_model_without_a_weight_of_its_own_is_led_with_one_and_a_half(tmp_path):
+    model = replace(vectors(), guidance=None)
+    place, _ = folder_of(model, tmp_path / "a", "lora")
+    both = attach(model, place)
+    for options in ({}, {"prompt": "a"}):
+        assert drawn(model, **options).stats.network_rows == 6 * model.steps
+        run = drawn(both, **options)
+        assert run.stats.network_rows == 2 * 6 * model.steps
+        same(run, drawn(both, guidance=1.5, **options))
 
 
 def test_svdd_against_a_negative_checkpoint_with_prompts(tmp_path):
