@@ -112,6 +112,19 @@ def test_a_sample_depends_on_its_seed_and_index_alone(name: str, eta: float) -> 
         torch.testing.assert_close(rows(n, micro_batch), whole[:n], atol=1e-5 * float(whole.abs().max()), rtol=0)
 
 
+def test_small_rows_go_through_the_network_more_at_a_time() -> None:
+    """And convolutions store their kernels with channels last, the values being what they were."""
+    pipeline = build("sd-v")
+    before = {key: weight.clone() for key, weight in pipeline.unet.state_dict().items()}
+    model = wrap(pipeline, steps=K)
+    assert model.process.event == (4, 8, 8) and (model.evaluator.size, model.decode.evaluator.size) == (64, 16)
+    assert wrap(pipeline, height=1024, width=1024).evaluator.size == 16
+    assert wrap(pipeline, micro_batch=3).evaluator.size == wrap(pipeline, micro_batch=3).decode.evaluator.size == 3
+    for key, weight in pipeline.unet.state_dict().items():
+        assert torch.equal(weight, before[key])
+        assert weight.ndim != 4 or weight.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_guided_samples_do_not_depend_on_the_batch() -> None:
     model = wrap(build("sd-v"), steps=K)
     options: dict[str, Any] = {"prompt": ["red cat", "blue dog", "green tree"], "n": 3, "seed": 3}

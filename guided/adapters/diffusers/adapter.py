@@ -5,6 +5,7 @@ __all__ = ["wrap"]
 import hashlib
 import importlib
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from guided.adapters.diffusers.families import FAMILIES, Family
+from guided.adapters.diffusers.frozen import freeze
 from guided.adapters.diffusers.levels import Levels, grid
 from guided.adapters.diffusers.lookahead import preview
 from guided.adapters.diffusers.pixels import Decoder, Encoder, region
@@ -27,6 +29,8 @@ from guided.network import Network
 from guided.process import check_steps
 
 ENCODED = 32  # prompts that are encoded together
+ROWS = 16  # of latents of 512 x 512 pixels, or of pictures, that are worked on together
+SMALL = 4  # so many times more rows of small latents at most
 
 
 def wrap(
@@ -38,7 +42,7 @@ def wrap(
     width: int | None = None,
     frames: int | None = None,
     lookahead: Any = "full",
-    micro_batch: int = 16,
+    micro_batch: int | None = None,
     distilled: float | None = None,
     folder: Path | None = None,
     identity: str | None = None,
@@ -53,7 +57,8 @@ def wrap(
         width: In pixels.
         frames: The number of frames of a video.
         lookahead: How look-aheads are decoded, as :func:`guided.adapters.diffusers.lookahead.preview` takes it.
-        micro_batch: Rows that the network and the decoder are given at a time; halved where memory runs out.
+        micro_batch: Rows that the network and the decoder are given at a time; halved where memory runs out. None for
+            16, and for the network up to 64 where rows are small.
         distilled: The guidance that a distilled network (Flux) is told; None for 3.5.
         folder: Where the pipeline was loaded from, to find a small decoder beside it.
         identity: The digest of the pipeline's weights; None to make it here.
@@ -67,17 +72,19 @@ def wrap(
     family = FAMILIES[name](pipeline, Size(height, width, frames))
     if distilled is not None:
         family.tell(distilled)
-    _freeze(pipeline)
+    for part in pipeline.components.values():
+        if isinstance(part, torch.nn.Module):
+            freeze(part)
     levels = Levels.of(pipeline.scheduler)
     process = _process(family, levels, eta, check_steps(family.steps if steps is None else steps))
     vae = _autoencoder(pipeline)
-    cheap = preview(lookahead, pipeline, folder, Evaluator(micro_batch))
+    cheap = preview(lookahead, pipeline, folder, Evaluator(micro_batch or ROWS))
     identity = identity or fingerprint(pipeline.components)
     denoiser = _denoiser(family, levels, process)
     return Diffusion(
         denoiser,
         process,
-        decode=Decoder(vae, Evaluator(micro_batch)),
+        decode=Decoder(vae, Evaluator(micro_batch or ROWS)),
         preview=cheap,
         encode=None if family.kind == "videos" else Encoder(vae, family.size, family.channels, family.device),
         region=None if family.kind == "videos" else lambda mask: region(mask, family.sides, family.device),
@@ -88,7 +95,7 @@ def wrap(
         network=_network(family, denoiser),
         examples=_examples(folder),
         device=family.device,
-        evaluator=Evaluator(micro_batch),
+        evaluator=Evaluator(micro_batch or _rows(family.event)),
         name=name,
         identity=identity if cheap is None else fingerprint({"lookahead": cheap.vae}, identity),
     )
@@ -157,10 +164,9 @@ class Condition:
         return {name: torch.cat([part[name] for part in parts])[index.to(parts[0][name].device)] for name in parts[0]}
 
 
-def _freeze(pipeline: Any) -> None:
-    for module in pipeline.components.values():
-        if isinstance(module, torch.nn.Module):
-            module.eval().requires_grad_(False)
+def _rows(event: Sequence[int]) -> int:
+    """Rows that fill a processor: more of them where they are small."""
+    return ROWS * max(1, min(SMALL, 4 * 64 * 64 // math.prod(event)))
 
 
 def _autoencoder(pipeline: Any) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from guided.adapters.diffusers.frozen import freeze
 from guided.adapters.diffusers.pixels import Decoder
 from guided.adapters.diffusers.quiet import quiet
 from guided.batching import Evaluator
@@ -61,7 +62,8 @@ def preview(lookahead: Any, pipeline: Any, folder: Path | None, evaluator: Evalu
             raise GuidedError(f"lookahead is {lookahead}; as a factor it must be above 0 and at most 1")
         return Decoder(vae, evaluator, scale=float(lookahead))
     tiny = lookahead if isinstance(lookahead, torch.nn.Module) else _read(str(lookahead), pipeline, folder)
-    tiny = tiny.eval().requires_grad_(False).to(pipeline._execution_device)
+    tiny = tiny.to(pipeline._execution_device)
+    freeze(tiny)
     wanted, given = vae.config.latent_channels, getattr(getattr(tiny, "config", None), "latent_channels", None)
     if not hasattr(tiny, "decode") or given != wanted:
         raise GuidedError(f"the look-ahead's decoder takes {given} channels of latents; the model has {wanted}")

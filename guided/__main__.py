@@ -1,0 +1,5 @@
+"""`python -m guided` is the command line."""
+
+from guided.cli import main
+
+main()
