@@ -65,7 +65,7 @@ class Comparison:
         sizes = {"-n": self.n, "--seed": self.seed, "--steps": self.model.steps}
         words = [self.model.name, "--reward", self.reward, "--prompt", self.prompt, "--out", folder, *options]
         words += [word for pair in sizes.items() for word in pair]
-        words = [sys.executable, "-m", "guided.cli", "sample", *map(str, words)]
+        words = [sys.executable, "-m", "guided", "sample", *map(str, words)]
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         with (folder / "samples.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))

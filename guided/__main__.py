@@ -1,5 +1,5 @@
-"""`python -m guided` is the command line."""
+"""`python -m guided`."""
 
-from guided.cli import main
+from guided.cli.main import main
 
 main()

@@ -349,7 +349,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(guided, model, wrong, case):
 def test_wrong_input_in_a_process_of_its_own(model, wrong, case):
     command, expected = WRONG[case]
     root = Path(cli.__file__).parents[2]
-    words = [sys.executable, "-m", "guided.cli", *said(command, model)]
+    words = [sys.executable, "-m", "guided", *said(command, model)]
     done = subprocess.run(words, capture_output=True, text=True, env={"PYTHONPATH": str(root), "PATH": "/usr/bin:/bin"})
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and expected in done.stderr, done.stderr

@@ -193,7 +193,7 @@ def test_two_processes_make_the_checkpoint_of_one(guided, model, tmp_path):  # n
     words = ["npo", "train", model, "--out", tmp_path / "two", *TRAIN]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "guided.cli", *map(str, words)],
+            [sys.executable, "-m", "guided", *map(str, words)],
             env={**os.environ, **place, "RANK": str(i), "LOCAL_RANK": str(i), "ACCELERATE_USE_CPU": "true"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -1,5 +1,0 @@
-"""`python -m guided.cli`."""
-
-from guided.cli.main import main
-
-main()
