@@ -32,20 +32,6 @@ def model(tmp_path_factory):
     return str(folder)
 
 
-@pytest.fixture
-def guided(monkeypatch, capsys):
-    """Runs the command in this process: exit code, standard output, standard error."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["guided", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        printed = capsys.readouterr()
-        return stop.value.code, printed.out, printed.err
-
-    return run
-
-
 def rows_of(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))

@@ -4,13 +4,11 @@ import csv
 import hashlib
 import json
 import shutil
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from guided import cli
 from guided.cli import jobs
 from guided.cli.watch import marks
 from tests.toy_pictures import pictures, redness, videos
@@ -27,18 +25,6 @@ def folder(monkeypatch, tmp_path):
     Image.fromarray(np.full((4, 4, 3), (0, 0, 255), dtype=np.uint8)).save("blue.png")
     Image.fromarray(np.repeat([[0, 0, 255, 255]], 4, 0).astype(np.uint8)).save("right.png")
     return tmp_path
-
-
-@pytest.fixture
-def guided(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["guided", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        printed = capsys.readouterr()
-        return stop.value.code, printed.out, printed.err
-
-    return run
 
 
 def rows_of(path):

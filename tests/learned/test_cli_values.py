@@ -2,13 +2,11 @@
 
 import csv
 import json
-import sys
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from guided import cli
 from guided.nets.transformer import TokenTransformer
 
 SYMBOLS = ["[C]", "[N]", "[O]", "[=C]", "[Ring1]", "[Branch1]"]
@@ -41,18 +39,6 @@ def model(tmp_path_factory):
     config = {"kind": "molecules", "symbols": SYMBOLS, "merges": [[1, 1]], "length": 6}
     (folder / "config.json").write_text(json.dumps(config | SIZE))
     return str(folder)
-
-
-@pytest.fixture
-def guided(monkeypatch, capsys):
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["guided", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        printed = capsys.readouterr()
-        return stop.value.code, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

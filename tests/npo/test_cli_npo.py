@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from guided.nets.convolution import TokenConvolution
 from guided.npo.stored import FULL, LORA
-from tests.test_cli import guided, model  # noqa: F401
+from tests.test_cli import model  # noqa: F401
 
 TRAIN = ("--steps", 3, "--batch", 2, "-n", 4, "--sampling-steps", 2, "--batch-size", 2, "--device", "cpu", "--lr", 0.05)
 SAMPLE = ("--sampler", "unguided", "--steps", 4, "-n", 40, "--batch-size", 40, "--device", "cpu", "--no-report")
@@ -77,7 +77,7 @@ def test_a_run_against_another_alpha_is_another_run(guided, model, trained, tmp_
     assert code == 2 and err.count("\n") == 1
 
 
-def test_labels_and_a_reward(guided, dna, tmp_path):  # noqa: F811
+def test_labels_and_a_reward(guided, dna, tmp_path):
     """Prompts of the model itself, or from a file; flipped DPO; an end that shows what it took."""
     (tmp_path / "prompts.txt").write_text("human\nyeast\n")
     code, out, err = guided(
