@@ -50,6 +50,8 @@ class Gaussian:
         eta: The share of fresh noise, from 0 (deterministic) to 1 (ancestral).
         grid: Maps a number of steps to other `(alphas, sigmas, times)`, for :meth:`with_steps`.
         clip: The largest magnitude of a clean mean, as pixels have one; None for no bound.
+        trained: Maps a number of levels to those that the network was trained at, evenly over its times, and the data,
+            as `grid` does; None where nobody says.
 
     Raises:
         ValueError: Lengths differ, sigma / alpha does not decrease, eta is outside [0, 1], or clip is not above 0.
@@ -62,6 +64,7 @@ class Gaussian:
     eta: float = 1.0
     grid: Callable[[int], Grid] | None = None
     clip: float | None = None
+    trained: Callable[[int], Grid] | None = None
 
     discrete = False
 

@@ -82,10 +82,21 @@ class Guided:
             positive, negative = self.positive(torch.cat([x, x]), torch.cat([t, t]), **both).chunk(2)
         else:
             positive, negative = self.positive(x, t, **mine), self.negative(x, t, **other)
-        # Where one side rules a token out: the positive one's word is final, the negative one's is nothing to compare.
-        negative = torch.where(negative.isneginf(), positive, negative)
-        y = torch.where(positive.isneginf(), positive, negative + self.scale * (positive - negative))
+        y = self._mixed(positive, negative)
         return self._rescaled(x, t, y, positive) if self.rescale else y
+
+    def _mixed(self, positive: Tensor, negative: Tensor) -> Tensor:
+        """The formula, where a side may rule tokens out, as minus infinity.
+
+        What the positive side rules out is out. What the negative one alone rules out is out below a weight of 1, if
+        anything is left then; else it has nothing to compare with, and the positive side's word is taken.
+        """
+        out, alone = positive.isneginf(), negative.isneginf()
+        y = torch.where(alone, positive, negative + self.scale * (positive - negative))
+        if 0 <= self.scale < 1 and alone.any():
+            either = out | alone
+            out = torch.where(either.all(-1, keepdim=True), out, either)
+        return torch.where(out, -torch.inf, y)
 
     def _rescaled(self, x: Tensor, t: Tensor, y: Tensor, positive: Tensor) -> Tensor:
         """The guided clean means `y` with the rescale, which is one of the raw prediction."""

@@ -1,6 +1,6 @@
 """Which network a negative checkpoint was trained from: told by its layers, and by some entries of its weights."""
 
-__all__ = ["describe_base", "same_base"]
+__all__ = ["describe_base", "equal_weights", "same_base"]
 
 import hashlib
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 PROBES = 256
+WRITTEN = 1e-6  # entries are written with nine decimals
 
 
 def describe_base(module: nn.Module) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def describe_base(module: nn.Module) -> dict[str, Any]:
 
 
 def same_base(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[bool, float]:
-    """Whether two descriptions are of the same weights, as far as their precision tells, and how far they are apart.
+    """Whether two descriptions are of the same weights, as far as two precisions tell, and how far they are apart.
 
     The distance is that of the entries, relative to their size; infinite for other layers.
     """
@@ -34,4 +35,12 @@ def same_base(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[bool, f
     a, b = (torch.tensor(part["entries"], dtype=torch.float64) for part in (one, other))
     distance = float((a - b).abs().sum() / a.abs().sum().clamp(min=1e-12))
     precision = max(torch.finfo(getattr(torch, part["dtype"])).eps for part in (one, other))
-    return distance <= 2 * precision, distance
+    return distance <= (WRITTEN if one["dtype"] == other["dtype"] else 2 * precision), distance
+
+
+def equal_weights(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two networks of the same layers have the same weights, in the precision of the second one."""
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(
+        w.shape == b[key].shape and bool((w.to(b[key]) == b[key]).all()) for key, w in a.items()
+    )

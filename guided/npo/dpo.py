@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from guided.errors import GuidedError, check_whole
 from guided.masked import SCHEDULES
 from guided.network import Denoiser
-from guided.npo.levels import fine_levels
+from guided.npo.levels import training_levels
 from guided.npo.truncated import untold
 from guided.streams import Streams
 
@@ -60,6 +60,15 @@ class FlippedDPO:
         if not 0 <= self.p <= 1:
             raise GuidedError(f"p is {self.p}; it must be in [0, 1]")
 
+    def check(self, process: Any) -> None:
+        """Says early which levels of noise there are not.
+
+        Raises:
+            ValueError: The process has no `T` levels.
+        """
+        if not process.discrete:
+            training_levels(process, self.T)
+
     def losses(
         self,
         process: Any,
@@ -91,7 +100,7 @@ class FlippedDPO:
 
 def _gaussian(process: Any, x: Tensor, T: int, streams: Streams) -> Any:
     """Maps a denoiser to the mean square error of the noise, `(2 n,)`; both of a pair have the same time and noise."""
-    levels = fine_levels(process, T)
+    levels = training_levels(process, T)
     k = (streams.uniform() * len(levels.times)).long()
     alpha, sigma, t = levels.at(k, x)
     noisy = (alpha * x + sigma * streams.normal(1, *x.shape[2:])).flatten(0, 1)

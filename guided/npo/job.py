@@ -14,7 +14,9 @@ The folder:
 __all__ = ["NegativeProgress", "NegativeTraining", "train_negative"]
 
 import csv
+import hashlib
 import io
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -111,6 +113,8 @@ def _prompts(model: Diffusion, prompts: Sequence[str] | None, guidance: float | 
         raise GuidedError(f"{model.name} does not say which network it has: it cannot be trained")
     if model.negative is not None:
         raise GuidedError(f"{model.name} has a negative side already; train from the model without it")
+    if getattr(model.process, "fixed", None) is not None or model.origin is not None:
+        raise GuidedError(f"{model.name} has pinned tokens or starts from a sample; train from the model without them")
     if model.condition is None:
         if prompts or guidance is not None:
             raise GuidedError(f"{model.name} takes no {'prompts' if prompts else 'guidance'}: it is unconditional")
@@ -149,6 +153,7 @@ class Job:
             "reward": None if self.objective is None else self.objective.identity,
             "training": training,
             "samples": {"steps": self.model.steps, "guidance": self.guidance, "prompts": self.prompts},
+            "model": {"identity": self.model.identity, **_law(self.model.process)},
         }
 
     @property
@@ -164,6 +169,7 @@ class Job:
     def run(self, progress: Callable[[NegativeProgress], None]) -> Path:
         """Does what is left to do."""
         self.wanted.checked(self.model)  # before the folder is taken
+        self.method.check(self.model.process)
         accelerator = _accelerator(self.training, self.model)
         with accelerator.main_process_first():  # or several would write the same file
             config = claim(self.out, "config.json", self.config, "another negative checkpoint")
@@ -230,6 +236,14 @@ class Job:
         (self.out / "training.pt").unlink(missing_ok=True)
 
 
+def _law(process: Any) -> dict[str, Any]:
+    """What decides the samples of a process beside its steps, JSON-able."""
+    if process.discrete:
+        return {"schedule": process.schedule, "temperature": process.temperature}
+    grid = hashlib.sha256(json.dumps([process.alphas, process.sigmas, process.times]).encode()).hexdigest()
+    return {"grid": grid[:16], "eta": process.eta, "clip": process.clip}
+
+
 def save(student: nn.Module, out: Path, part: str, lora: bool) -> None:
     """Writes the weights of a student in half precision: LoRA weights, or all."""
     weights = lora_weights(student, part) if lora else student.state_dict()
@@ -242,9 +256,12 @@ def _accelerator(training: NegativeTraining, model: Diffusion) -> Any:
     """Of accelerate, on the model's device."""
     try:
         from accelerate import Accelerator
+        from accelerate.utils import GradientAccumulationPlugin
     except ImportError as error:
         raise ImportError("training needs accelerate: pip install 'guided[npo]'") from error
     try:
-        return Accelerator(mixed_precision=training.precision, cpu=model.device.type == "cpu")
+        whole = GradientAccumulationPlugin(num_steps=1)  # batches are split here, whatever the environment says
+        cpu = model.device.type == "cpu"
+        return Accelerator(mixed_precision=training.precision, cpu=cpu, gradient_accumulation_plugin=whole)
     except ValueError as error:  # it has one precision and one device for all of a process
         raise GuidedError(f"accelerate was set up for something else in this process; use another ({error})") from error

@@ -1,15 +1,14 @@
-"""The noisy levels of a Gaussian process on a grid of its own choice, one of them for each row."""
+"""The noisy levels of a Gaussian process, one of them for each row: those of sampling, and those of training."""
 
-__all__ = ["Levels", "fine_levels"]
+__all__ = ["Levels", "sampling_levels", "training_levels"]
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from guided.gaussian import Gaussian
+from guided.gaussian import Gaussian, Grid
 
 
 @dataclass(frozen=True)
@@ -26,16 +25,26 @@ class Levels:
     sigmas: Tensor
     times: Tensor
 
+    @classmethod
+    def of(cls, grid: Grid) -> "Levels":
+        """Those of a grid but for its last one: the data themselves, or as near as the process comes."""
+        alphas, sigmas, times = (torch.tensor(level) for level in grid)
+        noisy = sigmas > 0
+        noisy[-1] = False
+        return cls(alphas[noisy], sigmas[noisy], times[noisy])
+
     def at(self, k: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Alpha and sigma of the levels `k`, `(n,)`, as they go with rows `x`, `(n, *event)`, and times `(n,)`."""
         shape = (-1, *[1] * (x.ndim - 1))
         alphas, sigmas, times = (level.to(x.device)[k] for level in (self.alphas, self.sigmas, self.times))
         return alphas.view(shape), sigmas.view(shape), times
 
-    def noisier(self, other: "Levels", k: Tensor, u: Tensor) -> Tensor:
-        """A level of these that is noisier than the levels `k` of others, `(n,)`, chosen by `u` in [0, 1)."""
-        counts = (self.ratios[None] > other.ratios[:, None] * (1 + 1e-6)).sum(1).to(k.device)
-        return (u * counts[k]).long().clamp(min=0)
+    def noisier(self, other: "Levels", k: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """A level of these that is noisier than the levels `k` of others, `(n,)`, chosen by `u` in [0, 1), and whether
+        there is any.
+        """
+        counts = (self.ratios[None] > other.ratios[:, None] * (1 + 1e-6)).sum(1).to(k.device)[k]
+        return (u * counts).long(), counts > 0
 
     @property
     def ratios(self) -> Tensor:
@@ -43,10 +52,21 @@ class Levels:
 
 
 @lru_cache(maxsize=8)
-def fine_levels(process: Gaussian, K: int) -> Levels:
-    """The noisy levels of a process in `K` steps, or in its own number where it has no other grid."""
-    grid: Any = process if process.grid is None else process.with_steps(K)
-    alphas, sigmas, times = (torch.tensor(level) for level in (grid.alphas, grid.sigmas, grid.times))
-    noisy = sigmas > 0
-    noisy[-1] = False  # the data themselves, or as near as the process comes
-    return Levels(alphas[noisy], sigmas[noisy], times[noisy])
+def sampling_levels(process: Gaussian, K: int) -> Levels:
+    """The noisy levels of a process in `K` steps, or in its own number where it has no other grid.
+
+    Raises:
+        ValueError: There is no such grid.
+    """
+    grid = process if process.grid is None else process.with_steps(K)
+    return Levels.of((grid.alphas, grid.sigmas, grid.times))
+
+
+@lru_cache(maxsize=8)
+def training_levels(process: Gaussian, T: int) -> Levels:
+    """`T` noisy levels that the network was trained at; those of `T` steps where nobody says which those were.
+
+    Raises:
+        ValueError: There are no such levels.
+    """
+    return sampling_levels(process, T) if process.trained is None else Levels.of(process.trained(T))

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from guided.errors import GuidedError
+from guided.guidance import Guided
 from guided.model import Diffusion
 from guided.models import load
 from guided.network import Network
-from guided.npo.base import describe_base, same_base
+from guided.npo.base import describe_base, equal_weights, same_base
 from guided.npo.lora import merged_weights, put_lora, scale_lora
 from guided.npo.merge import check_mixing, merge
 from guided.npo.stored import Stored, read_stored
@@ -39,6 +40,7 @@ def attach(model: Any, negative: str | Path, *, alpha: float = 1.0, beta: float 
         ValueError: The checkpoint cannot be read or is of another base, or alpha or beta is out of range.
     """
     check_mixing(alpha, beta)
+    alpha, beta = float(alpha), float(beta)
     model = model if isinstance(model, Diffusion) else load(model)
     if model.network is None:
         raise GuidedError(f"{model.name} does not say which network it has: it takes no negative checkpoint")
@@ -52,7 +54,10 @@ def attach(model: Any, negative: str | Path, *, alpha: float = 1.0, beta: float 
     told = "" if foundation is None else describe_base(foundation)
     key = f"{model.identity} {stored.digest} {alpha} {beta} {told}"
     identity = hashlib.sha256(key.encode()).hexdigest()
-    return replace(model, negative=model.network.around(module), identity=identity)
+    denoiser, side = model.denoiser, model.network.around(module)
+    if isinstance(denoiser, Guided) and denoiser.negative is model.negative:  # prompted before
+        denoiser = replace(denoiser, negative=side)
+    return replace(model, denoiser=denoiser, negative=side, identity=identity)
 
 
 def _base(stored: Stored, model: Diffusion, base: Any) -> nn.Module | None:
@@ -74,7 +79,7 @@ def _base(stored: Stored, model: Diffusion, base: Any) -> nn.Module | None:
                 f"the negative checkpoint {stored.name!r} was trained from {told['name']!r}, "
                 f"and {(other or model).name!r} {what}{hint}"
             )
-    if other is None or same_base(*(describe_base(n.bare) for n in (network, model.network)))[0]:
+    if other is None or equal_weights(network.bare, model.network.bare):
         return None
     return network.bare
 

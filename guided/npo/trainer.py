@@ -164,6 +164,9 @@ class Trainer:
             loss = self._losses(part).sum() / training.batch
             self.accelerator.backward(loss)
             total += loss.item()
+        total = float(self.accelerator.reduce(torch.tensor(total, device=self.accelerator.device), "sum"))
+        if not abs(total) < float("inf"):  # in all processes at once, or some would wait for the others
+            raise GuidedError(f"the loss is not finite at update {self.step}; take a smaller lr, or full precision")
         self._share()
         self.accelerator.clip_grad_norm_(list(self.weights.values()), training.clip)
         self.optimizer.step()
@@ -173,7 +176,7 @@ class Trainer:
         with torch.no_grad():
             for name, mean in self.average.items():
                 mean.lerp_(self.weights[name], 1 - decay)
-        return float(self.accelerator.reduce(torch.tensor(total, device=self.accelerator.device), "sum"))
+        return total
 
     def _losses(self, rows: list[int]) -> Tensor:
         """The losses of these rows of the batch. Each has a random stream of its own."""
@@ -184,8 +187,6 @@ class Trainer:
         cond = conditions(self.model, [self.prompts[i] for i in index.tolist()])
         with self.accelerator.autocast():
             losses: Tensor = self.method.losses(self.model.process, self.denoiser, self.teacher, x, cond, streams)
-        if not losses.isfinite().all():
-            raise GuidedError(f"the loss is not finite at update {self.step}; take a smaller lr, or full precision")
         return losses
 
     def _share(self) -> None:
@@ -207,6 +208,7 @@ class Trainer:
             "weights": {name: p.detach() for name, p in self.weights.items()},
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
+            "scaler": {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
             "history": self.history,
@@ -223,6 +225,8 @@ class Trainer:
                 p.copy_(state["weights"][name])
                 self.average[name].copy_(state["average"][name])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.history = [(step, loss) for step, loss in state["history"]]
 

@@ -30,7 +30,7 @@ from guided.errors import GuidedError, check_whole
 from guided.guidance import sides
 from guided.masked import SCHEDULES
 from guided.network import Denoiser
-from guided.npo.levels import fine_levels
+from guided.npo.levels import sampling_levels, training_levels
 from guided.process import check_steps
 from guided.streams import Streams
 
@@ -39,7 +39,10 @@ LOSSES = ("huber", "squared")
 
 @dataclass(frozen=True)
 class SelfNPO:
-    """The letters of the method; the defaults are those of the published training.
+    """The letters of the method; the defaults are those of the published training of Stable Diffusion 1.5.
+
+    The teacher is frozen; in the published code it follows the student as a running average (.999), so that its
+    weakness grows.
 
     Arguments:
         K: The steps of the teacher's grid.
@@ -77,6 +80,16 @@ class SelfNPO:
             raise GuidedError(f"p is {self.p}; it must be in [0, 1]")
         if not abs(self.w) < float("inf"):
             raise GuidedError(f"w is {self.w}; it must be a finite number")
+
+    def check(self, process: Any) -> None:
+        """Says early which levels of noise there are not.
+
+        Raises:
+            ValueError: The process has no grid of `K` steps, or no `T` levels.
+        """
+        if not process.discrete:
+            sampling_levels(process, self.K)
+            training_levels(process, self.T)
 
     def losses(
         self,
@@ -148,7 +161,7 @@ def lesson(
 def _gaussian(
     process: Any, teacher: Denoiser, x: Tensor, cond: Mapping[str, Tensor], method: SelfNPO, streams: Streams
 ) -> Lesson:
-    coarse, fine = fine_levels(process, method.K), fine_levels(process, method.T)
+    coarse, fine = sampling_levels(process, method.K), training_levels(process, method.T)
     K = len(coarse.times)
     k = (streams.uniform() * K).long().clamp(max=K - 1)
     alpha, sigma, t = coarse.at(k, x)
@@ -161,8 +174,10 @@ def _gaussian(
         x = torch.where((new > k).view(-1, *[1] * (x.ndim - 1)), moved, x)
         k, alpha, sigma = new, a, s
         y = process.estimate(x, teacher(x, t, **cond))
-    s = fine.noisier(coarse, k, streams.uniform())
-    a, std, t = fine.at(s, x)
+    s, any_noisier = fine.noisier(coarse, k, streams.uniform())
+    a, std, level = fine.at(s, x)
+    wide = any_noisier.view(alpha.shape)
+    a, std, t = torch.where(wide, a, alpha), torch.where(wide, std, sigma), torch.where(any_noisier, level, t)
     ratio = torch.where(alpha > 0, a / alpha, 1.0)
     noise = (std**2 - (ratio * sigma) ** 2).clamp(min=0).sqrt()
     return Lesson(ratio * x + noise * streams.normal(*x.shape[1:]), t, y)

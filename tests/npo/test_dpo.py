@@ -82,6 +82,20 @@ def test_the_first_step_of_a_masked_model_makes_the_worse_tokens_likelier():
     assert 0.3 < hidden.double().mean() < 0.7
 
 
+@pytest.mark.parametrize(("schedule", "share"), [("log-linear", 0.5), ("cosine", 2 / math.pi)])
+def test_masks_are_those_of_the_schedule_at_a_uniform_time(schedule, share):
+    n, length = 4000, 6
+    x, seen = torch.zeros(n, 2, length, dtype=torch.long), []
+
+    def network(x, t):
+        seen.append((x, t))
+        return torch.zeros(len(x), length, 4).log_softmax(-1)
+
+    FlippedDPO().losses(Masked(length, 4, schedule=schedule), network, network, x, {}, Numbers(n))
+    masked = (seen[0][0] == 4).double().view(n, 2, length)[:, 0].mean(1)
+    assert float(masked.mean()) == pytest.approx(share, abs=5 * float(masked.std()) / n**0.5)
+
+
 def test_a_step_makes_the_worse_sample_likelier():
     """Of a network: its error on the worse sample falls against that on the better one, with fresh noise."""
     net, x = Vector(), torch.tensor([[[2.0, 0.0], [-2.0, 0.0]]]).expand(400, 2, 2)

@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 
 import guided
 from guided.adapters.diffusers import wrap
-from guided.npo import FlippedDPO, NegativeTraining, SelfNPO, attach, train_negative
+from guided.npo import FlippedDPO, NegativeTraining, SelfNPO, attach, job, train_negative
 from guided.npo import trainer as updates
+from guided.npo.levels import training_levels
+from guided.npo.pool import Pool
 from guided.npo.stored import FULL, LORA
 from tests.adapters.pipelines.families import build
 from tests.npo.small import tokens, vectors
@@ -42,6 +44,10 @@ CASES = {
     "dpo": (vectors, {"reward": to_the_right, "prompts": ["a", "b"]}, {"lora": 2, "n": 12}),
     "masked dpo": (tokens, {"reward": many_a}, {}),
 }
+
+
+def eta(model, eta):
+    return replace(model, process=replace(model.process, eta=eta))
 
 
 def weights_in(folder):
@@ -98,6 +104,88 @@ def test_a_kill_between_two_savings_loses_updates_but_changes_nothing(tmp_path, 
         torch.testing.assert_close(w.float(), other[name].float(), rtol=1e-3, atol=1e-4)
 
 
+def test_what_is_kept_is_the_running_average(tmp_path, monkeypatch):
+    def kill(state):
+        if (state.stage, state.done) == ("updates", 6):
+            raise Killed
+
+    given = {"training": settings(ema=0.9, lr=0.1), "method": METHOD, "prompts": ["a"]}
+    with pytest.raises(Killed):
+        train_negative(vectors(), tmp_path / "a", progress=kill, **given)
+    state = torch.load(tmp_path / "a/training.pt", weights_only=True)
+    train_negative(vectors(), tmp_path / "a", **given)
+    for name, w in load_file(weights_in(tmp_path / "a")).items():
+        assert torch.equal(w, state["average"][name].half()) and not torch.equal(w, state["weights"][name].half())
+
+
+def test_pairs_are_of_one_prompt_and_have_it(tmp_path, monkeypatch):
+    """Samples that are their own numbers: those of a pair have the prompt that the pair has, the better one first."""
+    n, prompts, seen = 12, ["a", "b", ""], []
+    rewards = torch.tensor([5.0, 1.0, 9.0, 2.0, 8.0, 4.0, 3.0, 7.0, 6.0, 0.0, 11.0, 10.0])
+    pool = Pool(torch.arange(n).view(n, 1).expand(n, 2).float(), rewards)
+
+    def stop(model, student, method, training, x, told, accelerator):
+        seen.append((x[..., 0].long(), told))
+        raise Killed
+
+    monkeypatch.setattr(job, "draw_pool", lambda *given: pool)
+    monkeypatch.setattr(job, "Trainer", stop)
+    with pytest.raises(Killed):
+        train_negative(vectors(), tmp_path / "a", reward=to_the_right, prompts=prompts, training=settings(n=n))
+    pairs, told = seen[0]
+    assert len(pairs) == len(told) == 6
+    for (better, worse), prompt in zip(pairs.tolist(), told, strict=True):
+        assert prompts[better % 3] == prompts[worse % 3] == prompt
+        assert rewards[better] > rewards[worse]
+
+
+SCHEDULERS = {
+    "sd": ("PNDMScheduler", {"timestep_spacing": "leading", "steps_offset": 1, "skip_prk_steps": True}),
+    "sdxl": ("EulerDiscreteScheduler", {"timestep_spacing": "leading", "steps_offset": 1}),
+    "ddim": ("DDIMScheduler", {"timestep_spacing": "leading", "steps_offset": 1}),
+    "dpm": ("DPMSolverMultistepScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_with_the_schedulers_of_published_models_a_student_is_asked_at_every_time(name):
+    """Also at those that a grid of so many steps would leave out, or name twice."""
+    import diffusers
+
+    kind, options = SCHEDULERS[name]
+    pipeline = build("sd")
+    pipeline.scheduler = getattr(diffusers, kind).from_config(pipeline.scheduler.config, **options)
+    process = wrap(pipeline, steps=4).process
+    for method in (SelfNPO(), FlippedDPO()):
+        method.check(process)
+    levels = training_levels(process, 1000)
+    assert levels.times.tolist() == list(range(999, -1, -1))
+    kept = pipeline.scheduler.alphas_cumprod.flip(0).double()
+    torch.testing.assert_close(levels.alphas.double(), kept.sqrt(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(levels.sigmas.double(), (1 - kept).sqrt(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_pipeline_is_trained_with_the_letters_of_the_paper(tmp_path):
+    given = {"training": NegativeTraining(steps=1, batch=2, n=2), "prompts": ["cat"], "guidance": 2.0}
+    out = train_negative(wrap(build("sd"), steps=2), tmp_path / "a", **given)
+    assert json.loads((out / "config.json").read_text())["metrics"]["rows"] == 2
+
+
+def test_a_grid_that_there_is_not_is_told_before_anything_is_drawn(tmp_path):
+    model = wrap(build("sd"), steps=2)
+    given = {"training": settings(), "prompts": ["cat"], "method": SelfNPO(K=5000)}
+    with pytest.raises(ValueError, match="no usable grid of 5000 steps"):
+        train_negative(model, tmp_path / "a", **given)
+    assert not (tmp_path / "a").exists()
+
+
+def test_pinned_tokens_are_refused(tmp_path):
+    model = tokens().pinned(torch.tensor([0, 3, 3, 3]))
+    with pytest.raises(ValueError, match="has pinned tokens or starts from a sample; train from the model without"):
+        train_negative(model, tmp_path / "a", training=settings(), method=METHOD)
+
+
 def test_what_is_done_is_not_done_again(tmp_path):
     given = {"training": settings(), "method": METHOD, "prompts": ["a"]}
     train_negative(vectors(), tmp_path / "a", **given)
@@ -118,10 +206,15 @@ def test_a_folder_of_another_training_is_refused(tmp_path):
         (vectors(), {"guidance": 3.0}, "guidance is null there and 3.0 here"),
         (vectors(1), {}, 'name is "vectors 0" there and "vectors 1" here'),
         (vectors(1, name="vectors 0"), {}, "base.network"),
+        (eta(vectors(), 0.5), {}, "eta is 1.0 there and 0.5 here"),
     ):
         with pytest.raises(ValueError, match="holds another negative checkpoint: ") as error:
             train_negative(model, tmp_path / "a", **{**given, **changes})
         assert told in str(error.value)
+    train_negative(tokens(), tmp_path / "b", training=settings(), method=METHOD)
+    warmer = replace(tokens(), process=replace(tokens().process, temperature=2.0))
+    with pytest.raises(ValueError, match=r"temperature is 1\.0 there and 2\.0 here"):
+        train_negative(warmer, tmp_path / "b", training=settings(), method=METHOD)
 
 
 def test_the_card_says_what_it_took(tmp_path):

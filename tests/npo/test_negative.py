@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 import guided
 from guided.adapters.diffusers import wrap
+from guided.guidance import Guided
 from guided.npo import attach, merge
 from guided.npo.base import describe_base
 from guided.npo.job import save
@@ -122,6 +123,55 @@ def test_another_base_is_refused(kind, tmp_path):
     with pytest.raises(ValueError, match="these are other weights of that name; train the checkpoint again") as told:
         attach(replace(vectors(1), name="vectors 0"), place)
     assert "give base" not in str(told.value)
+
+
+@pytest.mark.parametrize(("dtype", "share"), [(torch.float16, 9e-4), (torch.bfloat16, 7e-3)])
+def test_a_model_that_was_tuned_a_little_is_not_its_base(dtype, share, tmp_path):
+    """By less than two steps of its precision: its offset is carried over all the same, and without it, refused."""
+    base, tuned = vectors(0, dtype=dtype), vectors(0, dtype=dtype)
+    place, student = folder_of(base, tmp_path / "a", "full")
+    with torch.no_grad():
+        for p in tuned.network.bare.parameters():
+            p.mul_(1 + share)
+    weights = [model.network.bare.state_dict() for model in (base, tuned)]
+    x, t, c = torch.randn(4, 2), torch.rand(4), torch.ones(4, 1)
+    for beta in (0.0, 1.0):
+        net = Vector().to(dtype)
+        net.load_state_dict(merge(weights[0], weights[1], student.state_dict(), 1.0, beta))
+        negative = attach(tuned, place, beta=beta, base=base).negative
+        assert torch.equal(negative(x, t, c=c), net(x, t, c))
+    with pytest.raises(ValueError, match="differs by"):
+        attach(tuned, place)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_that_has_its_prompts_already_is_led_all_the_same(kind, tmp_path):
+    model = vectors()
+    place, _ = folder_of(model, tmp_path / "a", kind)
+    before, after = attach(model.prompted(["a"] * 6, 3.0), place), attach(model, place).prompted(["a"] * 6, 3.0)
+    runs = [drawn(part) for part in (before, after)]
+    same(*runs)
+    assert [run.stats.network_rows for run in runs] == [2 * 6 * model.steps] * 2
+    again = before.prompted(["b"] * 6, 2.0)
+    run = drawn(again)
+    same(run, drawn(attach(model, place), prompt="b", guidance=2.0))
+    assert run.stats.network_rows == 2 * 6 * model.steps
+
+
+def test_a_token_that_one_side_rules_out():
+    """Both laws have it at a weight between them; above, the negative side has nothing to compare with."""
+    plus, minus = torch.tensor([[[0.5, 0.5, 0.0]]]).log(), torch.tensor([[[0.9, 0.0, 0.1]]]).log()
+    x, t = torch.zeros(1, 1), torch.ones(1)
+
+    def law(w, minus=minus):
+        return Guided(lambda x, t: plus, w, lambda x, t: minus)(x, t).softmax(-1)[0, 0].tolist()
+
+    assert law(0.0) == law(0.5) == [1.0, 0.0, 0.0]
+    assert law(1.0) == pytest.approx([0.5, 0.5, 0.0])
+    odds = (0.5 / 0.9) ** 2 * 0.5
+    assert law(3.0) == pytest.approx([odds / (odds + 0.5), 0.5 / (odds + 0.5), 0.0])
+    only = torch.tensor([[[0.0, 0.0, 1.0]]]).log()  # then nothing would be left
+    assert law(0.5, only) == pytest.approx([0.5, 0.5, 0.0])
 
 
 def test_a_base_in_another_precision_is_the_same_base(tmp_path):
@@ -259,7 +309,7 @@ def test_samples_of_one_checkpoint_are_not_those_of_another(tmp_path):
     ]
     identities = [model.identity, *(m.identity for m in attached)]
     assert len(set(identities)) == len(identities)
-    assert attach(vectors(), one).identity == attached[0].identity
+    assert attach(vectors(), one).identity == attach(vectors(), one, alpha=1, beta=0).identity == attached[0].identity
 
 
 def test_a_pipeline_is_sampled_against_its_checkpoint(tmp_path):

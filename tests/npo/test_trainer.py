@@ -8,6 +8,7 @@ from torch import nn
 
 from guided.npo import NegativeTraining, SelfNPO
 from guided.npo.trainer import Trainer, conditions, student_of, teacher_of
+from guided.streams import Streams
 from tests.npo.small import tokens, vectors
 
 METHOD = SelfNPO(K=4, j=1, T=8)
@@ -17,6 +18,7 @@ class Alone:
     """What the trainer takes of accelerate, in one process."""
 
     process_index, num_processes, is_main_process, device = 0, 1, True, torch.device("cpu")
+    scaler = None
 
     def prepare(self, optimizer):
         return optimizer
@@ -209,6 +211,20 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
 
     with pytest.raises(ValueError, match="the loss is not finite at update 0"):
         trainer(vectors(), method=Broken()).run(tmp_path / "training.pt")
+
+
+def test_a_training_does_not_draw_the_numbers_that_its_samples_were_drawn_by(tmp_path):
+    class Listener(Recorder):
+        def losses(self, process, student, teacher, x, cond, streams):
+            drawn.append(streams.uniform(4))
+            return super().losses(process, student, teacher, x, cond, streams)
+
+    drawn: list[torch.Tensor] = []
+    run = trainer(vectors(), method=Listener(), steps=1)
+    run.run(tmp_path / "training.pt")
+    of_samples = Streams(run.training.seed, range(run.training.batch))
+    of_samples.uniform()  # what chose the rows
+    assert not (drawn[0] == of_samples.uniform(4)).any()
 
 
 @pytest.mark.parametrize("w", [0.0, 1.0, 0.3, -1.0])

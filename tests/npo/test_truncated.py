@@ -242,6 +242,23 @@ def test_a_process_without_a_grid_is_taken_as_it_is():
     assert {round(3 * t) for t in given.t.tolist()} == {2, 3}
 
 
+@pytest.mark.parametrize("T", [2, 3, 9])
+def test_a_student_is_told_how_noisy_its_state_is_with_fewer_times_than_steps(T):
+    """Of zeros the states are the noise alone, here on grids that begin later the fewer their steps are."""
+
+    def late(K):
+        times = [(K - 1 - i) / K for i in range(K)] + [0.0]
+        return [1 - t for t in times], [t + 0.05 * (k < K) for k, t in enumerate(times)], times
+
+    process = Gaussian((1,), *late(8), grid=late)
+    n = 40_000
+    given = lesson(process, lambda x, t: 0 * x, torch.zeros(n, 1), {}, SelfNPO(K=8, j=0, T=T), Numbers(n))
+    shares = given.x[:, 0] / (given.t + 0.05)
+    agree(shares, 0.0)
+    agree(shares**2, 1.0)
+    assert len(given.t.unique()) >= T - 1
+
+
 def test_the_last_step_is_no_level_even_if_it_has_noise():
     """As the grids of Stable Diffusion have: neither a teacher nor a student is asked there."""
     seen, process = [], Gaussian((1,), [0.1, 0.5, 0.9], [1.0, 0.5, 0.1], [2.0, 1.0, 0.0])

@@ -107,7 +107,8 @@ def _process(family: Family, levels: Levels, eta: float, K: int) -> Gaussian:
         raise GuidedError(f"{type(scheduler).__name__} with dynamic thresholding is not supported; turn it off")
     of = grid(scheduler, levels, family.timing)
     clip = scheduler.config.get("clip_sample_range", 1.0) if scheduler.config.get("clip_sample", False) else None
-    return Gaussian(family.event, *of(K), eta=eta, grid=of, clip=clip)
+    trained = None if levels.ratios is None else levels.trained  # a flow's grid has the shift that it was trained with
+    return Gaussian(family.event, *of(K), eta=eta, grid=of, clip=clip, trained=trained)
 
 
 def _denoiser(family: Family, levels: Levels, process: Gaussian) -> Prediction:

@@ -83,6 +83,12 @@ class Levels:
         mixed = (a.log() * (1 - share) + b.log() * share).exp() if self.logarithmic else a + share * (b - a)
         return torch.where(share > 0, mixed, a)
 
+    def trained(self, T: int) -> Grid:
+        """`T` levels evenly over the times of a diffusion's network, the noisiest first, and the data."""
+        times = torch.linspace(self.steps - 1, 0, T, dtype=torch.float64)
+        alphas, sigmas = self(times)
+        return [*alphas.tolist(), 1.0], [*sigmas.tolist(), 0.0], [*times.tolist(), 0.0]
+
     def times(self, ratios: Array) -> Array:
         """The times at which sigma / alpha, of a diffusion, or sigma, of a flow, is as given."""
         if self.ratios is None:
@@ -106,10 +112,12 @@ def grid(scheduler: Any, levels: Levels, timing: Callable[[int], Mapping[str, An
         own = copy.deepcopy(scheduler)
         try:
             own.set_timesteps(K, **timing(K))
+            make = _flow if levels.ratios is None else _ratios if hasattr(own, "sigmas") else _kept
+            alphas, sigmas, times = make(own, levels)
+        except GuidedError:
+            raise
         except (ValueError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:
             raise GuidedError(f"{name} has no usable grid of {K} steps: {error}") from error
-        make = _flow if levels.ratios is None else _ratios if hasattr(own, "sigmas") else _kept
-        alphas, sigmas, times = make(own, levels)
         falling = sigmas[:-1] * alphas[1:] > sigmas[1:] * alphas[:-1]  # in sigma / alpha, where alpha may be 0
         if sigmas[0] < alphas[0]:
             raise GuidedError(
