@@ -129,6 +129,8 @@ class RunFolder:
     def _refuse_another_run(self) -> None:
         """Another configuration, or samples of which nobody knows how they were drawn."""
         if not self.run.exists():
+            if (self.path / "config.json").exists():
+                raise GuidedError(f"{str(self.path)!r} holds a checkpoint; use another --out")
             there = [self.samples] if self.samples.exists() else [*found(self.path / "samples")]
             if there:
                 what = there[0].relative_to(self.path)

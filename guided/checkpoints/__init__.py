@@ -25,7 +25,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.json"
     if not path.is_file():
-        raise GuidedError(f"{folder} holds no checkpoint: it has no config.json")
+        raise GuidedError(f"{folder} holds no checkpoint: it has neither config.json nor model_index.json")
     try:
         config = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

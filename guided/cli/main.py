@@ -93,7 +93,10 @@ def sample(
     rescale: Annotated[float, typer.Option(help="The share of guidance rescale, 0 to 1.")] = 0.0,
     negative: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help='A negative checkpoint of `guided npo train`; "DIR?alpha=0.5" weakens it.'),
+        typer.Option(
+            metavar="DIR",
+            help='A negative checkpoint of `guided npo train`; "DIR?alpha=0.5" weakens it; also beta, base.',
+        ),
     ] = None,
     image: Annotated[Path | None, typer.Option(metavar="FILE", help="Start from this image, not from noise.")] = None,
     strength: Annotated[

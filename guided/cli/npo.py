@@ -56,12 +56,16 @@ class NegativeOptions:
         letters: dict[str, Any] = {}
         for pair in self.set:
             name, equals, text = pair.partition("=")
-            if not equals or name not in known:
+            if name not in known:
                 raise GuidedError(f"--set is {pair!r}{nearest(name, known)}; the letters are {', '.join(known)}")
+            if not equals:
+                raise GuidedError(f"--set is {pair!r}; write {name}=VALUE")
             try:
                 letters[name] = json.loads(text)
             except ValueError:
                 letters[name] = text
+            if isinstance(letters[name], str) and not isinstance(getattr(method, name), str):
+                raise GuidedError(f"--set is {pair!r}; {name} must be a number")
         return letters
 
 
@@ -76,7 +80,7 @@ def run(options: NegativeOptions) -> None:
     kind: Any = FlippedDPO if options.reward else SelfNPO
     try:
         method = kind(**options.letters(kind))
-    except TypeError as error:  # text where a number is wanted
+    except TypeError as error:  # a list where a number is wanted
         raise GuidedError(f"--set {' '.join(options.set)}: {error}") from error
     prompts = None if options.prompts is None else read_prompts(options.prompts)
     model = load(options.model, device=own_device(options.device), dtype=options.dtype, steps=options.sampling_steps)
@@ -113,10 +117,10 @@ def show(out: Path, new: bool) -> None:
     metrics = read_config(out).get("metrics")
     if metrics is None:  # another process writes it
         return
-    state = "finished" if new else "already finished, nothing to do"
+    state, first = "finished" if new else "already finished, nothing to do", min(50, metrics["steps"])
     print(f"{out}: {metrics['steps']} steps, {metrics['rows']} rows; {state}")
     print(
-        f"loss {metrics['first loss']:.4g} over the first 50 steps, {metrics['last loss']:.4g} over the last; "
+        f"loss {metrics['first loss']:.4g} over the first {first} steps, {metrics['last loss']:.4g} over the last; "
         f"samples {metrics['seconds of samples']:.0f} s, training {metrics['seconds']:.0f} s"
     )
     print(f"use it as: guided sample MODEL --negative {out} --guidance W")

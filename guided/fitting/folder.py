@@ -113,6 +113,8 @@ def claim(path: Path, name: str, config: Mapping[str, Any], what: str) -> dict[s
     path.mkdir(parents=True, exist_ok=True)
     file, wanted = path / name, plain(config)
     if not file.exists():
+        if (path / "run.json").exists():
+            raise GuidedError(f"{str(path)!r} holds a run of samples; use another folder")
         write_json(file, wanted)
         return dict(wanted)
     found = read_json(file)

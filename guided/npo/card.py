@@ -13,7 +13,7 @@ def describe(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     letters = ", ".join(f"{name} = {value}" for name, value in method.items() if name != "name" and value is not None)
     kind = f"LoRA weights of rank {training['lora']}" if training["lora"] else "full weights"
     reward = "" if config["reward"] is None else f"\n- Reward: `{json.dumps(config['reward'])}`"
-    prompts = len(config["samples"]["prompts"])
+    prompts, first = len(config["samples"]["prompts"]), min(50, metrics["steps"])
     return f"""# A negative checkpoint of {base["name"]}
 
 {kind[0].upper()}{kind[1:]}, for the negative side of guidance:
@@ -25,6 +25,6 @@ def describe(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 - Training: {metrics["steps"]} steps of {training["batch"]} rows at a learning rate of {training["lr"]:g}, decay of the
   average {training["ema"]}, seed {training["seed"]}; {metrics["seconds"]} s, and {metrics["seconds of samples"]} s for
   the samples
-- Loss: {metrics["first loss"]:.4g} over the first 50 steps, {metrics["last loss"]:.4g} over the last
+- Loss: {metrics["first loss"]:.4g} over the first {first} steps, {metrics["last loss"]:.4g} over the last
 - Versions: {", ".join(f"{name} {number}" for name, number in metrics["versions"].items())}
 """

@@ -170,6 +170,12 @@ class Job:
         """Does what is left to do."""
         self.wanted.checked(self.model)  # before the folder is taken
         self.method.check(self.model.process)
+        if self.method.pairs and self.training.n <= len(self.prompts):
+            raise GuidedError(
+                f"n is {self.training.n} for {len(self.prompts)} prompts, and a pair takes two samples of a prompt; "
+                f"give at least {2 * len(self.prompts)}"
+            )
+        student = student_of(self.model, self.training)
         accelerator = _accelerator(self.training, self.model)
         with accelerator.main_process_first():  # or several would write the same file
             config = claim(self.out, "config.json", self.config, "another negative checkpoint")
@@ -185,9 +191,7 @@ class Job:
 
         x, prompts = self.data(accelerator, told("samples", self.training.n))
         drawn = time.perf_counter() - start
-        trainer = Trainer(
-            self.model, student_of(self.model, self.training), self.method, self.training, x, prompts, accelerator
-        )
+        trainer = Trainer(self.model, student, self.method, self.training, x, prompts, accelerator)
         tell = told("updates", self.training.steps)
 
         def step(done: int, loss: float) -> None:

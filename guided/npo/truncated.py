@@ -31,7 +31,6 @@ from guided.guidance import sides
 from guided.masked import SCHEDULES
 from guided.network import Denoiser
 from guided.npo.levels import sampling_levels, training_levels
-from guided.process import check_steps
 from guided.streams import Streams
 
 LOSSES = ("huber", "squared")
@@ -46,7 +45,7 @@ class SelfNPO:
 
     Arguments:
         K: The steps of the teacher's grid.
-        j: The teacher's steps from a random one of the grid.
+        j: The teacher's steps from a random one of the grid; the last one with noise is where they end.
         w: The teacher's guidance weight: 0 is the model without its prompt, 1 the one with it.
         T: The number of times that the student's time is drawn from, for continuous models.
         loss: "huber" or "squared", for continuous models; masked ones have cross entropy.
@@ -69,8 +68,7 @@ class SelfNPO:
     pairs = False
 
     def __post_init__(self) -> None:
-        check_steps(self.K)
-        for name, number, least in (("j", self.j, 0), ("T", self.T, 2)):
+        for name, number, least in (("K", self.K, 1), ("j", self.j, 0), ("T", self.T, 2)):
             check_whole(name, number, least)
         if self.loss not in LOSSES:
             raise GuidedError(f"loss is {self.loss!r}; it is one of {', '.join(LOSSES)}")

@@ -119,9 +119,11 @@ def test_lora_weights(guided, model, tmp_path):  # noqa: F811
     ("words", "told"),
     [
         (("--set", "k=3"), "error: --set is 'k=3' (did you mean 'K'?); the letters are K, j, w, T, loss, c, p"),
-        (("--set", "K"), "error: --set is 'K'"),
-        (("--set", "K=many"), "error: steps is 'many'"),
-        (("--set", "c=much"), "error: --set c=much"),
+        (("--set", "K"), "error: --set is 'K'; write K=VALUE"),
+        (("--set", "K=many"), "error: --set is 'K=many'; K must be a number"),
+        (("--set", "K=0"), "error: K is 0"),
+        (("--set", "w=nan"), "error: --set is 'w=nan'; w must be a number"),
+        (("--set", "w=[1]"), "error: --set w=[1]"),
         (("--set", "beta=1"), "error: --set is 'beta=1'"),
         (("--set", "loss=l1"), "error: loss is 'l1'"),
         (("--reward", "length", "--set", "j=1"), "error: --set is 'j=1'"),
@@ -153,6 +155,9 @@ def test_other_wrong_words(guided, model, dna, trained, tmp_path):  # noqa: F811
     (tmp_path / "torn").mkdir()
     (tmp_path / "torn" / FULL).write_bytes((trained / FULL).read_bytes()[:50])
     (tmp_path / "torn/config.json").write_text(json.dumps(config))
+    (tmp_path / "six.txt").write_text("human\nyeast\n" * 3)
+    six = ("--prompts", tmp_path / "six.txt")
+    assert guided("sample", model, *SAMPLE, "--out", tmp_path / "drawn")[0] == 0
     train, sample = ("npo", "train"), ("sample", model, *SAMPLE, "--out", tmp_path / "run", "--negative")
     for words, told in (
         ((*train, "moleculs", "--out", tmp_path / "a", *TRAIN), "did you mean 'molecules'"),
@@ -160,6 +165,10 @@ def test_other_wrong_words(guided, model, dna, trained, tmp_path):  # noqa: F811
         ((*train, model, "--out", tmp_path / "a", *TRAIN, "--prompts", tmp_path / "some.txt"), "takes no prompts"),
         ((*train, dna, "--out", tmp_path / "a", *TRAIN, "--prompts", tmp_path / "wrong.txt"), "no label of the model"),
         ((*train, dna, "--out", tmp_path / "a", *TRAIN, "--reward", "qed"), "dna"),
+        ((*train, model, "--out", tmp_path / "drawn", *TRAIN), "holds a run of samples; use another folder"),
+        (("sample", model, *SAMPLE, "--out", trained), "holds a checkpoint; use another --out"),
+        ((*train, dna, "--out", tmp_path / "a", *TRAIN, "--lora", 2), "no layers that LoRA weights can be put on"),
+        ((*train, dna, "--out", tmp_path / "a", *TRAIN, "--reward", "gc", *six), "n is 4 for 6 prompts, and a pair"),
         ((*sample, trained, "--guidance", 1), "--negative needs guidance, and --guidance 1 is none"),
         ((*sample, f"{trained}?alpha=much"), "alpha"),
         ((*sample, f"{trained}?beta=2"), "beta is 2"),

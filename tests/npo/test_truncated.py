@@ -429,7 +429,7 @@ def test_the_huber_loss_is_between_squared_and_absolute():
 @pytest.mark.parametrize(
     ("letters", "told"),
     [
-        ({"K": 0}, "steps is 0"),
+        ({"K": 0}, "K is 0"),
         ({"j": -1}, "j is -1"),
         ({"j": 1.5}, "j is 1.5"),
         ({"T": 1}, "T is 1"),

@@ -87,4 +87,5 @@ def _read(lookahead: str, pipeline: Any, folder: Path | None) -> Any:
             return kind.from_pretrained(place, torch_dtype=pipeline.vae.dtype)
     except Exception as error:  # whatever the hub or the file says
         first = str(error).strip().split("\n")[0]
-        raise GuidedError(f"cannot load the look-ahead's decoder {place!r}: {first}") from error
+        hint = "" if Path(place).is_dir() else "; without a network, give a folder"
+        raise GuidedError(f"cannot load the look-ahead's decoder {place!r}: {first}{hint}") from error
