@@ -86,6 +86,6 @@ def _read(lookahead: str, pipeline: Any, folder: Path | None) -> Any:
         with quiet():
             return kind.from_pretrained(place, torch_dtype=pipeline.vae.dtype)
     except Exception as error:  # whatever the hub or the file says
-        first = str(error).strip().split("\n")[0]
+        first = str(error).strip().split("\n")[0].rstrip(".")
         hint = "" if Path(place).is_dir() else "; without a network, give a folder"
         raise GuidedError(f"cannot load the look-ahead's decoder {place!r}: {first}{hint}") from error
