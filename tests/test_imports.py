@@ -13,6 +13,7 @@ HEAVY = ["accelerate", "diffusers", "matplotlib", "rdkit", "scipy", "selfies", "
 # The files of guided/ that may import everything. Every other one is core, a new one too.
 RUN_LAYER = {
     "__init__",
+    "__main__",
     "cli",
     "fitting",
     "models",
