@@ -15,7 +15,7 @@ __all__ = ["FlippedDPO", "pairs_of"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -49,9 +49,9 @@ class FlippedDPO:
     T: int = 1000
     p: float = 0.0
 
-    name = "Diffusion-NPO (flipped DPO)"
-    pairs = True
-    w = 1.0  # the teacher is told the prompt, as the student is
+    name: ClassVar[str] = "Diffusion-NPO (flipped DPO)"
+    pairs: ClassVar[bool] = True
+    w: ClassVar[float] = 1.0  # the teacher is told the prompt, as the student is
 
     def __post_init__(self) -> None:
         if self.beta is not None and not self.beta > 0:

@@ -131,7 +131,7 @@ class Job:
 
     model: Diffusion
     out: Path
-    method: Any
+    method: SelfNPO | FlippedDPO
     training: NegativeTraining
     prompts: list[str]
     guidance: float | None

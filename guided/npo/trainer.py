@@ -19,6 +19,7 @@ from guided.learned.fit import seeded
 from guided.model import Diffusion
 from guided.network import Denoiser
 from guided.npo.lora import add_lora
+from guided.npo.method import Method
 from guided.streams import Streams
 
 PRECISIONS = ("no", "bf16", "fp16")
@@ -103,7 +104,7 @@ class Trainer:
     Arguments:
         model: The model, with no negative side and no prompts of its own.
         student: Its network, some of whose weights are trainable.
-        method: What is learned, :class:`SelfNPO` or :class:`FlippedDPO`.
+        method: What is learned.
         training: How.
         x: Clean rows, with shape `(m, *event)`, or pairs of them, `(m, 2, *event)`.
         prompts: The prompt of each; None for none.
@@ -114,7 +115,7 @@ class Trainer:
         self,
         model: Diffusion,
         student: nn.Module,
-        method: Any,
+        method: Method,
         training: NegativeTraining,
         x: Tensor,
         prompts: list[str | None],

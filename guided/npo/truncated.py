@@ -20,7 +20,7 @@ __all__ = ["Lesson", "SelfNPO", "lesson"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -64,8 +64,8 @@ class SelfNPO:
     c: float = 1e-3
     p: float = 0.0
 
-    name = "Self-NPO"
-    pairs = False
+    name: ClassVar[str] = "Self-NPO"
+    pairs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for name, number, least in (("K", self.K, 1), ("j", self.j, 0), ("T", self.T, 2)):
