@@ -120,6 +120,8 @@ def test_small_rows_go_through_the_network_more_at_a_time() -> None:
     assert model.process.event == (4, 8, 8) and (model.evaluator.size, model.decode.evaluator.size) == (64, 16)
     assert wrap(pipeline, height=1024, width=1024).evaluator.size == 16
     assert wrap(pipeline, micro_batch=3).evaluator.size == wrap(pipeline, micro_batch=3).decode.evaluator.size == 3
+    with pytest.raises(ValueError, match="the micro-batch is 0 rows; it must be at least 1"):
+        wrap(pipeline, micro_batch=0)
     for key, weight in pipeline.unet.state_dict().items():
         assert torch.equal(weight, before[key])
         assert weight.ndim != 4 or weight.is_contiguous(memory_format=torch.channels_last)

@@ -78,13 +78,14 @@ def wrap(
     levels = Levels.of(pipeline.scheduler)
     process = _process(family, levels, eta, check_steps(family.steps if steps is None else steps))
     vae = _autoencoder(pipeline)
-    cheap = preview(lookahead, pipeline, folder, Evaluator(micro_batch or ROWS))
+    together = ROWS if micro_batch is None else micro_batch
+    cheap = preview(lookahead, pipeline, folder, Evaluator(together))
     identity = identity or fingerprint(pipeline.components)
     denoiser = _denoiser(family, levels, process)
     return Diffusion(
         denoiser,
         process,
-        decode=Decoder(vae, Evaluator(micro_batch or ROWS)),
+        decode=Decoder(vae, Evaluator(together)),
         preview=cheap,
         encode=None if family.kind == "videos" else Encoder(vae, family.size, family.channels, family.device),
         region=None if family.kind == "videos" else lambda mask: region(mask, family.sides, family.device),
@@ -95,7 +96,7 @@ def wrap(
         network=_network(family, denoiser),
         examples=_examples(folder),
         device=family.device,
-        evaluator=Evaluator(micro_batch or _rows(family.event)),
+        evaluator=Evaluator(_rows(family.event) if micro_batch is None else micro_batch),
         name=name,
         identity=identity if cheap is None else fingerprint({"lookahead": cheap.vae}, identity),
     )
