@@ -40,7 +40,7 @@ class Sampler:
 
     def __init__(self, folder: Path) -> None:
         self.pipeline = diffusers().StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
-        self.model = guided.load(self.pipeline, micro_batch=64, steps=50)
+        self.model = guided.load(self.pipeline, steps=50)
 
     def __call__(self, prompts: list[str], guidance: float, seed: int = 0) -> torch.Tensor:
         """A picture of each prompt, `(n, 3, 64, 64)` in [-1, 1], after 50 steps."""
