@@ -113,14 +113,15 @@ def own_device(device: str) -> str:
 def show(out: Path, new: bool) -> None:
     """What it took."""
     from guided.checkpoints import read_config
+    from guided.npo.card import describe_loss
 
     metrics = read_config(out).get("metrics")
     if metrics is None:  # another process writes it
         return
-    state, first = "finished" if new else "already finished, nothing to do", min(50, metrics["steps"])
+    state = "finished" if new else "already finished, nothing to do"
     print(f"{out}: {metrics['steps']} steps, {metrics['rows']} rows; {state}")
     print(
-        f"loss {metrics['first loss']:.4g} over the first {first} steps, {metrics['last loss']:.4g} over the last; "
+        f"loss {describe_loss(metrics)}; "
         f"samples {metrics['seconds of samples']:.0f} s, training {metrics['seconds']:.0f} s"
     )
     print(f"use it as: guided sample MODEL --negative {out} --guidance W")

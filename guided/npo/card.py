@@ -1,10 +1,18 @@
 """The card of a negative checkpoint in words."""
 
-__all__ = ["describe"]
+__all__ = ["ENDS", "describe", "describe_loss"]
 
 import json
 from collections.abc import Mapping
 from typing import Any
+
+ENDS = 50  # updates, the first ones and the last ones, whose mean losses are told
+
+
+def describe_loss(metrics: Mapping[str, Any]) -> str:
+    """The losses at both ends of a training."""
+    first = min(ENDS, metrics["steps"])
+    return f"{metrics['first loss']:.4g} over the first {first} steps, {metrics['last loss']:.4g} over the last"
 
 
 def describe(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -13,7 +21,7 @@ def describe(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     letters = ", ".join(f"{name} = {value}" for name, value in method.items() if name != "name" and value is not None)
     kind = f"LoRA weights of rank {training['lora']}" if training["lora"] else "full weights"
     reward = "" if config["reward"] is None else f"\n- Reward: `{json.dumps(config['reward'])}`"
-    prompts, first = len(config["samples"]["prompts"]), min(50, metrics["steps"])
+    prompts = len(config["samples"]["prompts"])
     return f"""# A negative checkpoint of {base["name"]}
 
 {kind[0].upper()}{kind[1:]}, for the negative side of guidance:
@@ -25,6 +33,6 @@ def describe(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 - Training: {metrics["steps"]} steps of {training["batch"]} rows at a learning rate of {training["lr"]:g}, decay of the
   average {training["ema"]}, seed {training["seed"]}; {metrics["seconds"]} s, and {metrics["seconds of samples"]} s for
   the samples
-- Loss: {metrics["first loss"]:.4g} over the first {first} steps, {metrics["last loss"]:.4g} over the last
+- Loss: {describe_loss(metrics)}
 - Versions: {", ".join(f"{name} {number}" for name, number in metrics["versions"].items())}
 """

@@ -33,9 +33,9 @@ from guided.fitting.folder import claim, write_json, write_tensors
 from guided.model import Diffusion
 from guided.models import load
 from guided.npo.base import describe_base
-from guided.npo.card import describe
+from guided.npo.card import ENDS, describe
 from guided.npo.dpo import FlippedDPO, pairs_of
-from guided.npo.lora import lora_weights
+from guided.npo.lora import check_lora, lora_weights
 from guided.npo.pool import draw_pool
 from guided.npo.sheets import write_sheet
 from guided.npo.stored import FULL, FULL_PART, LORA
@@ -166,16 +166,26 @@ class Job:
         """What the samples are drawn for."""
         return Prompts.of(self.model, self.training.n, self.told, guidance=self.guidance)
 
-    def run(self, progress: Callable[[NegativeProgress], None]) -> Path:
-        """Does what is left to do."""
-        self.wanted.checked(self.model)  # before the folder is taken
+    def check(self) -> None:
+        """Says what cannot be trained before the folder is taken and anything is drawn.
+
+        Raises:
+            ValueError: A prompt is unknown, or there are no such levels, no pairs, or no layers for LoRA weights.
+        """
+        assert self.model.network is not None
+        self.wanted.checked(self.model)
         self.method.check(self.model.process)
         if self.method.pairs and self.training.n <= len(self.prompts):
             raise GuidedError(
                 f"n is {self.training.n} for {len(self.prompts)} prompts, and a pair takes two samples of a prompt; "
                 f"give at least {2 * len(self.prompts)}"
             )
-        student = student_of(self.model, self.training)
+        if self.training.rank(self.model):
+            check_lora(self.model.network.bare)
+
+    def run(self, progress: Callable[[NegativeProgress], None]) -> Path:
+        """Does what is left to do."""
+        self.check()
         accelerator = _accelerator(self.training, self.model)
         with accelerator.main_process_first():  # or several would write the same file
             config = claim(self.out, "config.json", self.config, "another negative checkpoint")
@@ -191,6 +201,7 @@ class Job:
 
         x, prompts = self.data(accelerator, told("samples", self.training.n))
         drawn = time.perf_counter() - start
+        student = student_of(self.model, self.training)
         trainer = Trainer(self.model, student, self.method, self.training, x, prompts, accelerator)
         tell = told("updates", self.training.steps)
 
@@ -231,8 +242,8 @@ class Job:
             "rows": trainer.step * self.training.batch,
             "seconds": round(trainer.seconds, 1),
             "seconds of samples": round(drawn, 1),
-            "first loss": sum(losses[:50]) / len(losses[:50]),
-            "last loss": sum(losses[-50:]) / len(losses[-50:]),
+            "first loss": sum(losses[:ENDS]) / len(losses[:ENDS]),
+            "last loss": sum(losses[-ENDS:]) / len(losses[-ENDS:]),
             "versions": versions(VERSIONS),
         }
         write_whole(self.out / "README.md", describe(config, metrics))

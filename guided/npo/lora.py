@@ -5,7 +5,7 @@ References:
     | https://arxiv.org/abs/2106.09685
 """
 
-__all__ = ["PREFIX", "TARGETS", "add_lora", "lora_weights", "merged_weights", "put_lora", "scale_lora"]
+__all__ = ["PREFIX", "TARGETS", "add_lora", "check_lora", "lora_weights", "merged_weights", "put_lora", "scale_lora"]
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -51,6 +51,17 @@ def targets_in(module: nn.Module, targets: Sequence[str] = TARGETS) -> list[str]
     if not found:
         raise GuidedError("the network has no layers that LoRA weights can be put on; train its full weights (lora 0)")
     return found
+
+
+def check_lora(module: nn.Module) -> None:
+    """Says early that a network cannot have adapters.
+
+    Raises:
+        ValueError: There are no layers for them.
+        ImportError: peft is not installed.
+    """
+    peft()
+    targets_in(module)
 
 
 def add_lora(module: nn.Module, rank: int, targets: Sequence[str] = TARGETS) -> Any:

@@ -72,9 +72,11 @@ def _base(stored: Stored, model: Diffusion, base: Any) -> nn.Module | None:
         same, distance = same_base(told["network"], describe_base(network.bare))
         if not same:
             what = "has another architecture" if distance == float("inf") else f"differs by {distance:.2g}"
-            hint = f"; give base={told['name']!r}" if base is None and distance < float("inf") else ""
+            hint = ""
             if told["name"] == (other or model).name:
                 hint = ": these are other weights of that name; train the checkpoint again"
+            elif base is None and distance < float("inf"):
+                hint = f"; give base={told['name']!r}"
             raise GuidedError(
                 f"the negative checkpoint {stored.name!r} was trained from {told['name']!r}, "
                 f"and {(other or model).name!r} {what}{hint}"

@@ -18,8 +18,9 @@ from guided.guidance import Guided, paired, sides
 from guided.learned.fit import seeded
 from guided.model import Diffusion
 from guided.network import Denoiser
+from guided.npo.dpo import FlippedDPO
 from guided.npo.lora import add_lora
-from guided.npo.method import Method
+from guided.npo.truncated import SelfNPO
 from guided.streams import Streams
 
 PRECISIONS = ("no", "bf16", "fp16")
@@ -115,7 +116,7 @@ class Trainer:
         self,
         model: Diffusion,
         student: nn.Module,
-        method: Method,
+        method: SelfNPO | FlippedDPO,
         training: NegativeTraining,
         x: Tensor,
         prompts: list[str | None],
@@ -187,8 +188,7 @@ class Trainer:
         x = self.x[index].to(self.model.device)
         cond = conditions(self.model, [self.prompts[i] for i in index.tolist()])
         with self.accelerator.autocast():
-            losses: Tensor = self.method.losses(self.model.process, self.denoiser, self.teacher, x, cond, streams)
-        return losses
+            return self.method.losses(self.model.process, self.denoiser, self.teacher, x, cond, streams)
 
     def _share(self) -> None:
         """Adds up the gradients of all processes."""

@@ -46,10 +46,6 @@ CASES = {
 }
 
 
-def eta(model, eta):
-    return replace(model, process=replace(model.process, eta=eta))
-
-
 def weights_in(folder):
     return folder / (LORA if (folder / LORA).exists() else FULL)
 
@@ -104,7 +100,7 @@ def test_a_kill_between_two_savings_loses_updates_but_changes_nothing(tmp_path, 
         torch.testing.assert_close(w.float(), other[name].float(), rtol=1e-3, atol=1e-4)
 
 
-def test_what_is_kept_is_the_running_average(tmp_path, monkeypatch):
+def test_what_is_kept_is_the_running_average(tmp_path):
     def kill(state):
         if (state.stage, state.done) == ("updates", 6):
             raise Killed
@@ -206,7 +202,7 @@ def test_a_folder_of_another_training_is_refused(tmp_path):
         (vectors(), {"guidance": 3.0}, "guidance is null there and 3.0 here"),
         (vectors(1), {}, 'name is "vectors 0" there and "vectors 1" here'),
         (vectors(1, name="vectors 0"), {}, "base.network"),
-        (eta(vectors(), 0.5), {}, "eta is 1.0 there and 0.5 here"),
+        (replace(vectors(), process=replace(vectors().process, eta=0.5)), {}, "eta is 1.0 there and 0.5 here"),
     ):
         with pytest.raises(ValueError, match="holds another negative checkpoint: ") as error:
             train_negative(model, tmp_path / "a", **{**given, **changes})

@@ -22,8 +22,6 @@ def test_it_fits_its_model_and_is_small(name):
     assert size <= 5e6
     model = guided.load(name, steps=4)
     options = {"prompt": MODELS[name], "n": 2, "sampler": "unguided"}
-    if MODELS[name] is None:
-        del options["prompt"]
     weight = {} if MODELS[name] is None else {"guidance": 1.0}
     plain = guided.sample(model, **options, **weight)
     alone = guided.sample(model, **options, guidance=1.0, negative=name)
