@@ -21,14 +21,14 @@ from rich.table import Table
 from torch import Tensor
 
 from guided import load
-from guided.masked import Masked
-from guided.model import Diffusion
-from guided.monitor import Monitor
+from guided.core.diffusion import Diffusion
+from guided.core.masked import Masked
+from guided.core.monitor import Monitor
+from guided.core.random import Streams
 from guided.nets.transformer import TokenTransformer
-from guided.objective import resolve_reward
 from guided.samplers import SVDD
-from guided.streams import Streams
-from guided.value import PosteriorMean
+from guided.scoring.objective import resolve_reward
+from guided.values.posterior_mean import PosteriorMean
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

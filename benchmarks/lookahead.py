@@ -18,10 +18,10 @@ from rich.table import Table
 from torch import Tensor
 
 import guided
-from guided.objective import resolve_reward
-from guided.report.kmers import correlation
+from guided.core.random import Streams
+from guided.metrics.kmers import correlation
 from guided.samplers import SVDD, Unguided
-from guided.streams import Streams
+from guided.scoring.objective import resolve_reward
 
 PROMPTS = ("red apple", "smiling cat face", "blue car", "green leaf", "yellow star", "slice of pizza", "house")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -23,7 +23,7 @@ from npo_summary import summarise
 from npo_task import Options, Task
 
 from guided.cli.main import one_line
-from guided.model import Diffusion
+from guided.core.diffusion import Diffusion
 
 WORK = Path(__file__).parent.parent / "training" / "work"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0])
@@ -52,7 +52,7 @@ def images(
     svdd: Svdd = None,
     M: Candidates = 10,
     pretrained: Pretrained = None,
-    work: Annotated[Path, typer.Option(help="The folder of `training/images.py prepare`.")] = WORK,
+    work: Annotated[Path, typer.Option(help="The folder of `training/images/train.py prepare`.")] = WORK,
     batch_size: Batch = 64,
     device: str = "auto",
     dtype: str = "float32",

@@ -23,14 +23,12 @@ from npo_task import Metric, Options, Task
 
 import guided
 from guided.cli.jobs import all_versions
+from guided.core.diffusion import Diffusion
 from guided.errors import GuidedError
-from guided.fitting.folder import write_json
-from guided.learned.value import plain
-from guided.model import Diffusion
-from guided.objective import resolve_reward
-from guided.runfolder import difference, read_json
-from guided.runs import against
+from guided.runs.sample import against
 from guided.samplers import SVDD, Unguided
+from guided.scoring.objective import resolve_reward
+from guided.storage import difference, plain, read_json, write_json
 
 PLAIN, DOUBLE, CFG, NPO = "plain", "plain, twice the rows", "CFG", "NPO"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from guided.checkpoints import FOLDER, read_config
-from guided.models import split_options
-from guided.npo.stored import NEGATIVES
+from guided.loading import split_options
+from guided.negatives.weights import NEGATIVES
 
 
 def cost(model: str, negative: str, pretrained: int | None = None) -> dict[str, Any] | None:

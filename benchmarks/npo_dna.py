@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from npo_task import Metric, Task
 
+from guided.core.diffusion import Diffusion
 from guided.errors import GuidedError
-from guided.model import Diffusion
-from guided.report.kmers import correlation, kmer_frequencies
-from guided.rewards.activity import CELLS
-from guided.rewards.motifs import motif_count
-from guided.rewards.oracle import log_odds
-from training import dna
-from training.dna_oracle import areas
-from training.evaluate_nucleotides import FACTORS
+from guided.metrics.kmers import correlation, kmer_frequencies
+from guided.rewards.sequences.activity import CELLS
+from guided.rewards.sequences.motifs import motif_count
+from guided.rewards.sequences.oracle import log_odds
+from training.dna import train as dna
+from training.dna.evaluate import FACTORS
+from training.dna.oracle import areas
 
 
 def dna_task(model: Diffusion, each: int, work: Path) -> Task:

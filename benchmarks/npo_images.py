@@ -18,14 +18,14 @@ from npo_summary import best_by_score
 from npo_task import Metric, Options, Task
 
 from examples.sheets import sheet
+from guided.core.diffusion import Diffusion
 from guided.errors import GuidedError
-from guided.model import Diffusion
-from guided.objective import resolve_reward
-from guided.rewards.quality import piqe
-from training.emoji import load_pictures
-from training.evaluate_images import as_rows, chosen_rows, frechet
-from training.picture_classifier import CATEGORIES, labels, train_classifier
-from training.pictures import vary
+from guided.rewards.images.piqe import piqe
+from guided.scoring.objective import resolve_reward
+from training.images.augmentation import vary
+from training.images.classifier import CATEGORIES, labels, train_classifier
+from training.images.emoji import load_pictures
+from training.images.evaluate import as_rows, chosen_rows, frechet
 
 CATEGORY = "category"  # the judge: the log-probability, in nats, that the classifier gives the prompt's category
 METRICS = (Metric("accuracy"), Metric("Fréchet", -math.inf), Metric("PIQE", -math.inf), Metric(CATEGORY))
@@ -43,7 +43,7 @@ def image_task(model: Diffusion, n: int, judges: Sequence[str], work: Path) -> T
     if not (work / "pictures.npy").is_file():
         raise GuidedError(
             f"there are no pictures in {str(work)!r} for the classifier to learn from; "
-            "get them with `python training/images.py prepare`"
+            "get them with `python -m training.images.train prepare`"
         )
     rewards = {judge: resolve_reward(judge) for judge in judges}
     for reward in rewards.values():

@@ -1,4 +1,4 @@
-"""How molecules are judged: the definitions of MOSES, as training/evaluate.py has them.
+"""How molecules are judged: the definitions of MOSES, as training/molecules/evaluate.py has them.
 
 `FCD` is the Fréchet ChemNet distance to random molecules of the test split of MOSES; for n samples it is too large by
 about 1240 / n. `QED` and `SA` are means over the valid samples; `diversity` is IntDiv1. Imported by npo.py; it does
@@ -11,10 +11,10 @@ from pathlib import Path
 
 from npo_task import Metric, Task
 
+from guided.core.diffusion import Diffusion
 from guided.errors import GuidedError
-from guided.model import Diffusion
-from training.evaluate import canonicals, properties, reference_set
-from training.metrics import ChemNet, frechet_distance, internal_diversity
+from guided.metrics.molecules import ChemNet, frechet_distance, internal_diversity
+from training.molecules.evaluate import canonicals, properties, reference_set
 
 METRICS = (
     *(Metric("validity"), Metric("unique"), Metric("FCD", -math.inf)),

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 
 import guided
-from guided.likelihood import log_likelihood
-from guided.model import Diffusion
-from guided.report.kmers import correlation, kmer_frequencies
+from guided import Diffusion, log_likelihood
+from guided.metrics.kmers import correlation, kmer_frequencies
 from guided.samplers import SVDD, BestOfN, Unguided
 
 

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 
 import guided
 from guided.checkpoints import FOLDER
-from guided.rewards.activity import CELLS, activity
+from guided.rewards.sequences.activity import CELLS, activity
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ from guided.cli.main import one_line
 from guided.cli.options import check_folder, check_least
 from guided.cli.start import Start
 from guided.errors import GuidedError
-from guided.objective import resolve_reward
 from guided.samplers import SVDD, Unguided
+from guided.scoring.objective import resolve_reward
 
 
 def arguments() -> argparse.Namespace:

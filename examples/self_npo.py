@@ -15,11 +15,11 @@ from typing import Any
 from sheets import sheet
 
 import guided
+from guided import NegativeTraining, SelfNPO, attach, train_negative
 from guided.cli.main import one_line
 from guided.cli.options import check_folder, check_least, read_prompts
 from guided.cli.stages import StageBar
 from guided.errors import GuidedError
-from guided.npo import NegativeTraining, SelfNPO, attach, train_negative
 
 HERE = Path(__file__).parent
 

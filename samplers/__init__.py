@@ -11,7 +11,7 @@ __all__ = [
     "samplers",
 ]
 
+from guided.samplers.base import Sampler, resolve_sampler, sampler_from_dict, sampler_to_dict, samplers
 from guided.samplers.best_of_n import BestOfN
-from guided.samplers.registry import Sampler, resolve_sampler, sampler_from_dict, sampler_to_dict, samplers
 from guided.samplers.svdd import SVDD
 from guided.samplers.unguided import Unguided

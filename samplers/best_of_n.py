@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from guided.model import Diffusion, Particles
-from guided.resampling import tilt
+from guided.core.diffusion import Diffusion
+from guided.core.particles import Particles
+from guided.core.random import Streams
+from guided.core.resampling import tilt
 from guided.samplers.schedule import check_number
-from guided.streams import Streams
-from guided.value import Value
+from guided.values.protocol import Value
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,13 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from guided.model import Diffusion, Particles
-from guided.process import Process
-from guided.resampling import choose
+from guided.core.diffusion import Diffusion
+from guided.core.particles import Particles
+from guided.core.process import Process
+from guided.core.random import Streams
+from guided.core.resampling import choose
 from guided.samplers.schedule import Schedule, at, check_number, check_schedule
-from guided.streams import Streams
-from guided.value import Value
+from guided.values.protocol import Value
 
 
 @dataclass(frozen=True)

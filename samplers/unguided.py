@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from guided.model import Diffusion, Particles
-from guided.streams import Streams
-from guided.value import Value
+from guided.core.diffusion import Diffusion
+from guided.core.particles import Particles
+from guided.core.random import Streams
+from guided.values.protocol import Value
 
 
 @dataclass(frozen=True)

@@ -10,33 +10,37 @@ import pytest
 ROOT = Path(__file__).parent.parent
 HEAVY = ["accelerate", "diffusers", "matplotlib", "rdkit", "scipy", "selfies", "tokenizers", "transformers"]
 
-# The files of guided/ that may import everything. Every other one is core, a new one too.
-RUN_LAYER = {
-    "__init__",
-    "__main__",
-    "cli",
-    "fitting",
-    "models",
-    "npo",
-    "objective",
-    "pictures",
-    "report",
-    "runfolder",
-    "runs",
+# Each layer, from the ground up, and the layers below that it may import besides itself.
+LAYERS: dict[str, set[str]] = {
+    "errors": set(),
+    "storage": {"errors"},
+    "nets": set(),
+    "checkpoints": {"errors", "storage"},
+    "core": {"errors"},
+    "adapters": {"errors", "storage", "nets", "checkpoints", "core"},
+    "loading": {"errors", "storage", "checkpoints", "core", "adapters"},
+    "scoring.registry": {"errors"},
+    "rewards": {"errors", "checkpoints", "scoring.registry"},
+    "scoring": {"errors", "storage", "scoring.registry", "rewards"},
+    "values": {"errors", "storage", "nets", "checkpoints", "core", "scoring.registry", "scoring"},
+    "samplers": {"errors", "core", "values"},
+    "metrics": {"errors", "core"},
+    "negatives": {"errors", "storage", "checkpoints", "core", "loading"},
+    "runs": {"errors", "storage", "core", "loading", "scoring.registry", "scoring", "values", "samplers", "negatives"},
 }
-MAY_IMPORT = {
-    "rewards": {"rewards"},
-    "nets": {"nets"},
-    "core": {"core"},
-    "checkpoints": {"core", "checkpoints"},
-    "samplers": {"core", "samplers"},
-    "adapters": {"core", "nets", "checkpoints", "adapters"},
-    "run": {"rewards", "nets", "core", "checkpoints", "samplers", "adapters", "run"},
-}
-LIBRARIES = {  # besides the standard library; rewards, adapters and the run layer choose their own
+for _top in ("fitting", "report", "cli"):
+    LAYERS[_top] = {*LAYERS, ""}
+LAYERS[""] = set(LAYERS)  # the package itself, which hands out its public names, and __main__
+TOP = ("__init__", "__main__", "")
+LIBRARIES = {  # besides the standard library; the other layers choose their own
+    "errors": set(),
+    "storage": {"torch", "safetensors"},
     "nets": {"torch", "einops"},
     "core": {"torch", "einops", "numpy"},
     "checkpoints": {"torch", "safetensors"},
+    "loading": {"torch"},
+    "scoring.registry": set(),
+    "values": {"torch", "safetensors"},
     "samplers": {"torch", "einops"},
 }
 
@@ -51,10 +55,9 @@ def modules() -> dict[str, Path]:
 
 
 def layer(module: str) -> str:
-    name = module.removeprefix("guided").strip(".").split(".")[0] or "__init__"
-    if name in MAY_IMPORT:
-        return name
-    return "run" if name in RUN_LAYER else "core"
+    """The layer of a module: its package's, or its own where it has one."""
+    words = module.removeprefix("guided").strip(".").split(".")
+    return next((name for n in (2, 1) if (name := ".".join(words[:n])) in LAYERS), "" if words[0] in TOP else "core")
 
 
 def imports(module: str, source: str) -> set[str]:
@@ -81,8 +84,7 @@ def violations(module: str, source: str) -> list[str]:
     for name in sorted(imports(module, source)):
         top = name.split(".")[0]
         if top == "guided":
-            light = own == "rewards" and name in ("guided.registry", "guided.errors")
-            allowed = layer(name) in MAY_IMPORT[own] or light
+            allowed = layer(name) in LAYERS[own] | {own}
         else:
             allowed = top in sys.stdlib_module_names or own not in LIBRARIES or top in LIBRARIES[own]
         if not allowed or top in ("rewards", "samplers"):
@@ -98,20 +100,20 @@ def test_dependencies_point_in_one_direction(module: str, path: Path) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("guided.value", "from guided.samplers.svdd import SVDD"),
-        ("guided.value", "from guided import samplers"),
-        ("guided.value", "def f():\n    import guided.rewards"),
-        ("guided.value", "from .adapters import molecules"),
-        ("guided.value", "from guided.runs import sample"),
-        ("guided.value", "import rdkit"),
+        ("guided.values.posterior_mean", "from guided.samplers.svdd import SVDD"),
+        ("guided.values.posterior_mean", "from guided import samplers"),
+        ("guided.values.posterior_mean", "def f():\n    import guided.rewards"),
+        ("guided.values.posterior_mean", "from ..adapters import selfies"),
+        ("guided.values.posterior_mean", "from guided.runs.sample import sample"),
+        ("guided.values.posterior_mean", "import rdkit"),
         ("guided.new_file_of_the_core", "from guided import sample"),
-        ("guided.samplers.svdd", "from guided.adapters.molecules import load"),
+        ("guided.samplers.svdd", "from guided.adapters.selfies.adapter import load"),
         ("guided.samplers.svdd", "from ..runs import sample"),
         ("guided.samplers.svdd", "import diffusers"),
-        ("guided.rewards.molecules", "from guided.value import PosteriorMean"),
-        ("guided.rewards.molecules", "import rewards.combine"),
-        ("guided.adapters.molecules", "from guided.samplers import SVDD"),
-        ("guided.nets.transformer", "from guided.model import Diffusion"),
+        ("guided.rewards.molecules.properties", "from guided.values.posterior_mean import PosteriorMean"),
+        ("guided.rewards.molecules.properties", "import rewards.molecules"),
+        ("guided.adapters.selfies.adapter", "from guided.samplers import SVDD"),
+        ("guided.nets.transformer", "from guided.core.diffusion import Diffusion"),
         ("guided.nets.transformer", "import numpy"),
     ],
 )

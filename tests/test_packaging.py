@@ -44,7 +44,7 @@ def test_same_files_as_the_checkout(wheel: zipfile.ZipFile) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["py.typed", "rewards/molecules.py", "samplers/svdd.py"]
+    ["py.typed", "rewards/molecules/properties.py", "samplers/svdd.py"]
     + [f"checkpoints/molecules/{name}" for name in ("model.safetensors", "config.json", "README.md")],
 )
 def test_holds(wheel: zipfile.ZipFile, name: str) -> None:

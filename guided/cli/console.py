@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from guided.runs import Batch
-    from guided.runs import Progress as Step
+    from guided.runs.engine import Batch
+    from guided.runs.engine import Progress as Step
 
 Shown = TypeVar("Shown", bound="LiveBar")
 PIPE_WIDTH = 4000  # a line that is piped is not to be folded

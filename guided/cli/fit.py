@@ -14,7 +14,7 @@ from guided.cli.stages import StageBar
 from guided.errors import GuidedError
 
 if TYPE_CHECKING:
-    from guided.learned import LearnedValue
+    from guided.values.learned import LearnedValue
 
 FEW = 10  # rollouts that a soft mean may rest on without a note
 
@@ -64,9 +64,9 @@ class FitOptions:
 
 def run(options: FitOptions) -> None:
     """The command `guided fit-value`."""
-    from guided.fitting import fit_value
-    from guided.models import load
-    from guided.objective import resolve_reward
+    from guided.fitting.value.fit_value import fit_value
+    from guided.loading import load
+    from guided.scoring.objective import resolve_reward
 
     objective = resolve_reward(
         list(options.reward) if len(options.reward) > 1 else options.reward[0],

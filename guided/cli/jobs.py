@@ -15,18 +15,20 @@ from guided.cli.console import Bar, number, show_table
 from guided.cli.options import Options
 from guided.cli.start import Start
 from guided.cli.watch import watch
+from guided.core.diffusion import Diffusion
 from guided.errors import GuidedError, RewardError
-from guided.fitting import load_value
-from guided.learned import LearnedValue
-from guided.model import Diffusion
-from guided.models import load
-from guided.objective import Objective, resolve_reward
-from guided.pictures import KINDS, stored
+from guided.loading import load
 from guided.report.fasta import write_fasta
-from guided.runfolder import RunFolder, summary, table, write_csv
-from guided.runs import Batch, Progress, Stats, against, stream
+from guided.runs.engine import Batch, Progress, Stats
+from guided.runs.folder import RunFolder, summary, table
+from guided.runs.images import KINDS, stored
+from guided.runs.sample import against, stream
+from guided.runs.versions import versions
 from guided.samplers import Sampler, Unguided, sampler_from_dict, sampler_to_dict
-from guided.versions import versions
+from guided.scoring.objective import Objective, resolve_reward
+from guided.storage import write_csv
+from guided.values.learned import LearnedValue
+from guided.values.load import load_value
 
 COMPARED = 256  # unguided samples at most, beside which the report shows the run
 SHOWN = 10

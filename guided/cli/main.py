@@ -216,7 +216,7 @@ def train(
 def models() -> None:
     """List the models."""
     from guided.cli.console import show_table
-    from guided.models import models
+    from guided.loading import models
 
     show_table(("model", "description"), models().items())
 
@@ -225,8 +225,8 @@ def models() -> None:
 def rewards() -> None:
     """List the rewards and their parameters."""
     from guided.cli.console import show_table
-    from guided.objective.sources import known_rewards
-    from guided.registry import rewards
+    from guided.scoring.registry import rewards
+    from guided.scoring.sources import known_rewards
 
     rows = []
     for name in known_rewards():

@@ -72,8 +72,10 @@ class NegativeOptions:
 def run(options: NegativeOptions) -> None:
     """The command `guided npo train`."""
     from guided.cli.stages import StageBar
-    from guided.models import load
-    from guided.npo import FlippedDPO, NegativeTraining, SelfNPO, train_negative
+    from guided.fitting.negative.dpo import FlippedDPO
+    from guided.fitting.negative.job import NegativeTraining, train_negative
+    from guided.fitting.negative.self_npo import SelfNPO
+    from guided.loading import load
 
     names = ("steps", "batch", "lr", "lora", "n", "ema", "accumulate", "precision", "sheet", "seed", "batch_size")
     training = NegativeTraining(**{name: getattr(options, name) for name in names})
@@ -113,7 +115,7 @@ def own_device(device: str) -> str:
 def show(out: Path, new: bool) -> None:
     """What it took."""
     from guided.checkpoints import read_config
-    from guided.npo.card import describe_loss
+    from guided.fitting.negative.card import describe_loss
 
     metrics = read_config(out).get("metrics")
     if metrics is None:  # another process writes it

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guided.core.editing import default_strength
 from guided.errors import GuidedError
-from guided.origin import default_strength
 
 if TYPE_CHECKING:
     from PIL import Image

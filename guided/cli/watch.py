@@ -12,13 +12,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from guided.model import Diffusion, Particles
-from guided.pictures import stored
-from guided.runfolder import read_rows, write_csv
-from guided.runs import Batch, Stats
+from guided.core.diffusion import Diffusion
+from guided.core.particles import Particles
+from guided.core.random import Streams
+from guided.runs.engine import Batch, Stats
+from guided.runs.images import stored
 from guided.samplers import Sampler
-from guided.streams import Streams
-from guided.value import Value
+from guided.storage import read_rows, write_csv
+from guided.values.protocol import Value
 
 LOOKS = 8  # pictures
 REQUEST = 0

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from guided.metrics.kmers import correlation
 from guided.report.canvas import FAINT, GUIDED, INK, UNGUIDED, canvas, inline, styled, to_svg
-from guided.report.kmers import correlation
 
 BINS = 24
 ATOMS = {6: INK, 7: "#2457a6", 8: "#c0392b", 9: "#2e7d5b", 16: "#9a7500", 17: "#2e7d32", 35: "#8c3b1f"}

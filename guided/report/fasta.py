@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from guided.runfolder import read_json, read_rows, write_whole
+from guided.storage import read_json, read_rows, write_whole
 
 LINE = 80  # letters
 

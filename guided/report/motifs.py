@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from guided.rewards.motifs import MotifHits, motif_table
+from guided.rewards.sequences.motifs import MotifHits, motif_table
 
 #: What is looked for in any run: factors of liver, blood, lymphocytes and stem cells, and two that are everywhere.
 FACTORS = ("HNF4A", "HNF1A", "GATA1::TAL1", "SPI1", "POU5F1::SOX2", "CTCF", "FOS::JUN")

@@ -8,11 +8,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from guided.metrics.kmers import correlation
 from guided.report.fasta import prompt_of
-from guided.report.kmers import correlation
 from guided.report.rows import Row, best_rows, parts_text, reward_text
 from guided.report.thumbnails import digest, thumbnail
-from guided.runfolder import read_rows
+from guided.storage import read_rows
 
 BEST = 8
 SHOWN = {"png": 64, "webp": 12}  # requests that are shown guided and unguided, so that the page stays below some 5 MB

@@ -8,7 +8,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from guided.objective import Objective
 from guided.report import pictures
 from guided.report.draw import histogram, molecule, value_path
 from guided.report.fasta import alphabet
@@ -16,7 +15,9 @@ from guided.report.page import PAGE, STYLE
 from guided.report.rows import best_rows, parts_text, reward_text, rewards_of
 from guided.report.sequences import kmer_figure, sections
 from guided.report.thumbnails import digest, is_picture
-from guided.runfolder import read_json, read_rows, summary, write_whole
+from guided.runs.folder import summary
+from guided.scoring.objective import Objective
+from guided.storage import read_json, read_rows, write_whole
 
 BEST = 12
 COUNTS = ("network_rows", "network_calls", "reward_calls")

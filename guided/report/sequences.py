@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from guided.errors import GuidedError
-from guided.objective import Objective, resolve_reward
-from guided.registry import rewards
+from guided.metrics.kmers import kmer_counts, kmers
 from guided.report.draw import kmer_scatter
 from guided.report.fasta import fasta, prompt_of
-from guided.report.kmers import kmer_counts, kmers
 from guided.report.logo import logo
 from guided.report.motifs import motif_section
 from guided.report.mutagenesis import changes, effect_map
 from guided.report.rows import Row, best_rows, parts_text, reward_text
+from guided.scoring.objective import Objective, resolve_reward
+from guided.scoring.registry import rewards
 
 BEST = 12
 ENOUGH = 10  # sequences, of which a logo says anything

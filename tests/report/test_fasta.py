@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guided.report.fasta import alphabet, fasta, prompt_of, write_fasta
-from guided.runfolder import write_csv
+from guided.storage import write_csv
 
 RUN = {"config": {"prompt": None}}
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guided.pictures import encoded
 from guided.report import write_report
 from guided.report.pictures import preview_line
 from guided.report.thumbnails import is_picture, thumbnail
-from guided.runfolder import write_csv
+from guided.runs.images import encoded
+from guided.storage import write_csv
 
 STATS = {"network_rows": 9, "network_calls": 9, "reward_calls": 9, "seconds": {"total": 1.0}}
 CONFIG = {"model": "images", "sampler": {"name": "svdd"}, "seed": 0, "steps": 50, "device": "cpu", "guidance": 5.0}

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import save_file
 
 from guided import cli
+from guided.metrics.kmers import correlation, kmer_frequencies
 from guided.nets.convolution import TokenConvolution
-from guided.objective import resolve_reward
 from guided.report import sequences, write_report
-from guided.report.kmers import correlation, kmer_frequencies
 from guided.report.motifs import FACTORS, named
 from guided.report.sequences import kmer_figure
-from guided.rewards import jaspar
-from guided.runfolder import write_csv
+from guided.rewards.sequences import jaspar
+from guided.scoring.objective import resolve_reward
+from guided.storage import write_csv
 
 HEADER = ["request", "seed", "sample", "reward", "gc_raw", "gc", "reward_calls", "network_rows"]
 CONFIG = {"model": "toys/dna", "sampler": {"name": "svdd", "M": 4}, "n": 12, "seed": 0, "steps": 3, "device": "cpu"}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from guided import registry
-from guided.rewards.combine import TRANSFORMS
+from guided.scoring import registry
+from guided.scoring.transforms import TRANSFORMS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
 

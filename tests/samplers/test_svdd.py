@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from guided.core.random import Streams
 from guided.samplers import SVDD, BestOfN, Unguided, resolve_sampler, sampler_from_dict, sampler_to_dict
-from guided.streams import Streams
-from guided.value import PosteriorMean, soft_mean
-from tests.toys import Chain
+from guided.values.posterior_mean import PosteriorMean, soft_mean
+from tests.toys.chains import Chain
 
 N = 40_000
 

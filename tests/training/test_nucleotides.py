@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import guided
-from training import nucleotides, rna
-from training.dna_oracle import area, augment, markov
+from training import nucleotides
+from training.dna.oracle import area, augment, markov
 from training.nucleotides import Dataset
+from training.rna import train as rna
 from training.trainer import Trainer
 
 

@@ -21,12 +21,12 @@ from guided.adapters.diffusers.lookahead import preview
 from guided.adapters.diffusers.pixels import Decoder, Encoder, region
 from guided.adapters.diffusers.prediction import Prediction
 from guided.adapters.diffusers.sizes import Size
-from guided.batching import Evaluator
+from guided.core.batching import Evaluator
+from guided.core.denoiser import Network
+from guided.core.diffusion import Diffusion
+from guided.core.gaussian import Gaussian
+from guided.core.process import check_steps
 from guided.errors import GuidedError
-from guided.gaussian import Gaussian
-from guided.model import Diffusion
-from guided.network import Network
-from guided.process import check_steps
 
 ENCODED = 32  # prompts that are encoded together
 ROWS = 16  # of latents of 512 x 512 pixels, or of pictures, that are worked on together

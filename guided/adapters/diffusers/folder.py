@@ -13,8 +13,8 @@ import torch
 from guided.adapters.diffusers.adapter import fingerprint, wrap
 from guided.adapters.diffusers.families import FAMILIES
 from guided.adapters.diffusers.quiet import quiet
+from guided.core.diffusion import Diffusion
 from guided.errors import GuidedError, nearest
-from guided.model import Diffusion
 
 INDEX = "model_index.json"
 OFFLOADS = ("none", "model", "sequential")

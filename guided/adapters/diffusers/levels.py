@@ -3,7 +3,7 @@ r"""Schedulers of diffusers as arrays: the levels of noise that a network knows,
 A scheduler says how noisy its network's time :math:`t` is: for a diffusion by `alphas_cumprod` (DDPM, DDIM, PNDM and,
 as :math:`\sigma / \alpha`, Euler, DPM-Solver, UniPC), for a flow by :math:`\alpha = 1 - t / N, \sigma = t / N`. A grid
 is what `set_timesteps` makes of a number of steps: leading, trailing or linspace, Karras sigmas, shifts. The solver is
-not taken over: steps are those of :class:`guided.gaussian.Gaussian`, which need no history and branch freely.
+not taken over: steps are those of :class:`guided.core.gaussian.Gaussian`, which need no history and branch freely.
 """
 
 __all__ = ["Levels", "grid"]
@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from guided.core.gaussian import Grid
 from guided.errors import GuidedError
-from guided.gaussian import Grid
 
 Array = NDArray[np.float64]
 

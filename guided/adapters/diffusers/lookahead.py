@@ -17,7 +17,7 @@ import torch
 from guided.adapters.diffusers.frozen import freeze
 from guided.adapters.diffusers.pixels import Decoder
 from guided.adapters.diffusers.quiet import quiet
-from guided.batching import Evaluator
+from guided.core.batching import Evaluator
 from guided.errors import GuidedError
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from guided.adapters.diffusers.sizes import Whole
-from guided.batching import Evaluator
+from guided.core.batching import Evaluator
 from guided.errors import GuidedError
 
 

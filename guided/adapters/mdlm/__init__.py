@@ -1,0 +1,1 @@
+"""Masked models of MDLM's line."""

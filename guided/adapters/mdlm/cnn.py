@@ -1,0 +1,134 @@
+"""Lightning checkpoints of the MDLM line with the convolutional network, as SVDD and DRAKES publish for DNA and RNA."""
+
+__all__ = ["load"]
+
+import math
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guided.adapters.mdlm.common import check, check_length, fill, subs
+from guided.adapters.nucleotides.adapter import Letters
+from guided.checkpoints.torch_files import entry, read_torch
+from guided.core.denoiser import Network
+from guided.core.diffusion import Diffusion
+from guided.core.masked import Masked
+from guided.errors import GuidedError
+from guided.nets.mdlm_cnn import DILATIONS, MaskedCNN
+from guided.storage import digest
+
+PREFIX = "backbone."
+
+#: What a checkpoint's own configuration may say, where it says anything.
+ACCEPTED = {("parameterization",): "subs", ("noise", "type"): "loglinear"}
+
+
+def load(
+    path: Path,
+    config: Mapping[str, Any],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    length: int | None = None,
+    alphabet: str = "ACGT",
+    ema: bool = True,
+) -> Diffusion:
+    """The model in a file; samples are strings of `length` letters.
+
+    Arguments:
+        path: A checkpoint of Lightning, or a state dictionary alone, with keys that start with `backbone.`.
+        config: Nothing; the file is all there is.
+        device: Where the network goes.
+        dtype: The precision of the network.
+        length: The length of the sequences; None for what the file's hyper-parameters say. The weights serve any.
+        alphabet: The letters of the tokens, without the mask, in their order.
+        ema: Whether to take the averaged weights, if the file has any. SVDD's and DRAKES's own scripts sample with
+            the raw ones.
+
+    Raises:
+        ValueError: The file cannot be read, is of another architecture, or says no length.
+    """
+    if not isinstance(ema, bool):
+        raise GuidedError(f"ema is {ema!r}; it must be true or false")
+    if not isinstance(alphabet, str) or not alphabet or len(set(alphabet)) < len(alphabet):
+        raise GuidedError(f"alphabet is {alphabet!r}; it must be distinct letters, such as ACGT")
+    file = read_torch(path)
+    settings = entry(file, "hyper_parameters", "config") or entry(file, "hyper_parameters")
+    timed = _check(settings, path)
+    length = _length(settings, path) if length is None else check_length(length)
+    weights = _backbone(file, path)
+    net = MaskedCNN(len(alphabet) + 1, **_size(weights))
+    check(net, weights, path)
+    shadow = entry(file, "ema", "shadow_params")
+    if shadow is not None and ema:
+        weights = weights | _averaged(shadow, [n for n, p in net.named_parameters() if p.requires_grad], path)
+    fill(net, weights, path, device, dtype)
+    around = partial(subs, dtype=dtype, device=device, timed=timed)
+    letters = Letters(alphabet, length)
+    return Diffusion(
+        around(net),
+        Masked(length, len(alphabet), steps=128),
+        decode=letters.decode,
+        encode=letters.encode,
+        timed=timed,
+        network=Network(net, around),
+        device=device,
+        identity=digest(path) + ("" if ema or shadow is None else "-raw"),
+    )
+
+
+def _check(settings: Any, path: Path) -> bool:
+    """Whether the model is conditioned on the time, of settings that are of the kind that is read here."""
+    for keys, accepted in ACCEPTED.items():
+        given = entry(settings, *keys)
+        if isinstance(given, str) and given != accepted:
+            raise GuidedError(f"{path} was trained with {'.'.join(keys)} {given!r}; only {accepted!r} is read")
+    return entry(settings, "time_conditioning") is True
+
+
+def _length(settings: Any, path: Path) -> int:
+    length = entry(settings, "model", "length")
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        raise GuidedError(
+            f'{path} does not say how long its sequences are; write "{path}?length=200", or load(..., length=200) '
+            "(SVDD's and DRAKES's DNA has 200 letters, their RNA 50)"
+        )
+    return length
+
+
+def _backbone(file: Any, path: Path) -> dict[str, Tensor]:
+    """The network's tensors, without the prefix. What else a checkpoint holds is not needed to sample."""
+    state = entry(file, "state_dict") or file
+    state = state if isinstance(state, Mapping) else {}
+    weights = {key[len(PREFIX) :]: w for key, w in state.items() if isinstance(key, str) and key.startswith(PREFIX)}
+    if not weights or not all(isinstance(w, Tensor) for w in weights.values()):
+        raise GuidedError(f"{path} holds no weights under keys that start with {PREFIX!r}")
+    if "vocab_embed.embedding" in weights:
+        raise GuidedError(
+            f"{path} holds a DiT; that is read as a folder with Hugging Face's config.json and model.safetensors"
+        )
+    if "cls_embedder.weight" in weights:
+        raise GuidedError(f"{path} holds a network with class labels (cls_embedder.weight), which is not read")
+    return weights
+
+
+def _size(weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """The width and the number of stacks that the weights seem to have; those of the releases where they say none."""
+    layers = {match[1] for match in (re.match(r"convs\.(\d+)\.", key) for key in weights) if match}
+    width = weights["convs.0.bias"].numel() if "convs.0.bias" in weights else 128
+    return {"width": width, "stacks": math.ceil(len(layers) / len(DILATIONS)) or 4}
+
+
+def _averaged(shadow: Any, names: list[str], path: Path) -> dict[str, Tensor]:
+    """The averaged weights: a list in the order of the trained parameters, which leaves out what is not trained."""
+    if not isinstance(shadow, list) or len(shadow) != len(names) or not all(isinstance(w, Tensor) for w in shadow):
+        number = len(shadow) if isinstance(shadow, list) else "no"
+        raise GuidedError(
+            f"{path} has {number} averaged weights for {len(names)} parameters; ema=False takes the raw ones"
+        )
+    return dict(zip(names, shadow, strict=True))

@@ -1,0 +1,150 @@
+"""MDLM's transformer in the layout of Hugging Face: a folder with `config.json` and `model.safetensors`."""
+
+__all__ = ["load"]
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from guided.adapters.mdlm.common import check_length, fill, subs
+from guided.checkpoints.torch_files import read_torch
+from guided.core.denoiser import Network
+from guided.core.diffusion import Diffusion
+from guided.core.masked import Masked
+from guided.errors import GuidedError
+from guided.nets.mdlm_dit import MaskedDiT
+from guided.storage import digest
+
+#: Our names of the sizes, and theirs.
+SIZES = {"tokens": "vocab_size", "width": "hidden_dim", "heads": "n_heads", "depth": "n_blocks", "cond": "cond_dim"}
+
+
+def load(
+    folder: Path,
+    config: Mapping[str, Any],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    length: int | None = None,
+) -> Diffusion:
+    """The model in a folder; samples are texts if it has a `tokenizer.json`, and otherwise ids with spaces between.
+
+    The mask is the last token of the vocabulary, as in the release with GPT-2's tokens.
+
+    Arguments:
+        folder: The folder.
+        config: What its `config.json` says.
+        device: Where the network goes.
+        dtype: The precision of the network.
+        length: The number of tokens; None for the configuration's `model_length`. The weights serve any.
+
+    Raises:
+        ValueError: The configuration lacks an entry, or the weights do not fit it.
+    """
+    size = {name: _number(config, entry, folder) for name, entry in SIZES.items()}
+    if length is None:
+        length = _number(config, "model_length" if "model_length" in config else "length", folder)
+    length = check_length(length)
+    path, weights = _weights(folder)
+    net = MaskedDiT(**size)
+    weights.setdefault("rotary_emb.inv_freq", net.rotary_emb.inv_freq)  # no parameter: a file may leave it out
+    fill(net, weights, path, device, dtype)
+    timed = config.get("time_conditioning") is True
+    around = partial(subs, dtype=dtype, device=device, timed=timed)
+    text = Text(folder / "tokenizer.json", size["tokens"] - 1, length)
+    return Diffusion(
+        around(net),
+        Masked(length, size["tokens"] - 1, steps=128),
+        decode=text.decode,
+        encode=text.encode,
+        timed=timed,
+        network=Network(net, around),
+        device=device,
+        identity=digest(path),
+    )
+
+
+def _number(config: Mapping[str, Any], name: str, folder: Path) -> int:
+    number = config.get(name)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise GuidedError(f"{folder / 'config.json'} has {name} {number!r}; it must be a whole number, at least 1")
+    return number
+
+
+def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    """The file of the weights, and its tensors without the prefix `backbone.` of a model that wraps the network."""
+    path = folder / "model.safetensors"
+    if path.is_file():
+        try:
+            weights = load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise GuidedError(f"{path} is truncated, or no safetensors file ({error})") from error
+    elif (path := folder / "pytorch_model.bin").is_file():
+        weights = read_torch(path)
+    else:
+        raise GuidedError(f"{folder} has neither model.safetensors nor pytorch_model.bin")
+    if not isinstance(weights, Mapping) or not all(isinstance(w, Tensor) for w in weights.values()):
+        raise GuidedError(f"{path} holds no weights")
+    return path, {str(key).removeprefix("backbone."): w for key, w in weights.items()}
+
+
+class Text:
+    """Rows of tokens as texts.
+
+    Arguments:
+        path: The `tokenizer.json`; if there is none, a text is the tokens' numbers with spaces between.
+        vocabulary: The number of tokens `V`, without the mask.
+        length: The number of tokens of a row, `L`.
+
+    Raises:
+        ValueError: It cannot be read, or its number of tokens is neither `V` nor `V + 1`.
+        ImportError: It is there and the package `tokenizers` is not.
+    """
+
+    def __init__(self, path: Path, vocabulary: int, length: int) -> None:
+        self.vocabulary, self.length = vocabulary, length
+        self._tokenizer = _tokenizer(path) if path.is_file() else None
+        known = self._tokenizer.get_vocab_size() if self._tokenizer else vocabulary
+        if known not in (vocabulary, vocabulary + 1):
+            raise GuidedError(f"{path} has {known} tokens; the model has {vocabulary}, and the mask")
+
+    def decode(self, x: Tensor) -> list[str]:
+        """Token rows, with shape `(n, L)`, to texts."""
+        if self._tokenizer is None:
+            return [" ".join(map(str, row)) for row in x.tolist()]
+        texts: list[str] = self._tokenizer.decode_batch(x.tolist(), skip_special_tokens=False)
+        return texts
+
+    def encode(self, text: str) -> Tensor:
+        """A text to its tokens, with shape `(L,)`; positions after it are left free (masked).
+
+        Raises:
+            ValueError: It has more than `L` tokens, or what stands for one is none.
+        """
+        try:
+            ids = self._tokenizer.encode(text).ids if self._tokenizer else [int(word) for word in text.split()]
+        except ValueError as error:
+            raise GuidedError(f"a sample without a tokenizer.json is numbers with spaces between: {error}") from error
+        if len(ids) > self.length or not all(0 <= i <= self.vocabulary for i in ids):
+            raise GuidedError(
+                f"the text has {len(ids)} tokens, from {min(ids)} to {max(ids)}; "
+                f"there is room for {self.length}, from 0 to {self.vocabulary - 1}, and {self.vocabulary} is free"
+            )
+        return torch.tensor([*ids, *[self.vocabulary] * (self.length - len(ids))])
+
+
+def _tokenizer(path: Path) -> Any:
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise ImportError(f'{path} needs the package tokenizers: pip install "guided[text]"') from error
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the package raises bare ones
+        raise GuidedError(f"{path} is no tokenizer: {error}") from error

@@ -1,0 +1,1 @@
+"""Masked diffusion models of DNA and RNA with a label."""

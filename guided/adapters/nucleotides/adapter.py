@@ -1,0 +1,102 @@
+"""Masked diffusion models of DNA and RNA with a label: a folder with `config.json` and `model.safetensors`."""
+
+__all__ = ["load"]
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from guided.checkpoints import read_weights
+from guided.core.denoiser import Denoiser, Network
+from guided.core.diffusion import Diffusion
+from guided.core.masked import Masked
+from guided.errors import GuidedError, nearest
+from guided.nets.convolution import TokenConvolution
+
+
+def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Diffusion:
+    """The model in a folder. Samples are strings of `L` letters; a prompt is one of its labels.
+
+    Raises:
+        ValueError: The configuration lacks an entry, or the weights do not fit it.
+    """
+    try:
+        alphabet, length, labels = str(config["alphabet"]), int(config["length"]), tuple(config["labels"])
+        size = {name: config[name] for name in ("width", "kernel", "dilations")}
+        steps, temperature = int(config.get("steps", 128)), float(config.get("temperature", 1.0))
+    except (KeyError, TypeError, ValueError) as error:
+        raise GuidedError(f"{folder / 'config.json'} has no usable entry {error}") from error
+    net = TokenConvolution(len(alphabet), len(labels), **size)
+    identity = read_weights(net, folder / "model.safetensors")
+    net.eval().requires_grad_(False).to(device, dtype)
+
+    def around(net: nn.Module) -> Denoiser:
+        return lambda x, t, label: net(x, label).float().log_softmax(-1)
+
+    letters = Letters(alphabet, length)
+    return Diffusion(
+        around(net),
+        Masked(length, len(alphabet), steps=steps, temperature=temperature),
+        decode=letters.decode,
+        encode=letters.encode,
+        condition=Labels(labels, device),
+        unconditional=labels[0],
+        kind="dna",
+        network=Network(net, around),
+        examples=labels,
+        timed=False,
+        device=device,
+        identity=identity,
+    )
+
+
+class Letters:
+    """Sequences of `length` letters as tokens; in the alphabet of RNA, T is read as U, and the other way round."""
+
+    def __init__(self, alphabet: str, length: int) -> None:
+        self.alphabet, self.length = alphabet, length
+        self.ids = {letter: i for i, letter in enumerate(alphabet)}
+        for one, other in ("TU", "UT"):
+            self.ids.setdefault(one, self.ids.get(other, -1))
+
+    def decode(self, x: Tensor) -> list[str]:
+        """Token rows, with shape `(n, L)`, to strings; a mask is written N."""
+        table = bytes((self.alphabet + "N").encode().ljust(256, b"?"))
+        return [row.tobytes().translate(table).decode() for row in x.to("cpu", torch.uint8).numpy()]
+
+    def encode(self, sequence: str) -> Tensor:
+        """A string to its tokens, with shape `(L,)`; N is the mask, which leaves a position free.
+
+        Raises:
+            ValueError: It has another length, or a letter that is none.
+        """
+        ids = {**self.ids, "N": len(self.alphabet)}
+        row = [ids.get(letter, -1) for letter in sequence.upper()]
+        if len(row) != self.length or min(row) < 0:
+            strange = sorted({a for a in sequence.upper() if ids.get(a, -1) < 0})
+            what = f"the letters {', '.join(strange)}" if strange else f"{len(row)} letters"
+            raise GuidedError(f"a sequence has {what}; it must have {self.length} of {self.alphabet}, or N")
+        return torch.tensor(row)
+
+
+class Labels:
+    """Prompts to conditions: the position of each in the list of labels, whatever its case."""
+
+    def __init__(self, labels: Sequence[str], device: torch.device) -> None:
+        self.labels, self.device = tuple(labels), device
+        self.ids = {label.lower(): i for i, label in enumerate(labels)}
+
+    def __call__(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """The labels of `n` prompts, with shape `(n,)`.
+
+        Raises:
+            ValueError: A prompt is no label.
+        """
+        for prompt in prompts:
+            if prompt.lower() not in self.ids:
+                hint = nearest(prompt, self.labels)
+                raise GuidedError(f"prompt {prompt!r} is no label of the model{hint}; it has {', '.join(self.labels)}")
+        return {"label": torch.tensor([self.ids[p.lower()] for p in prompts], device=self.device)}

@@ -1,0 +1,69 @@
+"""Masked diffusion models of molecules as pieces of SELFIES: a folder with `config.json` and `model.safetensors`."""
+
+__all__ = ["load"]
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from guided.adapters.selfies.tokens import SelfiesTokens
+from guided.checkpoints import read_weights
+from guided.core.denoiser import Denoiser, Network
+from guided.core.diffusion import Diffusion
+from guided.core.masked import Masked
+from guided.nets.transformer import TokenTransformer
+
+
+def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Diffusion:
+    """The model in a folder.
+
+    Raises:
+        ValueError: The configuration lacks an entry, or the weights do not fit it.
+    """
+    try:
+        merges = tuple((left, right) for left, right in config["merges"])
+        tokens = SelfiesTokens(tuple(config["symbols"]), merges, config["length"])
+        size = {name: config[name] for name in ("width", "depth", "heads")}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / 'config.json'} has no usable entry {error}") from error
+    net = TokenTransformer(tokens.vocabulary, tokens.length, **size)
+    identity = read_weights(net, folder / "model.safetensors")
+    net.eval().requires_grad_(False).to(device, dtype)
+
+    def around(net: nn.Module) -> Denoiser:
+        return lambda x, t: net(x).float().log_softmax(-1)
+
+    return Diffusion(
+        around(net),
+        Masked(tokens.length, tokens.vocabulary, steps=64, temperature=config.get("temperature", 1.0)),
+        decode=_Decoder(tokens),
+        encode=lambda smiles: tokens.pad(tokens.encode(smiles)),
+        kind="molecules",
+        network=Network(net, around),
+        timed=False,
+        device=device,
+        identity=identity,
+    )
+
+
+class _Decoder:
+    """Token rows, with shape `(n, L)`, to canonical SMILES; a row that was decoded lately is not decoded again."""
+
+    def __init__(self, tokens: SelfiesTokens) -> None:
+        self._smiles = lru_cache(maxsize=100_000)(lambda ids: canonical(tokens.smiles(ids)))
+
+    def __call__(self, x: Tensor) -> list[str]:
+        return [self._smiles(tuple(row)) for row in x.tolist()]
+
+
+def canonical(smiles: str) -> str:
+    """The canonical SMILES; what RDKit cannot read is returned as it is."""
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(smiles)
+    return Chem.MolToSmiles(molecule) if molecule is not None else smiles

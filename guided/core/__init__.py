@@ -1,0 +1,1 @@
+"""The core: processes, particles, guidance. It knows no reward and no disk."""

@@ -1,0 +1,149 @@
+r"""The masked (absorbing-state) process.
+
+A token is masked at step `k` with probability :math:`m_k`, from :math:`m_0 = 1` to :math:`m_K = 0`. A step reveals a
+masked token with probability :math:`(m_k - m_{k+1}) / m_k`, drawn from the network's law of the clean token, and
+leaves a revealed one as it is (SUBS). The mask is no token that the network could predict.
+
+References:
+    | Simple and Effective Masked Diffusion Language Models (Sahoo et al., 2024)
+    | https://arxiv.org/abs/2406.07524
+"""
+
+__all__ = ["SCHEDULES", "Masked"]
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+
+from guided.core.process import check_steps
+from guided.core.random import Streams
+
+#: The share of masked tokens at time t, from t = 1 (noise) to t = 0 (data). The cosine is MaskGIT's, sin(pi t / 2).
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "log-linear": lambda t: t,
+    "cosine": lambda t: math.cos(math.pi / 2 * (1 - t)) if t > 0 else 0.0,
+}
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Absorbing-state steps; the network predicts log-probabilities of clean tokens, with shape `(n, L, V)`.
+
+    Arguments:
+        length: The number of positions `L`.
+        vocabulary: The number of tokens `V`; token `V` is the mask.
+        steps: The number of steps `K`.
+        schedule: The masking schedule, "log-linear" or "cosine".
+        temperature: The temperature of the tokens' law; 1 is the model's own.
+        fixed: Tokens that are pinned, with shape `(L,)`, or `(B, L)` for each request, and the mask where they are
+            free; they stay through prior, proposals and look-ahead.
+
+    Raises:
+        ValueError: A number is out of range, the schedule is unknown, or the pinned tokens do not fit.
+    """
+
+    length: int
+    vocabulary: int
+    steps: int = 64
+    schedule: str = "log-linear"
+    temperature: float = 1.0
+    fixed: Tensor | None = None
+
+    discrete = True
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+        if min(self.length, self.vocabulary) < 1:
+            raise ValueError(f"length is {self.length} and vocabulary {self.vocabulary}; both must be at least 1")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"the schedule is {self.schedule!r}; known are {', '.join(SCHEDULES)}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"the temperature is {self.temperature}; it must be above 0, and finite")
+        if self.fixed is not None:
+            self._check_fixed(self.fixed)
+
+    def _check_fixed(self, fixed: Tensor) -> None:
+        if fixed.ndim not in (1, 2) or fixed.shape[-1] != self.length or fixed.is_floating_point():
+            raise ValueError(
+                f"the pinned tokens have shape {tuple(fixed.shape)} and type {fixed.dtype}; "
+                f"they must be whole numbers, (L,) or (B, L) with L = {self.length}"
+            )
+        if fixed.numel() and not (fixed.min() >= 0 and fixed.max() <= self.vocabulary):
+            raise ValueError(f"pinned tokens must be in 0..{self.vocabulary}, where {self.vocabulary} leaves one free")
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        return (self.length, self.vocabulary)
+
+    @property
+    def mask(self) -> int:
+        return self.vocabulary
+
+    def time(self, k: int) -> float:
+        return 1 - k / self.steps
+
+    def stochastic(self, k: int) -> bool:
+        return True
+
+    def rate(self, k: int) -> float:
+        """The share `m_k` of masked tokens at step `k`."""
+        return SCHEDULES[self.schedule](self.time(k))
+
+    def prior(self, N: int, streams: Streams) -> Tensor:
+        x = torch.full((len(streams), N, self.length), self.mask, device=streams.device)
+        return self._pin(x)
+
+    def propose(self, x: Tensor, y: Tensor, k: int, M: int, streams: Streams) -> Tensor:
+        token = self._tokens(y, M, streams)
+        reveal = streams.uniform(*token.shape[1:]) < 1 - self.rate(k + 1) / self.rate(k)
+        x = repeat(x, "B N L -> B (N M) L", M=M)
+        return torch.where((x == self.mask) & reveal, token, x)
+
+    def estimate(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.where(x == self.mask, y.argmax(dim=-1), x)
+
+    def draw(self, x: Tensor, y: Tensor, draws: int, streams: Streams) -> Tensor:
+        x = repeat(x, "B N L -> B (N draws) L", draws=draws)
+        return torch.where(x == self.mask, self._tokens(y, draws, streams), x)
+
+    def noise(self, x: Tensor, k: int, streams: Streams) -> Tensor:
+        masked = streams.uniform(*x.shape[1:]) < self.rate(k)
+        return self._pin(torch.where(masked, self.mask, x))
+
+    def with_steps(self, K: int) -> "Masked":
+        return replace(self, steps=K)
+
+    def pinned(self, fixed: Tensor) -> "Masked":
+        """The same process with pinned tokens, `(L,)` or `(B, L)`."""
+        return replace(self, fixed=fixed)
+
+    def select(self, requests: list[int]) -> "Masked":
+        if self.fixed is None or self.fixed.ndim == 1:
+            return self
+        if max(requests) >= len(self.fixed):
+            raise ValueError(
+                f"there are pinned tokens for {len(self.fixed)} requests, none for request {max(requests)}"
+            )
+        return replace(self, fixed=self.fixed[requests])
+
+    def _tokens(self, y: Tensor, M: int, streams: Streams) -> Tensor:
+        """Draws `M` tokens a position, by inverting the distribution function: `(B, N, L, V)` to `(B, N * M, L)`."""
+        y = y.double() if y.device.type != "mps" else y.float()  # a sum over V in float32 need not increase everywhere
+        edges = ((y - y.amax(-1, keepdim=True)) / self.temperature).softmax(-1).cumsum(-1)
+        if edges[..., -1].isnan().any():
+            raise ValueError("the network returned nan, or ruled every token out")
+        total = edges[..., -1:]
+        u = rearrange(streams.uniform(y.shape[1], M, self.length), "B N M L -> B N L M") * total
+        u = torch.minimum(u, total.nextafter(torch.zeros_like(total)))  # else a rounded-up u names an impossible token
+        return rearrange(torch.searchsorted(edges, u.contiguous(), right=True), "B N L M -> B (N M) L")
+
+    def _pin(self, x: Tensor) -> Tensor:
+        if self.fixed is None:
+            return x
+        fixed = self.fixed.to(x.device)
+        fixed = fixed if fixed.ndim == 1 else fixed[:, None]
+        return torch.where(fixed == self.mask, x, fixed)

@@ -1,0 +1,80 @@
+r"""Reverse-time processes: what a diffusion model does with its denoiser's output.
+
+A process is a Markov chain :math:`x_0, x_1, \dots, x_K` from noise (:math:`k = 0`) to data (:math:`k = K`) whose
+kernels :math:`p(x_{k+1} \mid x_k, y_k)` depend on the network only through its output :math:`y_k = f_\theta(x_k, t_k)`.
+Two of them, :class:`~guided.core.gaussian.Gaussian` and :class:`~guided.core.masked.Masked`, cover the continuous and
+the discrete models.
+"""
+
+__all__ = ["Process", "check_steps"]
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from guided.core.random import Streams
+from guided.errors import check_whole
+
+
+class Process(Protocol):
+    """The reverse chain, with no network inside."""
+
+    @property
+    def discrete(self) -> bool:
+        """Whether states are whole numbers, so that equal rows are worth finding."""
+        ...
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """The shape of the network's output for one row."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """The number of steps `K`."""
+        ...
+
+    def stochastic(self, k: int) -> bool:
+        """Whether two candidates of one particle can differ after the step from `k` to `k + 1`."""
+        ...
+
+    def time(self, k: int) -> float:
+        """The time at step `k`, as the network wants it."""
+        ...
+
+    def prior(self, N: int, streams: Streams) -> Tensor:
+        """Draws `N` of `x_0` for each request, with shape `(B, N, *event)`."""
+        ...
+
+    def propose(self, x: Tensor, y: Tensor, k: int, M: int, streams: Streams) -> Tensor:
+        """Draws `M` of `x_{k+1}` for each `x_k`: `(B, N, *event)` to `(B, N * M, *event)`."""
+        ...
+
+    def estimate(self, x: Tensor, y: Tensor) -> Tensor:
+        """The clean sample that the network's output points to: rows `(n, *event)` to `(n, *event)`."""
+        ...
+
+    def draw(self, x: Tensor, y: Tensor, draws: int, streams: Streams) -> Tensor:
+        """Clean samples from the network's one-step law: `(B, N, *event)` to `(B, N * draws, *event)`."""
+        ...
+
+    def noise(self, x: Tensor, k: int, streams: Streams) -> Tensor:
+        """Draws `x_k` given clean samples, with shape `(B, N, *event)`."""
+        ...
+
+    def with_steps(self, K: int) -> "Process":
+        """The same process on another grid."""
+        ...
+
+    def select(self, requests: list[int]) -> "Process":
+        """The process of some of the requests, where it holds anything that differs between them."""
+        ...
+
+
+def check_steps(K: Any) -> int:
+    """`K` itself.
+
+    Raises:
+        ValueError: It is no whole number, or below 1.
+    """
+    return check_whole("steps", K)

@@ -1,0 +1,65 @@
+"""The model's own samples that a negative checkpoint is trained from, kept block by block in a folder."""
+
+__all__ = ["Pool", "draw_pool"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from guided.core.diffusion import Diffusion
+from guided.core.random import Streams
+from guided.runs.prompts import Prompts
+from guided.samplers import Unguided
+from guided.scoring.objective import Objective
+from guided.storage import write_tensors
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Clean rows, with shape `(n, *event)`, and their rewards, with shape `(n,)`; nan where there is no reward."""
+
+    x: Tensor
+    rewards: Tensor
+
+
+@torch.no_grad()
+def draw_pool(
+    model: Diffusion,
+    wanted: Prompts,
+    n: int,
+    seed: int,
+    batch_size: int,
+    folder: Path,
+    objective: Objective | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Pool:
+    """Draws what the folder does not hold yet; row i depends on the seed and on i alone.
+
+    Arguments:
+        model: The model.
+        wanted: The prompts of the n requests.
+        n: The number of samples.
+        seed: The seed.
+        batch_size: Samples that are drawn and written together.
+        folder: Where the blocks go.
+        objective: A reward of the samples.
+        progress: Told how many there are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for start in range(0, n, batch_size):
+        file, block = folder / f"{start:06d}.safetensors", list(range(start, min(n, start + batch_size)))
+        if not file.exists():
+            part = wanted.block(model, block)
+            x = Unguided()(part, None, Streams(seed, block, model.device)).x[:, 0]
+            rewards = torch.full((len(x),), torch.nan)
+            if objective is not None:
+                rewards = torch.as_tensor(objective(model.decode(x), part.prompts or None)).float().cpu()
+            write_tensors(file, {"x": x, "rewards": rewards})
+        parts.append(load_file(file))
+        progress(block[-1] + 1)
+    return Pool(*(torch.cat([part[name] for part in parts]) for name in ("x", "rewards")))

@@ -1,0 +1,204 @@
+r"""Truncated diffusion fine-tuning: what a model says after a few weak steps becomes what its student says at once.
+
+From a clean sample of the model's own, at a random step :math:`k`:
+
+1. :math:`x_k \sim p(x_k \mid x)`, the sample noised;
+2. :math:`j` steps of the frozen teacher, guided with a weight :math:`w` of 0 or little, lead to :math:`x_{k+j}`;
+3. the teacher's clean prediction there, :math:`y`, is the target;
+4. :math:`x_s \sim p(x_s \mid x_{k+j})` at a noisier time :math:`s`, drawn uniformly;
+5. the student, with the prompt, predicts :math:`y` from :math:`x_s`.
+
+In a masked model noise is masks, steps are drawn, and the target is a law: the token where the teacher has revealed
+one, the teacher's probabilities where it has not.
+
+References:
+    | Self-NPO: Data-Free Diffusion Model Enhancement via Truncated Diffusion Fine-Tuning (Wang et al., 2025)
+    | https://arxiv.org/abs/2505.11777
+"""
+
+__all__ = ["Lesson", "SelfNPO", "lesson"]
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from guided.core.denoiser import Denoiser
+from guided.core.guidance import sides
+from guided.core.masked import SCHEDULES
+from guided.core.random import Streams
+from guided.errors import GuidedError, check_whole
+from guided.fitting.negative.levels import sampling_levels, training_levels
+
+LOSSES = ("huber", "squared")
+
+
+@dataclass(frozen=True)
+class SelfNPO:
+    """The letters of the method; the defaults are those of the published training of Stable Diffusion 1.5.
+
+    The teacher is frozen; in the published code it follows the student as a running average (.999), so that its
+    weakness grows.
+
+    Arguments:
+        K: The steps of the teacher's grid.
+        j: The teacher's steps from a random one of the grid; the last one with noise is where they end.
+        w: The teacher's guidance weight: 0 is the model without its prompt, 1 the one with it.
+        T: The number of times that the student's time is drawn from, for continuous models.
+        loss: "huber" or "squared", for continuous models; masked ones have cross entropy.
+        c: Where the Huber loss turns from squared to absolute, in units of a clean sample.
+        p: The share of rows whose prompt the student is not told.
+
+    Raises:
+        ValueError: A letter is out of range.
+    """
+
+    K: int = 25
+    j: int = 5
+    w: float = 0.0
+    T: int = 1000
+    loss: str = "huber"
+    c: float = 1e-3
+    p: float = 0.0
+
+    name: ClassVar[str] = "Self-NPO"
+    pairs: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for name, number, least in (("K", self.K, 1), ("j", self.j, 0), ("T", self.T, 2)):
+            check_whole(name, number, least)
+        if self.loss not in LOSSES:
+            raise GuidedError(f"loss is {self.loss!r}; it is one of {', '.join(LOSSES)}")
+        if not self.c > 0:
+            raise GuidedError(f"c is {self.c}; it must be above 0")
+        if not 0 <= self.p <= 1:
+            raise GuidedError(f"p is {self.p}; it must be in [0, 1]")
+        if not abs(self.w) < float("inf"):
+            raise GuidedError(f"w is {self.w}; it must be a finite number")
+
+    def check(self, process: Any) -> None:
+        """Says early which levels of noise there are not.
+
+        Raises:
+            ValueError: The process has no grid of `K` steps, or no `T` levels.
+        """
+        if not process.discrete:
+            sampling_levels(process, self.K)
+            training_levels(process, self.T)
+
+    def losses(
+        self,
+        process: Any,
+        student: Denoiser,
+        teacher: Denoiser,
+        x: Tensor,
+        cond: Mapping[str, Tensor],
+        streams: Streams,
+    ) -> Tensor:
+        """The loss of each row, with shape `(n,)`.
+
+        Arguments:
+            process: The reverse chain.
+            student: What is trained.
+            teacher: The frozen model, guided with the weight `w`; takes the same conditions.
+            x: Clean samples of the model's own, with shape `(n, *event)`.
+            cond: Their conditions, with shape `(n, *)`; those of the teacher's negative side begin with `negative_`.
+            streams: A stream for each row.
+        """
+        with torch.no_grad():
+            given = lesson(process, teacher, x, cond, self, streams)
+        mine = untold(cond, streams.uniform() < self.p)
+        y = student(given.x, given.t, **mine)
+        if process.discrete:
+            y = (y / process.temperature).log_softmax(-1)  # tokens are drawn from this law, as the target's were
+        return self.distance(y, given)
+
+    def distance(self, y: Tensor, given: "Lesson") -> Tensor:
+        """What the student says, `y`, from what it shall say, with shape `(n,)`."""
+        if given.hidden is not None:
+            entropy = -torch.where(given.target == 0, 0.0, given.target * y).sum(-1)
+            return (entropy * given.hidden).sum(1) / given.hidden.sum(1).clamp(min=1)
+        square = (y - given.target).square().flatten(1)
+        return (square if self.loss == "squared" else (square + self.c**2).sqrt() - self.c).mean(1)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the student sees and what it shall say.
+
+    Attributes:
+        x: The states, with shape `(n, *event)`.
+        t: Their times, with shape `(n,)`.
+        target: Clean means `(n, *event)`; of a masked model probabilities `(n, L, V)`.
+        hidden: Which positions are masked, with shape `(n, L)`; None in a continuous model.
+    """
+
+    x: Tensor
+    t: Tensor
+    target: Tensor
+    hidden: Tensor | None = None
+
+
+def untold(cond: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    """The positive side's conditions; in these rows, `(n,)`, those of no prompt."""
+    told, none = sides(cond)
+    return {name: torch.where(rows.view(-1, *[1] * (c.ndim - 1)), none[name], c) for name, c in told.items()}
+
+
+def lesson(
+    process: Any, teacher: Denoiser, x: Tensor, cond: Mapping[str, Tensor], method: SelfNPO, streams: Streams
+) -> Lesson:
+    """Steps 1 to 4 for each of the clean rows `(n, *event)`."""
+    make = _masked if process.discrete else _gaussian
+    return make(process, teacher, x, cond, method, streams)
+
+
+def _gaussian(
+    process: Any, teacher: Denoiser, x: Tensor, cond: Mapping[str, Tensor], method: SelfNPO, streams: Streams
+) -> Lesson:
+    coarse, fine = sampling_levels(process, method.K), training_levels(process, method.T)
+    K = len(coarse.times)
+    k = (streams.uniform() * K).long().clamp(max=K - 1)
+    alpha, sigma, t = coarse.at(k, x)
+    x = alpha * x + sigma * streams.normal(*x.shape[1:])
+    y = process.estimate(x, teacher(x, t, **cond))
+    for _ in range(method.j):
+        new = (k + 1).clamp(max=K - 1)  # the grid's last noisy time is where a row stays
+        a, s, t = coarse.at(new, x)
+        moved = a * y + s * (x - alpha * y) / sigma
+        x = torch.where((new > k).view(-1, *[1] * (x.ndim - 1)), moved, x)
+        k, alpha, sigma = new, a, s
+        y = process.estimate(x, teacher(x, t, **cond))
+    s, any_noisier = fine.noisier(coarse, k, streams.uniform())
+    a, std, level = fine.at(s, x)
+    wide = any_noisier.view(alpha.shape)
+    a, std, t = torch.where(wide, a, alpha), torch.where(wide, std, sigma), torch.where(any_noisier, level, t)
+    ratio = torch.where(alpha > 0, a / alpha, 1.0)
+    noise = (std**2 - (ratio * sigma) ** 2).clamp(min=0).sqrt()
+    return Lesson(ratio * x + noise * streams.normal(*x.shape[1:]), t, y)
+
+
+def _masked(
+    process: Any, teacher: Denoiser, x: Tensor, cond: Mapping[str, Tensor], method: SelfNPO, streams: Streams
+) -> Lesson:
+    rate = SCHEDULES[process.schedule]
+    rates = torch.tensor([rate(1 - i / method.K) for i in range(method.K + 1)], device=x.device)
+    k = (streams.uniform() * method.K).long().clamp(max=method.K - 1)
+    x = torch.where(streams.uniform(x.shape[1]) < rates[k][:, None], process.mask, x)
+    for _ in range(method.j):
+        new = (k + 1).clamp(max=method.K - 1)  # the last step would leave nothing masked
+        y = teacher(x, 1 - k / method.K, **cond)
+        token = process.draw(x[:, None], y[:, None], 1, streams)[:, 0]
+        reveal = streams.uniform(x.shape[1]) < (1 - rates[new] / rates[k])[:, None]
+        x, k = torch.where((x == process.mask) & reveal, token, x), new
+    y = (teacher(x, 1 - k / method.K, **cond) / process.temperature).softmax(-1)
+    known = F.one_hot(x.clamp(max=process.vocabulary - 1), process.vocabulary).to(y)
+    target = torch.where((x == process.mask)[..., None], y, known)
+    t = 1 - k / method.K * (1 - streams.uniform())  # in [1 - k / K, 1)
+    kept = (1 - torch.tensor([rate(float(s)) for s in t], device=x.device)) / (1 - rates[k]).clamp(min=1e-9)
+    hide = streams.uniform(x.shape[1]) >= kept[:, None]
+    x = torch.where(hide, process.mask, x)
+    return Lesson(x, t, target, x == process.mask)

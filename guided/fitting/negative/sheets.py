@@ -1,0 +1,51 @@
+"""Samples during a training: the model alone above, the model against the student below."""
+
+__all__ = ["write_sheet"]
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from guided.core.diffusion import Diffusion
+from guided.core.random import Streams
+from guided.runs.prompts import Prompts
+from guided.samplers import Unguided
+from guided.storage import write_whole
+
+if TYPE_CHECKING:
+    from guided.fitting.negative.trainer import Trainer
+
+SHOWN = 8
+
+
+@torch.no_grad()
+def write_sheet(model: Diffusion, trainer: "Trainer", prompts: list[str], stem: Path) -> None:
+    """Writes the same requests without and with the student: `stem.png` for a model of images, else `stem.txt`."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    told = [prompts[i * max(1, len(prompts) // SHOWN) % len(prompts)] for i in range(SHOWN)] if prompts else None
+    rows = [_drawn(part, told) for part in (model, replace(model, negative=trainer.denoiser))]
+    if model.kind == "images":
+        _grid(rows, stem.with_suffix(".png"))
+    elif model.kind != "videos":
+        titles = ("without the checkpoint", "against it")
+        blocks = [f"# {title}\n" + "".join(f"{s}\n" for s in row) for title, row in zip(titles, rows, strict=True)]
+        write_whole(stem.with_suffix(".txt"), "\n".join(blocks))
+
+
+def _drawn(model: Diffusion, told: list[str] | None) -> list[Any]:
+    wanted = Prompts.of(model, SHOWN, told)
+    part = wanted.block(model, list(range(SHOWN)))
+    return list(model.decode(Unguided()(part, None, Streams(0, list(range(SHOWN)), model.device)).x[:, 0]))
+
+
+def _grid(rows: list[list[Any]], file: Path) -> None:
+    from PIL import Image
+
+    width, height = rows[0][0].size
+    page = Image.new("RGB", (width * SHOWN, height * len(rows)), "white")
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            page.paste(picture, (j * width, i * height))
+    page.save(file)

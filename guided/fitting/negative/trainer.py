@@ -1,0 +1,264 @@
+"""The updates of a negative checkpoint: what is drawn depends on the seed, the step and the row alone."""
+
+__all__ = ["NegativeTraining", "Trainer"]
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from guided.core.denoiser import Denoiser
+from guided.core.diffusion import Diffusion
+from guided.core.guidance import Guided, paired, sides
+from guided.core.random import Streams
+from guided.errors import GuidedError, check_whole
+from guided.fitting.negative.dpo import FlippedDPO
+from guided.fitting.negative.self_npo import SelfNPO
+from guided.fitting.value.fit import seeded
+from guided.negatives.lora import add_lora
+from guided.storage import whole
+
+PRECISIONS = ("no", "bf16", "fp16")
+SAVING = 30.0  # seconds between checkpoints
+OTHERS = 2**63  # the streams of a training are not those of its samples
+RATES = {"lora": 1e-4, "masked": 1e-4, "full": 1e-6}
+
+
+@dataclass(frozen=True)
+class NegativeTraining:
+    """How a negative checkpoint is trained. Steps, batch and weight decay are those of the published Self-NPO.
+
+    Arguments:
+        steps: Updates.
+        batch: Rows of an update, over all processes.
+        lr: The learning rate; None for 1e-6 for full weights of a continuous model, as published, and 1e-4 for LoRA
+            weights and for masked models.
+        weight_decay: AdamW's.
+        clip: The largest norm of a gradient.
+        warmup: Updates in which the learning rate grows.
+        ema: The decay of the running average, which is what is kept; 0 for none.
+        lora: The rank of LoRA weights; 0 for full ones, None for 16 in a pipeline and full ones elsewhere.
+        accumulate: Parts into which a batch is split, to save memory.
+        precision: Mixed precision of the networks, "no", "bf16" or "fp16".
+        n: The number of the model's own samples.
+        seed: The seed.
+        batch_size: Samples that are drawn together.
+        sheet: Updates between sheets of samples; 0 for none.
+
+    Raises:
+        ValueError: A number is out of range.
+    """
+
+    steps: int = 1000
+    batch: int = 20
+    lr: float | None = None
+    weight_decay: float = 1e-3
+    clip: float = 1.0
+    warmup: int = 20
+    ema: float = 0.99
+    lora: int | None = None
+    accumulate: int = 1
+    precision: str = "no"
+    n: int = 512
+    seed: int = 0
+    batch_size: int = 64
+    sheet: int = 0
+
+    def __post_init__(self) -> None:
+        whole = (("steps", 1), ("batch", 1), ("warmup", 0), ("accumulate", 1), ("n", 2), ("seed", 0))
+        for name, least in (*whole, ("batch_size", 1), ("sheet", 0), ("lora", 0)):
+            number = getattr(self, name)
+            if not (number is None and name == "lora"):
+                check_whole(name, number, least)
+        for name in ("lr", "clip"):
+            number = getattr(self, name)
+            if not (number is None and name == "lr") and not 0 < number < float("inf"):
+                raise GuidedError(f"{name} is {number}; it must be above 0")
+        if not 0 <= self.ema < 1:
+            raise GuidedError(f"ema is {self.ema}; it must be at least 0 and below 1")
+        if not 0 <= self.weight_decay < float("inf"):
+            raise GuidedError(f"weight_decay is {self.weight_decay}; it must be at least 0")
+        if self.precision not in PRECISIONS:
+            raise GuidedError(f"precision is {self.precision!r}; it is one of {', '.join(PRECISIONS)}")
+
+    def rank(self, model: Diffusion) -> int:
+        """The rank of LoRA weights for a model; 0 for full weights."""
+        if self.lora is not None:
+            return self.lora
+        return 16 if model.network is not None and model.network.part else 0
+
+    def rate(self, model: Diffusion) -> float:
+        """The learning rate for a model."""
+        if self.lr is not None:
+            return self.lr
+        return RATES["lora" if self.rank(model) else "masked" if model.process.discrete else "full"]
+
+
+class Trainer:
+    """Moves a student.
+
+    Arguments:
+        model: The model, with no negative side and no prompts of its own.
+        student: Its network, some of whose weights are trainable.
+        method: What is learned.
+        training: How.
+        x: Clean rows, with shape `(m, *event)`, or pairs of them, `(m, 2, *event)`.
+        prompts: The prompt of each; None for none.
+        accelerator: Of accelerate.
+    """
+
+    def __init__(
+        self,
+        model: Diffusion,
+        student: nn.Module,
+        method: SelfNPO | FlippedDPO,
+        training: NegativeTraining,
+        x: Tensor,
+        prompts: list[str | None],
+        accelerator: Any,
+    ) -> None:
+        assert model.network is not None
+        self.model, self.method, self.training, self.accelerator = model, method, training, accelerator
+        self.x, self.prompts, self.student = x, prompts, student
+        self.weights = {name: p for name, p in student.named_parameters() if p.requires_grad}
+        self.average = {name: p.detach().clone() for name, p in self.weights.items()}
+        self.denoiser, self.teacher = model.network.around(student), teacher_of(model, method.w)
+        rate = training.rate(model)
+        self.optimizer = accelerator.prepare(
+            torch.optim.AdamW(list(self.weights.values()), rate, weight_decay=training.weight_decay)
+        )
+        self.step, self.seconds = 0, 0.0
+        self.history: list[tuple[int, float]] = []
+
+    def run(self, checkpoint: Path, progress: Callable[[int, float], None] = lambda step, loss: None) -> None:
+        """Makes the updates that are left.
+
+        Arguments:
+            checkpoint: The file with the state of the training; if it is there, the training goes on from it.
+            progress: Called after each update with their number and the mean loss of the last ones.
+        """
+        self._resume(checkpoint)
+        last = saved = time.monotonic()
+        while self.step < self.training.steps:
+            loss = self._update()
+            self.history.append((self.step, loss))
+            now = time.monotonic()
+            self.seconds, last = self.seconds + now - last, now
+            if self.accelerator.is_main_process and (now - saved >= SAVING or self.step == self.training.steps):
+                self._save(checkpoint)
+                saved = now
+            recent = [value for _, value in self.history[-50:]]
+            progress(self.step, sum(recent) / len(recent))
+
+    def _update(self) -> float:
+        """One update; the loss, averaged over the batch and all processes."""
+        training, total = self.training, 0.0
+        for group in self.optimizer.param_groups:
+            group["lr"] = training.rate(self.model) * min(1.0, (self.step + 1) / (training.warmup + 1))
+        mine = list(range(self.accelerator.process_index, training.batch, self.accelerator.num_processes))
+        size = max(1, -(-len(mine) // training.accumulate))
+        for part in (mine[i : i + size] for i in range(0, len(mine), size)):
+            loss = self._losses(part).sum() / training.batch
+            self.accelerator.backward(loss)
+            total += loss.item()
+        total = float(self.accelerator.reduce(torch.tensor(total, device=self.accelerator.device), "sum"))
+        if not abs(total) < float("inf"):  # in all processes at once, or some would wait for the others
+            raise GuidedError(f"the loss is not finite at update {self.step}; take a smaller lr, or full precision")
+        self._share()
+        self.accelerator.clip_grad_norm_(list(self.weights.values()), training.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        decay = min(training.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, mean in self.average.items():
+                mean.lerp_(self.weights[name], 1 - decay)
+        return total
+
+    def _losses(self, rows: list[int]) -> Tensor:
+        """The losses of these rows of the batch. Each has a random stream of its own."""
+        keys = [self.step * self.training.batch + row for row in rows]
+        streams = Streams((self.training.seed + OTHERS) % 2**64, keys, self.model.device)
+        index = (streams.uniform().cpu().double() * len(self.x)).long().clamp(max=len(self.x) - 1)
+        x = self.x[index].to(self.model.device)
+        cond = conditions(self.model, [self.prompts[i] for i in index.tolist()])
+        with self.accelerator.autocast():
+            return self.method.losses(self.model.process, self.denoiser, self.teacher, x, cond, streams)
+
+    def _share(self) -> None:
+        """Adds up the gradients of all processes."""
+        if self.accelerator.num_processes > 1:
+            for p in self.weights.values():
+                grad = torch.zeros_like(p) if p.grad is None else p.grad
+                p.grad = self.accelerator.reduce(grad, "sum")
+
+    def averaged(self) -> nn.Module:
+        """The student with the running average as its weights."""
+        with torch.no_grad():
+            for name, p in self.weights.items():
+                p.copy_(self.average[name])
+        return self.student
+
+    def _save(self, checkpoint: Path) -> None:
+        state = {
+            "weights": {name: p.detach() for name, p in self.weights.items()},
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "history": self.history,
+        }
+        with whole(checkpoint) as part:
+            torch.save(state, part)
+
+    def _resume(self, checkpoint: Path) -> None:
+        if not checkpoint.exists():
+            return
+        state = torch.load(checkpoint, map_location=self.model.device, weights_only=True)
+        with torch.no_grad():
+            for name, p in self.weights.items():
+                p.copy_(state["weights"][name])
+                self.average[name].copy_(state["average"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.history = [(step, loss) for step, loss in state["history"]]
+
+
+def conditions(model: Diffusion, prompts: list[str | None]) -> dict[str, Tensor]:
+    """The conditions of rows with these prompts, those of no prompt with names that begin with `negative_`."""
+    if model.condition is None:
+        return {}
+    with torch.no_grad():
+        cond = model.condition([model.unconditional if p is None else p for p in prompts])
+        return paired(cond, model.condition([model.unconditional] * len(prompts)))
+
+
+def teacher_of(model: Diffusion, w: float) -> Denoiser:
+    """The frozen model, guided with a weight of `w`; at 0 and 1 one side is evaluated."""
+    guided = Guided(model.denoiser, w)
+
+    def teacher(x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
+        told, untold = sides(cond)
+        if not told or w == 1:
+            return model.denoiser(x, t, **told)
+        return model.denoiser(x, t, **untold) if w == 0 else guided(x, t, **cond)
+
+    return teacher
+
+
+def student_of(model: Diffusion, training: NegativeTraining) -> nn.Module:
+    """A network to train: with LoRA weights on a view of the model's, or a full copy of it in single precision."""
+    assert model.network is not None
+    with seeded(training.seed, model.device):
+        rank = training.rank(model)
+        if rank:
+            return add_lora(model.network.bare, rank).eval()
+        return copy.deepcopy(model.network.bare).float().requires_grad_(True).eval()

@@ -1,0 +1,245 @@
+r"""The fit of a value network to rollouts.
+
+Every target is a regression, :mod:`guided.fitting.value.regression`, on a number `y` for each kept state:
+
+    mean, soft    y = r(x_K), the reward at the end of the state's trajectory (Monte Carlo)
+    bootstrap     y = alpha log mean_m exp(v(x_{k+1}^(m)) / alpha) over its M' candidates, with a frozen copy of the
+                  network; after the last step, v is the reward
+
+The first 70 % of the updates have the squared loss, as a mean is learned from a few thousand rewards far better than a
+soft mean, which rests on the best few of them. A soft value then goes on from there with the soft loss, whose minimiser
+is :math:`\alpha \log \mathbb{E}[\exp(y / \alpha)]` over all visits: with Monte Carlo that is the soft value, with
+backups the solution of the soft Bellman equation. What is backed up starts at the data, so the steps open one by one
+from there during the first part, and each time the copy is made anew; in the second part it is made anew K times again.
+
+What counts is the running average of the weights over about a twentieth of the updates. One trajectory in ten is held
+out: twenty times its loss on their Monte Carlo rewards is measured, which is least at the same value whether it is
+bootstrapped or not, and the average that had the least is kept. Each update draws its states from (seed, update), and
+the state of the fit is put on disk at measurements, so that a fit that was killed goes on and ends with the same bytes.
+
+References:
+    | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding
+    | (Li et al., 2024)
+    | https://arxiv.org/abs/2408.08252
+"""
+
+__all__ = ["Fit", "Settings", "seeded"]
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from guided.fitting.value.regression import loss
+from guided.fitting.value.states import Data, Scaled
+from guided.storage import whole
+from guided.values.posterior_mean import soft_mean
+
+MEASUREMENTS = 20
+SAVING = 10.0  # seconds after which the next measurement puts the state on disk
+FIRST = 0.7  # the share of the updates with the squared loss
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is fitted.
+
+    Arguments:
+        target: "mean", "soft" or "bootstrap".
+        alpha: The temperature of a soft value; None for the mean.
+        updates: The number of updates.
+        batch: The number of states of an update.
+        lr: The learning rate; it rises over the first 5 % of the updates and falls to zero over the last 30 %.
+        weight_decay: That of AdamW.
+        seed: The seed.
+    """
+
+    target: str
+    alpha: float | None
+    updates: int = 2000
+    batch: int = 128
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    seed: int = 0
+
+    @property
+    def first(self) -> int:
+        """The number of updates with the squared loss, while the steps open."""
+        return max(1, int(FIRST * self.updates))
+
+    def horizon(self, update: int, K: int) -> int:
+        """The first of the steps `0..K-1` that is open."""
+        return max(0, K - 1 - update * K // self.first) if self.target == "bootstrap" else 0
+
+    def copies(self, update: int, K: int) -> bool:
+        """Whether the frozen copy is made anew before this update."""
+        if self.target != "bootstrap":
+            return False
+        if update <= self.first:
+            return self.horizon(update, K) != self.horizon(update - 1, K)
+        return (update - self.first) % max(1, (self.updates - self.first) // K) == 0
+
+    def rate(self, update: int) -> float:
+        """The share of the learning rate."""
+        rise, fall = (update + 1) / (0.05 * self.updates), (self.updates - update) / (0.3 * self.updates)
+        return min(1.0, rise, fall)
+
+    @property
+    def measured(self) -> set[int]:
+        """After how many updates the held-out states are looked at."""
+        return {math.ceil(self.updates * (i + 1) / MEASUREMENTS) for i in range(MEASUREMENTS)}
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The generators of torch on the CPU and the device have this seed inside, and go on as they were outside."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed % 2**63)
+        yield
+
+
+class Fit:
+    """The fit of a network, in place.
+
+    Arguments:
+        net: Maps rows `(n, *event)`, times `(n,)` and numbers of prompts `(n,)` to `(n,)`; it is on the data's device.
+            It is what moves; at the end it has the best average.
+        train: The states to fit on.
+        held_out: The states to choose the weights by.
+        settings: How.
+
+    Attributes:
+        scaled: Its output as a value.
+        constant: The best constant value.
+        history: The number of updates and the held-out loss at each measurement; the loss of the best constant is 1.
+    """
+
+    def __init__(self, net: nn.Module, train: Data, held_out: Data, settings: Settings) -> None:
+        self.net, self.train, self.held_out, self.settings = net, train, held_out, settings
+        self.alpha: float | None = None  # of the loss, so far
+        self.scaled = Scaled(train.r.mean().item(), train.r.std().item() or 1.0)
+        self.optimizer = torch.optim.AdamW(net.parameters(), settings.lr, weight_decay=settings.weight_decay)
+        net.train()
+        self.frozen, self.average = (copy.deepcopy(net).requires_grad_(False).eval() for _ in range(2))
+        self.update = 0
+        self.history: list[tuple[int, float]] = []
+        self.best: dict[str, Tensor] = {}
+        self.least = math.inf
+
+    def run(self, checkpoint: Path, progress: Callable[[int, float], None] = lambda update, held_out: None) -> None:
+        """Makes the updates that are left, and keeps the weights that were the best.
+
+        Arguments:
+            checkpoint: The file with the state of the fit; if it is there, the fit goes on from it.
+            progress: Called after each update with their number and the last held-out loss, nan before the first.
+        """
+        self._resume(checkpoint)
+        saved = time.monotonic()
+        while self.update < self.settings.updates:
+            self._step()
+            if self.update in self.settings.measured:
+                self._measure()
+                if time.monotonic() - saved >= SAVING:
+                    self._save(checkpoint)
+                    saved = time.monotonic()
+            progress(self.update, self.history[-1][1] if self.history else math.nan)
+        self.net.load_state_dict(self.best)
+        self.net.eval()
+
+    @property
+    def constant(self) -> float:
+        r = self.train.r
+        return (r.mean() if self.alpha is None else soft_mean(r[None], self.alpha)).item()
+
+    def _step(self) -> None:
+        settings, K = self.settings, len(self.train.times) - 1
+        if self.update == settings.first and settings.alpha is not None and self.alpha is None:
+            self._soften(settings.alpha)
+        if settings.copies(self.update, K):
+            self.frozen.load_state_dict(self.net.state_dict())
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.lr * settings.rate(self.update)
+        rows = self._draw(self.train.open(settings.horizon(self.update, K)))
+        y = self.train.r[rows]
+        if settings.target == "bootstrap" and settings.alpha is not None:
+            y = self.train.backup(self.scaled, self.frozen, rows, settings.alpha)
+        with seeded(settings.seed + self.update, self.train.device):  # of dropout
+            v = self.train.value(self.scaled, self.net, rows)
+        self.optimizer.zero_grad()
+        self._loss(v, y.to(v)).mean().backward()
+        if self.alpha is None:  # the soft loss owes its minimiser to the few large gradients
+            nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+        self.update += 1
+        with torch.no_grad():
+            share = max(20 / settings.updates, 1 / self.update)  # an equal average, until it is long enough
+            for mean, weight in zip(self.average.parameters(), self.net.parameters(), strict=True):
+                mean.lerp_(weight, min(1.0, share))
+            for old, new in zip(self.average.buffers(), self.net.buffers(), strict=True):
+                old.copy_(new)
+
+    def _soften(self, alpha: float) -> None:
+        """Goes over to the soft loss; the best mean of Monte Carlo is moved to where the loss is least."""
+        if self.settings.target == "soft":
+            self.net.load_state_dict(self.best)
+            self.average.load_state_dict(self.best)
+            over = self.held_out.r - self.held_out.values(self.scaled, self.average)
+            self.scaled = Scaled(self.scaled.shift + soft_mean(over[None], alpha).item(), self.scaled.scale)
+        self.alpha, self.least = alpha, math.inf
+        self._measure()
+
+    def _draw(self, count: int) -> Tensor:
+        """The states of an update, among the first `count`."""
+        key = np.array([self.settings.seed, self.update], dtype=np.uint64)
+        return torch.from_numpy(
+            np.random.Generator(np.random.Philox(key=key)).integers(count, size=self.settings.batch)
+        )
+
+    def _loss(self, v: Tensor, y: Tensor) -> Tensor:
+        return loss(v, y, self.alpha, self.scaled.scale, len(self.train))
+
+    def _measure(self) -> None:
+        """The held-out loss; the weights are kept if there were none better since all steps are open."""
+        r = self.held_out.r
+        least = self._loss(torch.full_like(r, self.constant), r).mean().item() or 1.0
+        held_out = self._loss(self.held_out.values(self.scaled, self.average), r).mean().item() / least
+        self.history.append((self.update, held_out))
+        if self.settings.horizon(self.update, len(self.train.times) - 1) == 0 and not held_out >= self.least:
+            self.least, self.best = held_out, copy.deepcopy(self.average.state_dict())
+
+    def _save(self, checkpoint: Path) -> None:
+        with whole(checkpoint) as part:
+            torch.save(self._state, part)
+
+    @property
+    def _state(self) -> dict[str, Any]:
+        return {
+            "update": self.update,
+            "net": self.net.state_dict(),
+            "frozen": self.frozen.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "alpha": self.alpha,
+            "shift": self.scaled.shift,
+            "least": self.least,
+            "history": self.history,
+        }
+
+    def _resume(self, checkpoint: Path) -> None:
+        if not checkpoint.exists():
+            return
+        state = torch.load(checkpoint, map_location=self.train.device, weights_only=True)
+        for name in ("net", "frozen", "average", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        self.update, self.best, self.least = state["update"], state["best"], state["least"]
+        self.alpha, self.scaled = state["alpha"], Scaled(state["shift"], self.scaled.scale)
+        self.history = [(update, held_out) for update, held_out in state["history"]]

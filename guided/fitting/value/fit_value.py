@@ -1,0 +1,148 @@
+"""The call `guided.fit_value`."""
+
+__all__ = ["fit_value"]
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from guided.core.diffusion import Diffusion
+from guided.core.random import Streams
+from guided.errors import GuidedError, check_whole, nearest
+from guided.fitting.value.fit import Settings
+from guided.fitting.value.job import FitProgress, Job
+from guided.fitting.value.network import plan_network
+from guided.fitting.value.source import Source
+from guided.fitting.value.states import HELD_OUT
+from guided.loading import load
+from guided.scoring.objective import resolve_reward
+from guided.values.learned import TARGETS, LearnedValue
+from guided.values.load import Factory
+
+CANDIDATES = 8  # of the next state, where a value is bootstrapped
+
+
+def fit_value(
+    model: Diffusion | str | Path,
+    reward: Any,
+    target: str = "soft",
+    alpha: float = 0.1,
+    n: int = 2000,
+    out: str | Path = "runs/value",
+    *,
+    prompt: str | Sequence[str] | None = None,
+    guidance: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    states: int = 16,
+    candidates: int | None = None,
+    batch_size: int = 64,
+    rollouts: str | Path | None = None,
+    network: str | Mapping[str, Any] | Factory | None = None,
+    updates: int = 2000,
+    batch: int = 128,
+    lr: float = 2e-3,
+    weight_decay: float = 0.01,
+    n_check: int = 32,
+    aggregate: str = "mean",
+    on_error: str = "stop",
+    time_limit: float | None = None,
+    progress: Callable[[FitProgress], None] | None = None,
+) -> LearnedValue:
+    """Fits a value to trajectories of the pretrained model and saves it; its `config` says how good it is.
+
+    Arguments:
+        model: A model, or the name or folder of one.
+        reward: What :func:`guided.scoring.objective.resolve_reward` takes. A sample that fails counts as
+            the worst that did not.
+        target: "mean" is E[r | x_k], "soft" is alpha log E[exp(r / alpha) | x_k] by Monte Carlo, "bootstrap" is the
+            same by soft Bellman backups.
+        alpha: The temperature of a soft value, in units of the reward, above 0; the mean has none.
+        n: The number of trajectories, at least 10.
+        out: The folder of the value; a fit that was stopped there goes on.
+        prompt: For a conditional model: the prompt, or several, of which trajectory i has the i-th, again and again.
+            The value holds for these prompts.
+        guidance: The weight of classifier-free guidance; None for none.
+        steps: The number of reverse steps `K` of the trajectories; None for the model's own. The value is one of the
+            time, so that it can be used with another number.
+        seed: The seed of trajectories, fit and check.
+        states: The number of states that are kept of each trajectory, at random steps.
+        candidates: The number of candidates of the next state that are kept with each state; None for what the target
+            needs, 8 for "bootstrap".
+        batch_size: The number of trajectories that are drawn together.
+        rollouts: A folder of rollouts that several values share; None for one in `out`.
+        network: "sequence", "image" or "vector", a mapping with this `kind` and `width` and so on, or a function that
+            makes one (:data:`guided.values.load.Factory`); None for what suits the model.
+        updates: The number of updates of the network.
+        batch: The number of states of an update.
+        lr: The learning rate.
+        weight_decay: The weight decay of AdamW.
+        n_check: The number of samples drawn at the end with SVDD (M = 10) and unguided, to report the reward that is
+            reached; 0 for none.
+        aggregate: How several rewards become one, "mean" or "product".
+        on_error: What a failing reward does, "stop" or "worst".
+        time_limit: The seconds that a call of the reward may take.
+        progress: Called often.
+
+    Raises:
+        ValueError: An argument is not what is accepted, or the folder holds another value; the message says what.
+    """
+    _check_target(target, alpha)
+    for name, number, least in (
+        ("n", n, HELD_OUT),
+        ("states", states, 1),
+        ("candidates", candidates, 1),
+        ("batch_size", batch_size, 1),
+        ("updates", updates, 2),
+        ("batch", batch, 1),
+        ("n_check", n_check, 0),
+    ):
+        _check_count(name, number, least)
+    for name, rate in (("lr", lr), ("weight_decay", weight_decay)):
+        _check_rate(name, rate)
+    if target == "bootstrap" and candidates == 1:
+        raise GuidedError("candidates is 1; a bootstrapped value needs at least 2 of the next state")
+    if target == "bootstrap" and states == 1:
+        raise GuidedError("states is 1, the last before the data; a bootstrapped value needs at least 2")
+    Streams(seed, [])
+    if isinstance(model, str | Path):
+        model = load(model)
+    if not isinstance(model, Diffusion):
+        raise GuidedError(f"model is a {type(model).__name__}; it must be a Diffusion, or the name or folder of one")
+    objective = resolve_reward(reward, aggregate=aggregate, on_error=on_error, time_limit=time_limit)
+    source = Source.of(model if steps is None else model.with_steps(steps), prompt, guidance)
+    if n < HELD_OUT * len(source.prompts):
+        raise GuidedError(f"n is {n}; a value of {len(source.prompts)} prompts needs {HELD_OUT} trajectories of each")
+    rolling = {
+        "seed": seed,
+        "states": min(states, source.model.steps),
+        "candidates": candidates or (CANDIDATES if target == "bootstrap" else 1),
+        "batch_size": batch_size,
+    }
+    settings = Settings(target, None if target == "mean" else alpha, updates, batch, lr, weight_decay, seed)
+    plan, factory = plan_network(network, source)
+    where = Path(out), Path(rollouts) if rollouts is not None else Path(out) / "rollouts"
+    job = Job(source, objective, settings, n, rolling, plan, factory, *where, progress or (lambda state: None))
+    try:
+        return job.run(n_check)
+    except OSError as error:
+        raise GuidedError(f"cannot write to the folder {str(out)!r}: {error.strerror or error}") from error
+
+
+def _check_target(target: str, alpha: float) -> None:
+    if target not in TARGETS:
+        raise GuidedError(f"target is {target!r}{nearest(str(target), TARGETS)}; it is one of {', '.join(TARGETS)}")
+    good = isinstance(alpha, int | float) and not isinstance(alpha, bool) and 0 < alpha < math.inf
+    if target != "mean" and not good:
+        raise GuidedError(f'alpha is {alpha!r}; for a soft value it must be a number above 0 (target "mean" has none)')
+
+
+def _check_count(name: str, number: Any, least: int) -> None:
+    if number is not None:
+        check_whole(name, number, least)
+
+
+def _check_rate(name: str, rate: Any) -> None:
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < math.inf:
+        raise GuidedError(f"{name} is {rate!r}; it must be a number, at least 0")

@@ -1,0 +1,175 @@
+r"""Rollouts: trajectories of the pretrained model, a few states of each, and the reward at their end.
+
+A trajectory :math:`x_0, \dots, x_K` gives pairs :math:`(x_k, r(x_K))` at a random subset of its steps. Where a value is
+bootstrapped, such a state also has :math:`M'` candidates of :math:`x_{k+1}` from the same network output, of which the
+trajectory takes the first; the last step is then always among those that are kept, as all that is learned starts there.
+
+Trajectory i depends on (seed, i) only. It draws from the stream of request :math:`2^{63} + i`, which no sampling run
+has: whatever its seed, a value does not meet the noise that it was fitted on.
+"""
+
+__all__ = ["Rollouts", "read", "roll", "rollout"]
+
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from guided.core.diffusion import Diffusion
+from guided.core.particles import Particles
+from guided.core.random import Streams
+from guided.storage import whole
+from guided.values.posterior_mean import PosteriorMean
+from guided.values.protocol import Reward
+
+Arrays = dict[str, NDArray[np.generic]]
+APART = 2**63  # the first request of rollouts
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Trajectories `i` of `n`, and states `s` of them.
+
+    Attributes:
+        x: The states, with shape `(S, *event)`, in as few bits as they need.
+        k: Their steps, with shape `(S,)`.
+        of: The trajectory of each state, with shape `(S,)`.
+        r: The reward at the end of each trajectory, with shape `(n,)`, finite or -inf.
+        following: Candidates of the next state, with shape `(S, M', *event)`, if there are any.
+        last: The rewards of the candidates of the last step, with shape `(n, M')`.
+        rows: The network rows that they cost.
+    """
+
+    x: Tensor
+    k: Tensor
+    of: Tensor
+    r: Tensor
+    following: Tensor | None
+    last: Tensor
+    rows: int
+
+
+def roll(
+    model: Callable[[list[int]], Diffusion],
+    reward: Reward,
+    path: Path,
+    n: int,
+    seed: int,
+    states: int,
+    candidates: int = 1,
+    batch_size: int = 64,
+    progress: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Rolls out trajectories `0..n-1` into a folder, a file for each batch; those that are there stay as they are.
+
+    Arguments:
+        model: The model for these trajectories.
+        reward: The reward of decoded samples.
+        path: The folder.
+        n: The number of trajectories.
+        seed: The seed.
+        states: The number of states that are kept of each.
+        candidates: The number of candidates `M'` of the next state; 1 for none beside the trajectory itself.
+        batch_size: The number of trajectories that are drawn together.
+        progress: Called with the number of trajectories that are there, after each batch.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    for start in range(0, n, batch_size):
+        block = list(range(start, min(n, start + batch_size)))
+        file = _shard(path, start // batch_size)
+        if _load(file, len(block)) is None:
+            part = model(block)
+            streams = Streams(seed, [APART + i for i in block], part.device)
+            _save(file, rollout(part, reward, streams, states, candidates))
+        progress(block[-1] + 1)
+
+
+@torch.no_grad()
+def rollout(model: Diffusion, reward: Reward, streams: Streams, states: int, candidates: int = 1) -> Arrays:
+    """One batch of trajectories: x `(B, S, *event)`, k `(B, S)`, r `(B, M')`, following `(B, S, M', *event)`."""
+    K, B, rows = model.steps, len(streams), model.monitor.network_rows
+    k = _steps(streams, K, min(states, K), last=candidates > 1)
+    particles = model.start(streams)
+    small = _small(particles)
+    event = particles.x.shape[2:]
+    table = {"x": np.zeros((*k.shape, *event), small), "k": k.numpy().astype(np.int32)}
+    if candidates > 1:
+        table["following"] = np.zeros((*k.shape, candidates, *event), small)
+    while not particles.done:
+        b, s = (k == particles.k).nonzero(as_tuple=True)
+        table["x"][b, s] = particles.x[:, 0].cpu().numpy()[b]
+        moved = particles.propose(candidates)
+        if candidates > 1:
+            table["following"][b, s] = moved.x.cpu().numpy()[b]
+        particles = moved.take(torch.zeros(B, 1, dtype=torch.long)) if candidates > 1 else moved
+    table["r"] = PosteriorMean(reward)(moved).numpy()
+    table["rows"] = np.array(model.monitor.network_rows - rows)
+    return table
+
+
+def read(path: Path, n: int, batch_size: int) -> Rollouts:
+    """The trajectories `0..n-1` of a folder that :func:`roll` has filled.
+
+    Raises:
+        ValueError: A file is missing or torn.
+    """
+    shards = []
+    for start in range(0, n, batch_size):
+        file = _shard(path, start // batch_size)
+        shard = _load(file, min(batch_size, n - start))
+        if shard is None:
+            raise ValueError(f"{file} is missing or torn; roll out again")
+        shards.append(shard)
+    whole = {name: torch.from_numpy(np.concatenate([shard[name] for shard in shards])) for name in shards[0]}
+    S = whole["k"].shape[1]
+    return Rollouts(
+        x=whole["x"].flatten(0, 1),
+        k=whole["k"].flatten().long(),
+        of=torch.arange(n).repeat_interleave(S),
+        r=whole["r"][:, 0].contiguous(),
+        following=whole["following"].flatten(0, 1) if "following" in whole else None,
+        last=whole["r"],
+        rows=int(whole["rows"].sum()),
+    )
+
+
+def _steps(streams: Streams, K: int, states: int, last: bool) -> Tensor:
+    """A random subset of the steps `0..K-1` for each trajectory, with shape `(B, states)`, in order."""
+    u = streams.uniform(K).cpu()
+    if last:
+        u[:, -1] = -1.0
+    return u.argsort(1)[:, :states].sort(1).values
+
+
+def _small(particles: Particles) -> type[np.generic]:
+    """The smallest type that holds the states."""
+    process = particles.model.process
+    if not process.discrete:
+        return np.float32
+    return next(kind for kind in (np.uint8, np.int16, np.int32) if process.output[-1] <= np.iinfo(kind).max)
+
+
+def _shard(path: Path, index: int) -> Path:
+    return path / f"{index:05d}.npz"
+
+
+def _load(file: Path, count: int) -> Arrays | None:
+    """The arrays of the first `count` trajectories; None when they are not there, or torn by a kill."""
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None
+    if len(found["r"]) < count:
+        return None
+    return {name: array[:count] if array.ndim else array[None] for name, array in found.items()}
+
+
+def _save(file: Path, arrays: Arrays) -> None:
+    with whole(file) as part, part.open("wb") as handle:
+        np.savez(handle, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the first for allow_pickle

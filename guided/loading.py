@@ -1,0 +1,176 @@
+"""Pretrained models by name or path."""
+
+__all__ = ["check_options", "load", "models", "resolve_device", "split_options"]
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from guided.checkpoints import FOLDER, read_config
+from guided.core.diffusion import Diffusion
+from guided.core.process import check_steps
+from guided.errors import GuidedError, nearest
+
+#: The adapter that reads each kind of checkpoint in a folder.
+_ADAPTERS = {
+    "mdlm": "guided.adapters.mdlm.dit",
+    "molecules": "guided.adapters.selfies.adapter",
+    "nucleotides": "guided.adapters.nucleotides.adapter",
+}
+
+#: The adapter of checkpoints that are one file.
+_FILE = "guided.adapters.mdlm.cnn"
+
+#: The adapter of diffusers' pipelines: a folder with an index, or the name of a repository.
+_PIPELINES = "guided.adapters.diffusers"
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+#: The models that the package ships: a folder of `guided/checkpoints` and a line about it.
+_SHIPPED = {
+    "dna": "human regulatory DNA of 200 bp, masked diffusion; prompts are GM12878, hESC, HepG2, K562 or none",
+    "images": "small pictures of things (64 x 64), latent diffusion in Stable Diffusion's layout; prompts are words",
+    "molecules": "drug-like molecules (MOSES), masked diffusion over pieces of SELFIES; samples are SMILES",
+    "rna": "5' untranslated regions of 50 nt, masked diffusion; prompts are human, arabidopsis or none",
+}
+
+
+def models() -> dict[str, str]:
+    """The models that the package ships, with a line about each."""
+    return dict(_SHIPPED)
+
+
+#: The precisions that a network can run in.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load(
+    name_or_path: Any,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    steps: int | None = None,
+    **options: Any,
+) -> Diffusion:
+    """Loads a pretrained model.
+
+    Arguments:
+        name_or_path: The name of a shipped model; a folder with `config.json` and `model.safetensors`, ours or MDLM's
+            of Hugging Face; a Lightning checkpoint of the MDLM line, a file; a pipeline of diffusers by its folder or
+            its repository's name, or itself. Options may follow a name, as in `"drakes.ckpt?length=200&ema=false"`.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the best there is.
+        dtype: The precision of the network, "float32", "bfloat16" or "float16"; what it says is used in float32.
+        steps: The number of reverse steps `K`; None for the model's own.
+        options: What the kind of checkpoint takes besides: a file `length`, `alphabet` and `ema`
+            (:func:`guided.adapters.mdlm.cnn.load`), MDLM's folder `length`, a pipeline `eta`, `lookahead`, `scheduler`
+            and more (:func:`guided.adapters.diffusers.load`; those of :func:`guided.adapters.diffusers.wrap` for one
+            that is there already, which stays on its device and in its precision).
+
+    Raises:
+        ValueError: The name, the device, an option or the checkpoint is not what is accepted.
+    """
+    if not isinstance(name_or_path, str | Path):
+        return _wrapped(name_or_path, steps, options)
+    target = resolve_device(device)
+    if dtype not in DTYPES:
+        raise GuidedError(f"unknown dtype {dtype!r}{nearest(dtype, DTYPES)}; known are {', '.join(DTYPES)}")
+    place, asked = split_options(name_or_path)
+    path = FOLDER / place if place in _SHIPPED else Path(place)
+    adapter, config = _adapter(path)
+    for twice in asked.keys() & options.keys():
+        raise GuidedError(f"the model's option {twice!r} is given twice")
+    options = asked | options
+    check_options(adapter.load, options, f"model {place!r}")
+    model: Diffusion = adapter.load(path, config, target, DTYPES[dtype], **options)
+    model = replace(model, name=str(name_or_path))
+    return model if steps is None else model.with_steps(check_steps(steps))
+
+
+def _wrapped(pipeline: Any, steps: int | None, options: Mapping[str, Any]) -> Diffusion:
+    """A pipeline that is there already."""
+    if not hasattr(pipeline, "components") or not hasattr(pipeline, "scheduler"):
+        raise GuidedError(
+            f"model is a {type(pipeline).__name__}; it must be a Diffusion, a pipeline of diffusers, "
+            "or the name or folder of a model"
+        )
+    wrap = import_module(_PIPELINES).wrap
+    check_options(wrap, options, f"model {type(pipeline).__name__!r}")
+    return wrap(pipeline, steps=steps, **options)
+
+
+def split_options(name: str | Path) -> tuple[str, dict[str, Any]]:
+    """`"a.ckpt?length=200"` -> `("a.ckpt", {"length": 200})`; values are JSON, and text where they are none."""
+    text = str(name)
+    place, mark, query = text.partition("?")
+    if not mark or Path(text).exists():
+        return text, {}
+    options: dict[str, Any] = {}
+    for part in query.split("&"):
+        name, equals, value = part.partition("=")
+        if not equals or not name or name in options:
+            raise GuidedError(f"{text!r}: expected option=value after '?', each option once, given {part!r}")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return place, options
+
+
+def _adapter(path: Path) -> tuple[ModuleType, Mapping[str, Any]]:
+    """What reads a checkpoint, and the checkpoint's configuration."""
+    if path.is_file():
+        return import_module(_FILE), {}
+    if (path / "model_index.json").is_file() or (not path.exists() and _REPOSITORY.fullmatch(str(path))):
+        return import_module(_PIPELINES), {}
+    if not path.is_dir():
+        hint = nearest(str(path), _SHIPPED)
+        known = ", ".join(_SHIPPED)
+        raise GuidedError(f"no model, no folder and no file is called {str(path)!r}{hint}; models are {known}")
+    config = _read_config(path)
+    if config["kind"] not in _ADAPTERS:
+        raise GuidedError(f"{path} holds a model of kind {config['kind']!r}; known are {', '.join(_ADAPTERS)}")
+    return import_module(_ADAPTERS[config["kind"]]), config
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a folder; Hugging Face's calls `model_type` what ours calls `kind`."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        return {"kind": config["model_type"], **config}
+    except (OSError, ValueError, KeyError, TypeError):
+        return read_config(folder)
+
+
+def check_options(load: Callable[..., Any], options: Mapping[str, Any], what: str) -> None:
+    """Raises GuidedError at the first option that is no keyword of a function; `what` is what takes it."""
+    parameters = inspect.signature(load).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise GuidedError(f"{what} has no option {name!r}{nearest(name, known)}; {takes}")
+
+
+def resolve_device(device: str) -> torch.device:
+    """The device of that name, "auto" for an accelerator if there is one.
+
+    Raises:
+        ValueError: There is no such device.
+    """
+    if device == "auto":
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        target = torch.device(device)
+        torch.empty(1, device=target)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise GuidedError(f"device {device!r} cannot be used: {first} (try auto, cpu, cuda, cuda:0 or mps)") from error
+    return target

@@ -1,0 +1,1 @@
+"""Negative checkpoints: the negative side of a model's guidance."""

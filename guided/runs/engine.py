@@ -1,0 +1,191 @@
+"""The loop of a run: many requests, in batches, with a reward and a sampler. Batches are handed out as they finish."""
+
+__all__ = ["DECODED", "Batch", "Progress", "Run", "Stats", "StepValue", "batches_of"]
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from guided.core.diffusion import Diffusion
+from guided.core.monitor import Monitor
+from guided.core.particles import Particles
+from guided.core.random import Streams
+from guided.errors import GuidedError
+from guided.runs.prompts import Prompts
+from guided.samplers import Sampler
+from guided.scoring.objective import Objective
+from guided.values.posterior_mean import PosteriorMean
+from guided.values.protocol import Value
+
+#: Samples that a reward of look-aheads is given at a time, by their kind: pictures take memory.
+DECODED = {"images": 64, "videos": 8}
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a run cost: rows and calls of the network, samples scored by the reward, wall-clock seconds by part."""
+
+    network_rows: int = 0
+    network_calls: int = 0
+    reward_calls: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def __add__(self, other: "Stats") -> "Stats":
+        parts = {*self.seconds, *other.seconds}
+        return Stats(
+            self.network_rows + other.network_rows,
+            self.network_calls + other.network_calls,
+            self.reward_calls + other.reward_calls,
+            {part: self.seconds.get(part, 0.0) + other.seconds.get(part, 0.0) for part in sorted(parts)},
+        )
+
+
+@dataclass(frozen=True)
+class StepValue:
+    """Values at one step: the mean over all candidates, and the mean over requests of each one's best."""
+
+    step: int
+    mean: float
+    best: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: requests finished, the step of the batch that is being drawn, the mean value at its last
+    look-ahead, the best value that any candidate of the run has had, and seconds since the start.
+    """
+
+    request_done: int
+    n: int
+    step: int
+    steps: int
+    mean: float | None
+    best: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Requests that were drawn together and are finished."""
+
+    requests: list[int]
+    samples: list[Any]
+    rewards: list[float]
+    columns: dict[str, list[float]]
+    stats: Stats
+    path: list[StepValue]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        samples: The `n` decoded samples.
+        rewards: Their rewards, with shape `(n,)`; nan if there was no reward.
+        stats: What it cost.
+        columns: Every term of the reward, raw and transformed, `n` numbers each; and, for a model whose look-aheads
+            are decoded in a cheaper way, "preview": the reward of the samples as those show them.
+        path: The values at the steps of every batch, one after the other.
+    """
+
+    samples: list[Any]
+    rewards: Tensor
+    stats: Stats
+    columns: dict[str, list[float]]
+    path: list[StepValue]
+
+
+class _Watched:
+    """A value that tells what it saw."""
+
+    def looked_ahead(self, model: Diffusion) -> bool:
+        """Whether it was asked for look-aheads, that are decoded."""
+        return isinstance(self.value, PosteriorMean) and any(seen.step < model.steps for seen in self.path)
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+        self.best: float | None = None
+        self.path: list[StepValue] = []
+
+    def __call__(self, particles: Particles, alpha: float) -> Tensor:
+        v = self.value(particles, alpha)
+        mean, best = (x[x.isfinite()].mean().item() for x in (v, v.amax(1)))
+        self.path.append(StepValue(particles.k, mean, best))
+        top = v.max().item()
+        self.best = top if self.best is None else max(self.best, top)
+        return v
+
+
+def batches_of(
+    model: Diffusion,
+    wanted: Prompts,
+    objective: Objective | None,
+    sampler: Sampler,
+    value: Value | None,
+    blocks: list[list[int]],
+    seed: int,
+    progress: Callable[[Progress], None] | None,
+) -> Iterator[Batch]:
+    """Draws blocks of requests, one after the other."""
+    n, done, start = sum(map(len, blocks)), 0, time.perf_counter()
+    watched = _Watched(value) if value is not None else None
+
+    def on_step(k: int) -> None:
+        if progress is not None:
+            mean = watched.path[-1].mean if watched and watched.path else None
+            best = watched.best if watched else None
+            progress(Progress(done, n, k, model.steps, mean, best, time.perf_counter() - start))
+
+    for block in blocks:
+        if watched is not None:
+            watched.path = []
+        part = replace(wanted.block(model, block), monitor=Monitor(on_step=on_step))
+        yield _draw(part, objective, sampler, watched, Streams(seed, block, model.device), block)
+        done += len(block)
+
+
+def _draw(
+    model: Diffusion,
+    objective: Objective | None,
+    sampler: Sampler,
+    value: _Watched | None,
+    streams: Streams,
+    block: list[int],
+) -> Batch:
+    """One batch. The memo of the reward ends with it, so that what it cost does not hang on earlier batches."""
+    start, calls = time.perf_counter(), 0
+    if objective is not None:
+        objective.clear()
+        calls = objective.calls
+    particles = sampler(model, value, streams)  # type: ignore[arg-type]  # only Unguided gets no value
+    if not particles.done or particles.x.shape[:2] != (len(block), 1):
+        where = f"{tuple(particles.x.shape[:2])} particles at step {particles.k} of {model.steps}"
+        raise GuidedError(f"{type(sampler).__name__} returned {where}; it must be ({len(block)}, 1) at the last one")
+    rows = particles.x[:, 0]
+    with model.monitor.time("decode"):
+        samples = model.decode(rows)
+    columns: dict[str, list[float]] = {}
+    if objective is not None:
+        with model.monitor.time("reward"):
+            columns = objective.columns(samples, model.prompts or None)
+        if model.preview is not None and value is not None and value.looked_ahead(model):
+            columns["preview"] = _previewed(model, objective, rows)
+        calls = objective.calls - calls
+    seconds = {**model.monitor.seconds, "total": time.perf_counter() - start}
+    stats = Stats(model.monitor.network_rows, model.monitor.network_calls, calls, seconds)
+    rewards = columns.get("reward", [math.nan] * len(block))
+    return Batch(block, list(samples), rewards, columns, stats, value.path if value else [])
+
+
+def _previewed(model: Diffusion, objective: Objective, rows: Tensor) -> list[float]:
+    """The rewards of the samples as the look-ahead's decoder shows them, to compare."""
+    assert model.preview is not None
+    with model.monitor.time("decode"):
+        samples = model.preview(rows)
+    with model.monitor.time("reward"):
+        return [float(r) for r in objective(samples, model.prompts or None)]

@@ -1,0 +1,220 @@
+r"""A run's folder: samples that outlive a kill, and all that is needed to draw them again.
+
+    samples.csv    request, seed, sample, reward, each reward raw and transformed, calls and rows spent so far
+    path.csv       batch, step, mean, best: the value of a batch's candidates over the steps
+    run.json       the configuration, the command, versions, what it cost, and a summary of the rewards
+    samples/       samples that are pictures; in `samples.csv` are their paths
+
+The law: a run that was killed, however often, and started again ends with the same bytes in `samples.csv` and in
+`samples/` as one that was not. So nothing in it depends on the clock, pictures are written before their line, a batch
+is written at once and synced, and what a kill left of an unfinished batch (or of a line) is dropped and drawn again.
+"""
+
+__all__ = [
+    "RunFolder",
+    "summary",
+    "table",
+]
+
+import json
+import os
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from guided.errors import GuidedError
+from guided.runs.engine import Batch, Stats
+from guided.runs.images import drop, found, stored
+from guided.storage import csv_text, difference, read_csv, read_json, read_rows, write_csv, write_whole
+
+Json = Any
+TAIL = ["reward_calls", "network_rows"]
+PATH = ["batch", "step", "mean", "best"]
+
+
+class RunFolder:
+    """An open run folder, locked against a second process; a context manager.
+
+    Arguments:
+        path: The folder; it is made when it is not there.
+        config: What decides the samples, JSON-able; has `n`, `seed` and `batch_size`. A folder of another
+            configuration is refused.
+        notes: What is only recorded, JSON-able.
+        aside: Only look whether the folder is of this run; its files stay as they are.
+
+    Attributes:
+        done: The number of requests whose samples are in the file, a prefix of `0..n-1` in whole batches.
+        stats: What they cost, over all sittings; a kill loses at most the seconds of its unfinished batch.
+
+    Raises:
+        GuidedError: The folder cannot be written, is in use, or holds another run.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Json], notes: Mapping[str, Json], aside: bool = False) -> None:
+        self.path, self.notes, self.aside = path, notes, aside
+        self.config: dict[str, Json] = json.loads(json.dumps(config))
+        self.samples, self.run = path / "samples.csv", path / "run.json"
+        self.header: list[str] = []
+        self._old: dict[str, Json] = {}
+        self.done, self.stats = 0, Stats()
+
+    def __enter__(self) -> "RunFolder":
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = None if self.aside else _lock(self.path)
+            self._open()
+        except OSError as error:
+            raise GuidedError(f"cannot write to the folder {str(self.path)!r}: {error.strerror}") from error
+        return self
+
+    def _open(self) -> None:
+        try:
+            self._refuse_another_run()
+            if not self.aside:
+                self._resume()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+
+    @property
+    def summary(self) -> dict[str, float | int]:
+        """The rewards so far in a few numbers."""
+        return summary([float(row["reward"]) for row in read_rows(self.samples) if "reward" in row])
+
+    @property
+    def missing(self) -> list[int]:
+        """The requests that are still to be drawn."""
+        return list(range(self.done, self.config["n"]))
+
+    def append(self, batch: Batch) -> None:
+        """Writes a finished batch, the next of `missing`.
+
+        Raises:
+            GuidedError: The disk is full, or the columns are not those of the file.
+        """
+        header, _ = table(batch, self.config["seed"], self.stats)
+        if self.header and header != self.header:
+            raise GuidedError(
+                f"{str(self.samples)!r} has the columns {self.header}, this run writes {header}; use another --out"
+            )
+        index = batch.requests[0] // self.config["batch_size"]
+        path = [[index, value.step, value.mean, value.best] for value in batch.path]
+        try:
+            _, rows = table(stored(batch, self.path), self.config["seed"], self.stats)
+            _append(self.path / "path.csv", [] if self.header else [PATH], path)
+            _append(self.samples, [] if self.header else [header], rows)
+            self.header, self.done, self.stats = header, self.done + len(rows), self.stats + batch.stats
+            self._write_run()
+        except OSError as error:
+            raise GuidedError(f"cannot write to the folder {str(self.path)!r}: {error.strerror}") from error
+
+    def _refuse_another_run(self) -> None:
+        """Another configuration, or samples of which nobody knows how they were drawn."""
+        if not self.run.exists():
+            if (self.path / "config.json").exists():
+                raise GuidedError(f"{str(self.path)!r} holds a checkpoint; use another --out")
+            there = [self.samples] if self.samples.exists() else [*found(self.path / "samples")]
+            if there:
+                what = there[0].relative_to(self.path)
+                raise GuidedError(
+                    f"{str(self.path)!r} holds {what} but no run.json to say how it was made; use another --out"
+                )
+            return
+        self._old = read_json(self.run)
+        old = self._old.get("config", {})
+        if old != self.config and not self.samples.exists():
+            self._old = {}  # that run was refused, or stopped, before it had a sample: nobody's work is lost
+        elif old != self.config:
+            key, was, now = difference(old, self.config)
+            raise GuidedError(
+                f"{str(self.path)!r} holds another run: {key} is {was} there and {now} here; use another --out"
+            )
+
+    def _resume(self) -> None:
+        """Counts the samples of whole batches and cuts off what follows them."""
+        header, rows = read_csv(self.samples)
+        n, size = self.config["n"], self.config["batch_size"]
+        whole = next((i for i, row in enumerate(rows) if row[:1] != [str(i)]), len(rows))
+        self.done = n if whole >= n else whole // size * size
+        self._resume_stats(dict(zip(header, rows[self.done - 1], strict=True)) if self.done else {})
+        if self.done:
+            self.header = header
+        if self.done < n:
+            drop(self.path / "samples", self.done)
+        if header and self.done < n:
+            write_csv(self.samples, [header, *rows[: self.done]])
+            _, path = read_csv(self.path / "path.csv")
+            write_csv(self.path / "path.csv", [PATH, *(row for row in path if int(row[0]) * size < self.done)])
+        if self.done < n or self._old.get("requests_done") != n:
+            self._write_run()
+
+    def _resume_stats(self, last: dict[str, str]) -> None:
+        """The samples tell the rows and calls that they cost; the seconds were spent whatever became of them."""
+        spent = Stats(**self._old.get("stats", {}))
+        rows, calls = int(last.get("network_rows", 0)), int(last.get("reward_calls", 0))
+        self.stats = Stats(rows, spent.network_calls if rows else 0, calls, spent.seconds)
+
+    def _write_run(self) -> None:
+        run = {"config": self.config, **self.notes, "requests_done": self.done, "stats": asdict(self.stats)}
+        if self.done == self.config["n"]:
+            run["summary"] = self.summary
+        write_whole(self.run, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
+
+
+def table(batch: Batch, seed: int, before: Stats) -> tuple[list[str], list[list[Json]]]:
+    """The header and the rows of a batch; the calls and rows spent are counted on from those before it."""
+    names = [name for name in batch.columns if name != "reward"]
+    names = ["reward", *names] if batch.columns else []
+    header = ["request", "seed", "sample", *names, *TAIL]
+    stats = before + batch.stats
+    columns = [[float(score) for score in batch.columns[name]] for name in names]
+    samples = zip(batch.requests, batch.samples, *columns, strict=True)
+    return header, [[i, seed, *rest, stats.reward_calls, stats.network_rows] for i, *rest in samples]
+
+
+def summary(rewards: Sequence[float]) -> dict[str, float | int]:
+    """The law of the rewards in a few numbers, of those that are finite: a failed reward counts as -inf."""
+    finite = sorted(reward for reward in rewards if isfinite(reward))
+    numbers: dict[str, float | int] = {"rewards": len(rewards), "failed": len(rewards) - len(finite)}
+    if finite:
+        cuts = statistics.quantiles(finite, n=20, method="inclusive") if len(finite) > 1 else finite * 19
+        numbers |= {
+            "mean": statistics.fmean(finite),
+            "median": statistics.median(finite),
+            "min": finite[0],
+            "max": finite[-1],
+        }
+        numbers |= {"q05": cuts[0], "q25": cuts[4], "q75": cuts[14], "q95": cuts[18]}
+    return numbers
+
+
+def _append(path: Path, header: list[list[str]], rows: Iterable[Iterable[Json]]) -> None:
+    with path.open("w" if header else "a", encoding="utf-8", newline="") as file:
+        file.write(csv_text([*header, *rows]))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _lock(path: Path) -> int | None:
+    """Holds the folder until the process ends, so that two runs cannot mix their lines; POSIX only."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise GuidedError(f"another process is writing to {str(path)!r}") from error
+    return handle

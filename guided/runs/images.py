@@ -1,0 +1,84 @@
+"""Samples that are pictures, as files of a run folder: an image as PNG, a video as animated WebP, both without loss.
+
+Equal frames that follow one another are one frame of a WebP, shown as long as all of them.
+"""
+
+__all__ = ["KINDS", "drop", "found", "picture_name", "stored"]
+
+import io
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guided.storage import write_whole
+
+if TYPE_CHECKING:
+    from guided.runs.engine import Batch
+
+#: The kinds of samples that are pictures, as `Diffusion.kind` tells them.
+KINDS = ("images", "videos")
+FRAME = 125  # ms that a frame of a video is shown
+_NAME = re.compile(r"(\d{5,})\.(png|webp)(\.part)?")
+
+
+def picture_name(stem: str, sample: Any) -> str | None:
+    """The name of a sample's file, by a stem as "00017"; None for a sample that is no picture."""
+    library = sys.modules.get("PIL.Image")  # before it is imported there is no picture
+    if library is None:
+        return None
+    if isinstance(sample, library.Image):
+        return f"{stem}.png"
+    frames = isinstance(sample, list | tuple) and len(sample) > 0 and all(isinstance(f, library.Image) for f in sample)
+    return f"{stem}.webp" if frames else None
+
+
+def stored(batch: "Batch", folder: Path, stem: str = "samples/{:05d}") -> "Batch":
+    """The batch with its pictures in files, and their paths, relative to the folder, as its samples.
+
+    Arguments:
+        batch: A finished batch; one of other samples is returned as it is.
+        folder: The run folder.
+        stem: The path of a request's file without its ending.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    names = [picture_name(stem.format(i), sample) for i, sample in zip(batch.requests, batch.samples, strict=True)]
+    if None in names:
+        return batch
+    for name, sample in zip(names, batch.samples, strict=True):
+        path = folder / str(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, encoded(sample))
+    return replace(batch, samples=names)
+
+
+def encoded(sample: Any) -> bytes:
+    """A PIL image as PNG, a list of frames as WebP."""
+    data = io.BytesIO()
+    if isinstance(sample, Sequence):
+        first, *rest = [frame.convert("RGB") for frame in sample]
+        first.save(data, "WEBP", save_all=True, append_images=rest, duration=FRAME, loop=0, lossless=True)
+    else:
+        sample.save(data, "PNG")
+    return data.getvalue()
+
+
+def found(folder: Path) -> dict[Path, int]:
+    """The pictures in a folder of samples, half-written ones too, with their requests; none if it is not there."""
+    names = {path: _NAME.fullmatch(path.name) for path in sorted(folder.glob("*"))}
+    return {path: int(name[1]) for path, name in names.items() if name}
+
+
+def drop(folder: Path, done: int) -> None:
+    """Removes half-written pictures and those of the requests from `done` on: what a kill left of an unfinished batch.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    for path, request in found(folder).items():
+        if request >= done or path.suffix == ".part":
+            path.unlink()

@@ -1,0 +1,91 @@
+"""The prompts of a run: what each request is conditioned on. They are encoded block by block, as requests are drawn."""
+
+__all__ = ["Prompts"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from guided.core.diffusion import Diffusion
+from guided.errors import GuidedError
+
+CHECKED = 256  # different prompts that are encoded before anything is drawn, to say early what is wrong with them
+TOGETHER = 32
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of `n` requests.
+
+    Arguments:
+        positive: A prompt for each request, None for none; None for a model that is taken as it is.
+        negative: The prompts that guidance leads away from; None for the model's unconditional one.
+        guidance: The weight of classifier-free guidance; None for the model's own, or that of a negative checkpoint.
+        rescale: The share of guidance rescale.
+    """
+
+    positive: Sequence[str | None] | None = None
+    negative: Sequence[str | None] | None = None
+    guidance: float | None = None
+    rescale: float = 0.0
+
+    @property
+    def plain(self) -> bool:
+        """Whether there are neither negative prompts nor a rescale."""
+        return self.negative is None and not self.rescale
+
+    @classmethod
+    def of(
+        cls,
+        model: Diffusion,
+        n: int,
+        prompt: str | Sequence[str] | None = None,
+        negative: str | Sequence[str] | None = None,
+        guidance: float | None = None,
+        rescale: float = 0.0,
+    ) -> "Prompts":
+        """The prompts of `n` requests from one for all, or one for each.
+
+        Raises:
+            ValueError: There are as many prompts as samples in neither way.
+        """
+        asked = any(given is not None for given in (prompt, negative, guidance)) or rescale != 0
+        bare = model.condition is None and model.negative is None
+        if not asked and (bare or model.cond):
+            return cls()
+        none = prompt is None or (prompt == "" and model.unconditional is not None)
+        if prompt is None and model.prompts:  # of an earlier call
+            prompt = list(model.prompts)
+            positive = [told or model.unconditional for told in _each("prompts", prompt, n)]
+        else:
+            positive = [model.unconditional] * n if none or prompt is None else _each("prompts", prompt, n)
+        return cls(positive, None if negative is None else _each("negative prompts", negative, n), guidance, rescale)
+
+    def block(self, model: Diffusion, requests: list[int]) -> Diffusion:
+        """The model for these requests, conditioned on their prompts."""
+        part = model.select(requests) if not self.positive else replace(model, cond={}, prompts=()).select(requests)
+        if self.positive is None:
+            return part
+        negative = None if self.negative is None else [self.negative[i] for i in requests]
+        return part.prompted([self.positive[i] for i in requests], self.guidance, negative, self.rescale)
+
+    def checked(self, model: Diffusion) -> Diffusion:
+        """The model for all requests in name, encoded for the first that differ, to say early what is wrong.
+
+        Raises:
+            ValueError: The model takes no prompt, or not one of these.
+        """
+        if self.positive is None:
+            return model
+        negative = self.negative or [None] * len(self.positive)
+        first = {pair: i for i, pair in reversed([*enumerate(zip(self.positive, negative, strict=True))])}
+        distinct, part, bare = sorted(first.values())[:CHECKED], model, replace(model, origin=None)
+        for i in range(0, len(distinct), TOGETHER):
+            part = self.block(bare, distinct[i : i + TOGETHER])
+        return replace(part, prompts=tuple(prompt or "" for prompt in self.positive), cond={})
+
+
+def _each(what: str, prompt: str | Sequence[str], n: int) -> list[str | None]:
+    prompts: list[str | None] = [prompt] * n if isinstance(prompt, str) else list(prompt)
+    if len(prompts) != n:
+        raise GuidedError(f"there are {len(prompts)} {what} for {n} samples; give one, or one for each")
+    return prompts

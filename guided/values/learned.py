@@ -1,0 +1,201 @@
+r"""A learned value: a network that was fitted on the pretrained model's trajectories (SVDD-MC).
+
+It looks at :math:`x_k` and the time only and asks no denoiser, so that SVDD costs one network row for each request and
+step. At the last step it is the reward itself.
+
+References:
+    | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding
+    | (Li et al., 2024)
+    | https://arxiv.org/abs/2408.08252
+"""
+
+__all__ = ["TARGETS", "LearnedValue", "describe", "relative"]
+
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from guided.core.batching import Evaluator, distinct
+from guided.core.diffusion import Diffusion
+from guided.core.guidance import Guided
+from guided.core.particles import Particles
+from guided.core.process import Process
+from guided.errors import GuidedError
+from guided.storage import plain
+from guided.values.posterior_mean import PosteriorMean
+from guided.values.protocol import Reward
+
+#: What a value can be, by name.
+TARGETS = {
+    "mean": "E[r | x_k]",
+    "soft": "alpha log E[exp(r / alpha) | x_k], from the rewards at the end of trajectories",
+    "bootstrap": "the same, backed up from step to step: v(x_k) = alpha log E[exp(v(x_{k+1}) / alpha) | x_k]",
+}
+_GRID = {"steps", "alphas", "sigmas", "times"}  # what differs when only the number of steps does
+
+
+@dataclass(frozen=True)
+class LearnedValue:
+    """The value of a state by a network: :math:`v = shift + scale * net(x, t, prompt)`.
+
+    Arguments:
+        net: Maps rows `(n, *event)`, times `(n,)` from 1 (noise) to 0 (data) and numbers of prompts `(n,)` to `(n,)`.
+        config: What it was fitted for and how, JSON-able: `model`, `reward`, `target`, `alpha`, `times`, `shift`,
+            `scale`, …
+        reward: The reward, for the last step.
+        identity: A digest of the weights.
+        any_reward: Whether it may guide towards another reward than it was fitted for.
+        evaluator: Micro-batches of its rows.
+    """
+
+    net: nn.Module
+    config: Mapping[str, Any]
+    reward: Reward | None = None
+    identity: str = ""
+    any_reward: bool = False
+    evaluator: Evaluator = field(default_factory=lambda: Evaluator(4096))
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts that it was fitted for; none for an unconditional model."""
+        return list(self.config["model"]["prompts"])
+
+    @torch.no_grad()
+    def __call__(self, particles: Particles, alpha: float) -> Tensor:
+        """The values, with shape `(B, N)`, in double precision on the CPU.
+
+        Raises:
+            GuidedError: The value is a soft one of another temperature than `alpha`, which is neither that nor 0.
+        """
+        if particles.done:
+            if self.reward is None:
+                raise GuidedError("at the last step the value is the reward: give this value one, by its bind")
+            return PosteriorMean(self.reward)(particles, alpha)
+        self.check_alpha(alpha)
+        monitor = particles.model.monitor
+        monitor.seconds.setdefault("value", 0.0)
+        with monitor.time("value"):
+            x, prompt = particles.x.flatten(0, 1), self._prompt(particles).flatten()
+            inverse = None
+            if particles.model.process.discrete:
+                first, inverse = distinct(x, prompt)
+                x, prompt = x[first], prompt[first]
+            v = self.predict(x, particles.model.process.time(particles.k), prompt)
+            return (v if inverse is None else v[inverse.cpu()]).view(particles.x.shape[:2])
+
+    def predict(self, x: Tensor, time: float, prompt: Tensor) -> Tensor:
+        """The values of rows, with shape `(n,)`, at one time of the process, in double precision on the CPU."""
+        t = torch.full((len(x),), relative(time, self.config["times"]), device=x.device)
+        y = self.evaluator(lambda part: self.net(x[part], t[part], prompt[part]), len(x))
+        return self.config["shift"] + self.config["scale"] * y.cpu().double()
+
+    def bind(self, model: Diffusion, reward: Reward, alphas: Any = ()) -> "LearnedValue":
+        """The same value, for this run.
+
+        Arguments:
+            model: The model of the run, with its prompts and its guidance.
+            reward: The reward of the run. If it has an identity, it must be the one that the value was fitted for.
+            alphas: The sampler's alpha, a number or a schedule, to be refused early.
+
+        Raises:
+            GuidedError: The value was fitted for another model, prompt, guidance, reward or temperature.
+        """
+        self.check_model(model)
+        wanted, given = self.config["reward"], plain(getattr(reward, "identity", None))
+        if not self.any_reward and given != wanted:
+            raise GuidedError(
+                f"the value was fitted for the reward {_name(wanted)}, the run has {_name(given)}; fit another value, "
+                "or load this one with any_reward=True"
+            )
+        for alpha in alphas if isinstance(alphas, tuple | list) else [alphas]:
+            self.check_alpha(alpha)
+        return replace(self, reward=reward, net=self.net.to(model.device))
+
+    def check_model(self, model: Diffusion) -> None:
+        """Raises GuidedError if the model is another one; only the number of steps may differ."""
+        mine, given = self.config["model"], describe(model)
+        unknown = [prompt for prompt in given["prompts"] if prompt not in mine["prompts"]]
+        if unknown or bool(given["prompts"]) != bool(mine["prompts"]):
+            what = f"has the prompt {unknown[0]!r}" if unknown else "has no prompt"
+            raise GuidedError(f"the value was fitted for the prompts {mine['prompts'] or 'none'}, the run {what}")
+        names = ["event", "process", "identity", "guidance"] + ([] if mine["identity"] else ["name"])
+        for name in names:
+            if given[name] != mine[name]:
+                raise GuidedError(
+                    f"the value was fitted for another model ({mine['name']}): {name} was "
+                    f"{json.dumps(mine[name])} there and is {json.dumps(given[name])} here"
+                )
+
+    def check_alpha(self, alpha: float) -> None:
+        """Raises GuidedError if a soft value is asked for another temperature than its own; 0, the best, is allowed."""
+        own = self.config["alpha"]
+        if own is not None and alpha != 0 and not math.isclose(alpha, own, rel_tol=1e-6):
+            raise GuidedError(
+                f"the value is a soft one for alpha = {own:g}, the sampler has alpha = {alpha:g}; take {own:g}, or 0 "
+                "to keep the best, or fit another value"
+            )
+
+    def _prompt(self, particles: Particles) -> Tensor:
+        """The number of each particle's prompt, with shape `(B, N)`."""
+        given = particles.model.prompts if len(self.prompts) > 1 else []
+        number = torch.tensor([self.prompts.index(prompt) for prompt in given] or [0] * len(particles.x))
+        return number[:, None].expand(particles.x.shape[:2]).to(particles.x.device)
+
+
+def relative(time: float, times: Sequence[float]) -> float:
+    """The time from 1 (noise) to 0 (data), whatever the process calls it."""
+    first, last = times
+    return (time - last) / ((first - last) or 1.0)
+
+
+def describe(model: Diffusion) -> dict[str, Any]:
+    """What a value depends on in a model, JSON-able: its weights, its chain but for the number of steps, its distinct
+    prompts and its guidance.
+    """
+    guidance = model.denoiser.scale if isinstance(model.denoiser, Guided) else None
+    return {
+        "name": model.name,
+        "identity": model.identity,
+        "event": list(_event(model.process)),
+        "process": plain(_describe(model.process)),
+        "prompts": list(dict.fromkeys(model.prompts)),
+        "guidance": guidance,
+    }
+
+
+def _event(process: Process) -> tuple[int, ...]:
+    return process.output[:-1] if process.discrete else process.output
+
+
+def _describe(process: Process) -> dict[str, Any]:
+    """The type and the plain fields of a process, without its grid."""
+    found: dict[str, Any] = {"type": type(process).__name__}
+    names: list[str] = [entry.name for entry in fields(process)] if is_dataclass(process) else []
+    for name in names:
+        value = getattr(process, name)
+        if isinstance(value, Tensor):
+            value = value.tolist()
+        if name not in _GRID and isinstance(value, bool | int | float | str | tuple | list | None):
+            found[name] = value
+    return found
+
+
+def _name(identity: Mapping[str, Any] | None) -> str:
+    """A reward's identity in a few words."""
+    if identity is None:
+        return "a function that tells no identity"
+    terms = ", ".join(_term(term) for term in identity["terms"])
+    return terms if len(identity["terms"]) == 1 else f"{identity['aggregate']}({terms})"
+
+
+def _term(term: Mapping[str, Any]) -> str:
+    given = {**term.get("parameters", {}), "weight": term.get("weight", 1), "transform": term.get("transform")}
+    words = [f"{name}={value}" for name, value in given.items() if value is not None and (name, value) != ("weight", 1)]
+    digest = f" ({term['sha256'][:8]})" if "sha256" in term else ""
+    return repr(term["reward"] + ("?" + "&".join(words) if words else "")) + digest

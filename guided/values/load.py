@@ -1,0 +1,65 @@
+"""Learned values from their folders."""
+
+__all__ = ["OWN", "Factory", "load_value", "make_network"]
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from torch import nn
+
+from guided.checkpoints import read_config, read_weights
+from guided.errors import GuidedError
+from guided.nets.values import build
+from guided.scoring.objective import resolve_reward
+from guided.values.learned import LearnedValue
+
+#: Makes a network from `event`, the shape of a row, `tokens`, their number with the mask (None: continuous numbers),
+#: and `prompts`, their number. It maps rows `(n, *event)`, times `(n,)` and numbers of prompts `(n,)` to `(n,)`.
+Factory: TypeAlias = Callable[..., nn.Module]
+
+
+OWN = "own:"  # the kind of a network that a function of the user's made
+
+
+def load_value(
+    path: str | Path, *, reward: Any = None, network: Factory | None = None, any_reward: bool = False
+) -> LearnedValue:
+    """The value in a folder that :func:`guided.fit_value` wrote.
+
+    Arguments:
+        path: The folder.
+        reward: The reward of the last step, for use outside of `guided.sample`, which gives it that of the run.
+        network: What made its network, if it was made by a function.
+        any_reward: Whether it may guide towards another reward than it was fitted for.
+
+    Raises:
+        ValueError: It holds no finished value, or the weights do not fit.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise GuidedError(f"there is no folder {str(path)!r}; a value is a folder that `guided fit-value` wrote")
+    config = read_config(folder)
+    if config["kind"] != "value":
+        raise GuidedError(f"{str(path)!r} holds a model of kind {config['kind']!r}, not a value")
+    if "metrics" not in config:
+        raise GuidedError(f"the value in {str(path)!r} is not finished; give the same command again")
+    try:
+        net = make_network(config["network"], network)
+        complete = {name: config[name] for name in ("model", "reward", "target", "alpha", "times", "shift", "scale")}
+    except (KeyError, TypeError) as error:
+        raise GuidedError(f"{str(folder / 'config.json')!r} has no usable entry {error}") from error
+    identity = read_weights(net, folder / "model.safetensors")
+    objective = None if reward is None else resolve_reward(reward)
+    return LearnedValue(net.eval().requires_grad_(False), {**config, **complete}, objective, identity, any_reward)
+
+
+def make_network(plan: Mapping[str, Any], factory: Factory | None) -> nn.Module:
+    """The network of a configuration."""
+    kind, event = plan["kind"], tuple(plan["event"])
+    rest = {name: entry for name, entry in plan.items() if name not in ("kind", "event")}
+    if not kind.startswith(OWN):
+        return build(kind, event, **rest)
+    if factory is None:
+        raise GuidedError(f"the network of this value was made by {kind.removeprefix(OWN)}; give it as network=")
+    return factory(event=event, **rest)

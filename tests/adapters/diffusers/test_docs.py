@@ -1,0 +1,29 @@
+"""The examples of docs/images.md run, and what it says of the families is so."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("diffusers", reason="the extra `images` is not installed")
+
+from guided.adapters.diffusers import FAMILIES
+
+PAGE = (Path(__file__).parents[3] / "docs" / "images.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_run() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    names: dict[str, object] = {"__name__": "docs"}
+    for block in blocks:
+        exec(compile(block, "images.md", "exec"), names)
+    assert len(blocks) == 2
+
+
+def test_it_names_every_family_and_the_defaults() -> None:
+    for name, family in FAMILIES.items():
+        if "Img2Img" in name:
+            continue
+        [row] = [line for line in PAGE.splitlines() if line.startswith("|") and f"`{name}`" in line]
+        guidance = "none" if family.guidance is None else f"{family.guidance:g}"
+        assert row.split("|")[-3:-1] == [f" {guidance} ", f" {family.steps} "], name

@@ -1,0 +1,118 @@
+"""Laws of the metrics: closed forms, and the packages that the field uses."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guided.metrics.molecules import (
+    ChemNet,
+    canonical,
+    fingerprints,
+    frechet_distance,
+    internal_diversity,
+    novelty,
+    unique,
+)
+
+SMILES = ["CCO", "c1ccccc1O", "CC(=O)Nc1ccc(O)cc1", "CN1CCC[C@H]1c1cccnc1", "O=C(O)c1ccccc1", "CCN(CC)CC", "C1CCNCC1"]
+
+
+def covariances(seed: int, n: int, d: int = 4) -> np.ndarray:
+    rows = np.random.default_rng(seed).normal(size=(n, d, 2 * d))
+    return rows @ rows.transpose(0, 2, 1) / (2 * d)
+
+
+def test_canonical_form_is_one() -> None:
+    assert canonical("OCC") == canonical("C(C)O") == "CCO"
+
+
+@pytest.mark.parametrize("smiles", ["", "C1CC", "C(C)(C)(C)(C)C", "molecule"])
+def test_invalid_smiles_have_none(smiles: str) -> None:
+    assert canonical(smiles) is None
+
+
+def test_unique_counts_the_first_k() -> None:
+    assert unique(["a", "a", "b", "b", "b"], 2) == 1 / 2
+    assert unique(["a", "a", "b", "b", "b"], 3) == 2 / 3
+    assert unique(["a", "a", "b", "b", "b"], 1000) == 2 / 5
+
+
+def test_novelty_is_over_distinct_molecules() -> None:
+    assert novelty(["a", "a", "a", "b", "c", "d"], iter(["a", "z"])) == 3 / 4
+    assert novelty(["a", "b"], ["b", "a"]) == 0
+    assert novelty(["a", "b"], []) == 1
+
+
+def test_internal_diversity_of_one_molecule_is_zero() -> None:
+    assert internal_diversity(["c1ccccc1O"] * 5) == pytest.approx(0, abs=1e-6)
+
+
+def test_internal_diversity_of_disjoint_molecules() -> None:
+    """Methane and water share no bit: of n^2 pairs only those of a molecule with itself are similar."""
+    assert internal_diversity(["C", "O"]) == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 100])
+def test_internal_diversity_is_the_mean_over_pairs(rows: int) -> None:
+    from rdkit import DataStructs
+    from rdkit.Chem import MolFromSmiles
+    from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
+
+    morgan = GetMorganGenerator(radius=2, fpSize=1024)
+    bits = [morgan.GetFingerprint(MolFromSmiles(smiles)) for smiles in SMILES]
+    similarity = np.mean([[DataStructs.TanimotoSimilarity(a, b) for a in bits] for b in bits])
+    assert internal_diversity(SMILES, rows) == pytest.approx(1 - similarity, abs=1e-6)
+
+
+def test_fingerprints_have_1024_bits() -> None:
+    bits = fingerprints(SMILES)
+    assert bits.shape == (len(SMILES), 1024)
+    assert set(np.unique(bits)) == {0, 1}
+
+
+@given(st.integers(0, 10**6))
+def test_frechet_distance_of_equal_gaussians_is_zero(seed: int) -> None:
+    mean, [covariance] = np.random.default_rng(seed).normal(size=4), covariances(seed, 1)
+    assert frechet_distance(mean, covariance, mean, covariance) == pytest.approx(0, abs=1e-9)
+
+
+@given(st.integers(0, 10**6))
+def test_frechet_distance_of_a_shift_is_its_square(seed: int) -> None:
+    mean, other = np.random.default_rng(seed).normal(size=(2, 4))
+    [covariance] = covariances(seed, 1)
+    expected = ((mean - other) ** 2).sum()
+    assert frechet_distance(mean, covariance, other, covariance) == pytest.approx(expected)
+
+
+@given(st.lists(st.tuples(st.floats(0, 9), st.floats(0, 9)), min_size=1, max_size=6))
+def test_frechet_distance_of_independent_coordinates(deviations: list[tuple[float, float]]) -> None:
+    a, b = np.array(deviations).T
+    zero = np.zeros(len(a))
+    expected = ((a - b) ** 2).sum()
+    assert frechet_distance(zero, np.diag(a**2), zero, np.diag(b**2)) == pytest.approx(expected, abs=1e-5)
+
+
+@given(st.integers(0, 10**6))
+def test_frechet_distance_is_the_published_formula(seed: int) -> None:
+    linalg = pytest.importorskip("scipy.linalg")
+    (a, b), zero = covariances(seed, 2), np.zeros(4)
+    expected = np.trace(a + b - 2 * linalg.sqrtm(a @ b).real)
+    assert frechet_distance(zero, a, zero, b) == pytest.approx(expected, abs=1e-8)
+    assert frechet_distance(zero, b, zero, a) == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_chemnet_is_that_of_fcd_torch() -> None:
+    fcd_torch = pytest.importorskip("fcd_torch")
+    molecules = [canonical(smiles) or "" for smiles in SMILES]
+    theirs = fcd_torch.FCD(device="cpu").precalc(molecules)
+    mean, covariance = ChemNet().statistics(molecules)
+    np.testing.assert_allclose(mean, theirs["mu"], atol=1e-5)
+    np.testing.assert_allclose(covariance, theirs["sigma"], atol=1e-5)
+
+
+def test_activations_do_not_depend_on_the_batch() -> None:
+    pytest.importorskip("fcd_torch")
+    net = ChemNet()
+    np.testing.assert_allclose(net.activations(SMILES, rows=2), net.activations(SMILES), atol=1e-6)

@@ -1,0 +1,189 @@
+"""The run folder: batches are whole or absent, floats come back exactly, and nothing that is not ours is touched."""
+
+import json
+import math
+
+import pytest
+
+from guided.errors import GuidedError
+from guided.runs.engine import Batch, Stats, StepValue
+from guided.runs.folder import RunFolder, summary, write_whole
+from guided.storage import read_csv, read_rows
+
+CONFIG = {"model": "toy", "sampler": {"name": "svdd", "M": (2, 3)}, "n": 5, "seed": 7, "batch_size": 2}
+SAMPLES = ["CCO", 'a "quoted", one', "two\nlines", "naïve ☃", ""]
+REWARDS = [0.1 + 0.2, -math.inf, 1e-300, 1 / 3, 5e22]
+
+
+def batch(requests):
+    rewards = [REWARDS[i] for i in requests]
+    columns = {"r_raw": [2 * r for r in rewards], "r": rewards, "reward": rewards}
+    stats = Stats(10 * len(requests), 1, 3, {"network": 0.5, "total": 1.0})
+    path = [StepValue(1, 0.25, 0.5), StepValue(2, math.nan, math.nan)]
+    return Batch(requests, [SAMPLES[i] for i in requests], rewards, columns, stats, path)
+
+
+def fill(path, stop=5):
+    with RunFolder(path, CONFIG, {"command": "guided"}) as folder:
+        for start in range(folder.done, stop, 2):
+            folder.append(batch(list(range(start, min(start + 2, 5)))))
+        return folder
+
+
+def test_what_is_written_comes_back(tmp_path):
+    fill(tmp_path)
+    rows = read_rows(tmp_path / "samples.csv")
+    assert [row["sample"] for row in rows] == SAMPLES
+    assert [float(row["reward"]) for row in rows] == REWARDS
+    assert [int(row["network_rows"]) for row in rows] == [20, 20, 40, 40, 50]
+    assert [int(row["reward_calls"]) for row in rows] == [3, 3, 6, 6, 9]
+    assert [row["batch"] for row in read_rows(tmp_path / "path.csv")] == ["0", "0", "1", "1", "2", "2"]
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["requests_done"] == 5 and run["stats"]["seconds"] == {"network": 1.5, "total": 3.0}
+    assert run["summary"]["failed"] == 1 and run["summary"]["max"] == 5e22
+
+
+def test_every_prefix_of_the_file_resumes_to_the_same_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("guided.runs.folder.os.fsync", lambda handle: None)  # there are many of them
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    fill(whole)
+    expected = (whole / "samples.csv").read_bytes()
+    fill(torn)
+    run = (torn / "run.json").read_text()
+    for kept in range(len(expected) + 1):
+        (torn / "samples.csv").write_bytes(expected[:kept])
+        (torn / "run.json").write_text(run)
+        folder = fill(torn)
+        assert (torn / "samples.csv").read_bytes() == expected, kept
+        assert (torn / "path.csv").read_bytes() == (whole / "path.csv").read_bytes(), kept
+        assert (folder.stats.network_rows, folder.stats.reward_calls) == (50, 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "done"),
+    [("", 0), ("request,seed\n", 0), ("0,1\n1,1\n", 0), ("\n\n", 0), ("request,seed\n0,7\n2,7\n3,7\n4,7\n", 0)],
+)
+def test_what_is_no_prefix_of_the_run_is_drawn_again(tmp_path, text, done):
+    fill(tmp_path)
+    expected = (tmp_path / "samples.csv").read_bytes()
+    (tmp_path / "samples.csv").write_text(text)
+    with RunFolder(tmp_path, CONFIG, {}) as folder:
+        assert folder.done == done and folder.missing == [0, 1, 2, 3, 4]
+    fill(tmp_path)
+    assert (tmp_path / "samples.csv").read_bytes() == expected
+
+
+def test_a_kill_between_the_last_batch_and_run_json_leaves_nothing_out(tmp_path):
+    with RunFolder(tmp_path, CONFIG, {}) as folder:
+        for start in (0, 2):
+            folder.append(batch([start, start + 1]))
+        early = (tmp_path / "run.json").read_text()
+        folder.append(batch([4]))
+    (tmp_path / "run.json").write_text(early)
+    with RunFolder(tmp_path, CONFIG, {}) as folder:
+        assert folder.missing == []
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["requests_done"] == 5 and run["stats"]["network_rows"] == 50 and "summary" in run
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 8}, "seed is 7 there and 8 here"),
+        ({"sampler": {"name": "svdd", "M": (2, 4)}}, "sampler.M[1] is 3 there and 4 here"),
+        ({"sampler": {"name": "svdd", "M": 2}}, "sampler.M is [2, 3] there and 2 here"),
+        ({"prompt": "a cat"}, 'prompt is null there and "a cat" here'),
+        ({"n": 6, "seed": 8}, "n is 5 there and 6 here"),
+    ],
+)
+def test_another_configuration_is_refused_by_its_first_difference(tmp_path, change, message):
+    fill(tmp_path, stop=2)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(GuidedError) as error, RunFolder(tmp_path, CONFIG | change, {}):
+        pass
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    fill(tmp_path)  # the folder was let go
+
+
+def test_samples_of_nobody_and_a_broken_run_json_are_refused(tmp_path):
+    (tmp_path / "samples.csv").write_text("mine\n")
+    with pytest.raises(GuidedError, match=r"no run\.json"):
+        fill(tmp_path)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(GuidedError, match="not JSON"):
+        fill(tmp_path)
+    assert (tmp_path / "samples.csv").read_text() == "mine\n"
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    with RunFolder(tmp_path, CONFIG, {}):
+        with pytest.raises(GuidedError, match="another process"):
+            fill(tmp_path)
+        with RunFolder(tmp_path, CONFIG, {}, aside=True):
+            pass
+    fill(tmp_path)
+
+
+def test_a_folder_below_a_file_is_one_clear_error(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(GuidedError, match="cannot write to the folder"):
+        fill(tmp_path / "file" / "a")
+
+
+def test_a_full_disk_is_one_clear_error_and_the_run_resumes(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    fill(tmp_path / "whole")
+    fill(tmp_path / "a", stop=2)
+    with monkeypatch.context() as patch:
+        patch.setattr("guided.runs.folder.os.fsync", full)
+        with pytest.raises(GuidedError, match="No space left on device"):
+            fill(tmp_path / "a")
+    fill(tmp_path / "a")
+    assert (tmp_path / "a" / "samples.csv").read_bytes() == (tmp_path / "whole" / "samples.csv").read_bytes()
+
+
+def test_other_columns_are_refused(tmp_path):
+    with RunFolder(tmp_path, CONFIG, {}) as folder:
+        folder.append(batch([0, 1]))
+        other = batch([2, 3])
+        with pytest.raises(GuidedError, match="columns"):
+            folder.append(
+                Batch(other.requests, other.samples, other.rewards, {"reward": other.rewards}, other.stats, [])
+            )
+
+
+def test_summary_leaves_failed_rewards_out():
+    assert summary([]) == {"rewards": 0, "failed": 0}
+    assert summary([-math.inf]) == {"rewards": 1, "failed": 1}
+    one = summary([2.0, -math.inf])
+    assert one["median"] == one["q05"] == one["q95"] == one["mean"] == 2.0
+    law = summary([float(i) for i in range(101)])
+    assert (law["q05"], law["q25"], law["median"], law["q75"], law["q95"]) == (5, 25, 50, 75, 95)
+
+
+def test_write_whole_keeps_the_old_file_until_the_new_one_is_there(tmp_path, monkeypatch):
+    write_whole(tmp_path / "a", "old")
+
+    def killed(handle):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("guided.runs.folder.os.fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_a_file_that_is_not_there_has_no_rows(tmp_path):
+    assert read_csv(tmp_path / "none") == ([], [])
+
+
+def test_a_folder_that_holds_no_sample_yet_is_anybodys(tmp_path):
+    """A command that was refused before its first sample does not keep the corrected one out."""
+    with RunFolder(tmp_path, {**CONFIG, "prompt": None}, {}):
+        pass
+    with RunFolder(tmp_path, {**CONFIG, "prompt": "HepG2"}, {}) as folder:
+        assert folder.done == 0
+    assert json.loads((tmp_path / "run.json").read_text())["config"]["prompt"] == "HepG2"

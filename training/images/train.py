@@ -1,0 +1,380 @@
+r"""How the shipped text-to-image model was made: latent diffusion over Noto Emoji, in the layout of Stable Diffusion 1.
+
+    python -m training.images.train prepare              # pictures by npm
+    python -m training.images.train vae --minutes 13     # each training resumes where it was stopped
+    python -m training.images.train latents              # encodes varied and recoloured pictures; learns the tokens
+    python -m training.images.train train --minutes 60   # text encoder and UNet
+    python -m training.images.train decoder --minutes 6  # the decoder alone, on the latents as they are now
+    python -m training.images.train tiny --minutes 4     # a second decoder, three times cheaper
+    python -m training.images.train export               # the averaged weights, into guided/checkpoints/images
+
+References:
+    | High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022)
+    | https://arxiv.org/abs/2112.10752
+    | Common Diffusion Noise Schedules and Sample Steps are Flawed (Lin et al., 2023)
+    | https://arxiv.org/abs/2305.08891
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import distributed, nn
+
+from training.images.augmentation import picture_loss, psnr, vary
+from training.images.colours import COLOURS, NAMES, main_colour, recolour
+from training.images.emoji import (
+    Emoji,
+    caption,
+    fetch,
+    held_out,
+    held_out_pair,
+    load_pictures,
+    read_entries,
+    read_picture,
+    recoloured,
+    thing,
+)
+from training.images.nets import (
+    LENGTH,
+    TextToImage,
+    centre,
+    diffusers,
+    make_scheduler,
+    make_tiny,
+    make_tokenizer,
+    make_vae,
+)
+from training.muon import ImageTrainer
+
+HERE = Path(__file__).parents[1]
+CHECKPOINT = HERE.parent / "guided" / "checkpoints" / "images"
+app = typer.Typer(add_completion=False, help=__doc__.splitlines()[0], pretty_exceptions_enable=False)
+
+
+@app.command()
+def prepare(work: Path = HERE / "work") -> None:
+    """Fetches the pictures with npm; `(pictures, 64, 64, 4)` bytes in `pictures.npy`."""
+    fetch(work)
+    pictures = np.stack([read_picture(work, entry) for entry in read_entries(work)])
+    np.save(work / "pictures.npy", pictures)
+    print(f"{len(pictures)} pictures")
+
+
+def resume(net: nn.Module, lr: float, inner: tuple[str, ...], path: Path) -> ImageTrainer:
+    """A trainer as its checkpoint left it, where there is one; the random numbers go on from its step."""
+    torch.set_flush_denormal(True)
+    trainer = ImageTrainer(net, lr, inner)
+    if path.exists():
+        trainer.load(path)
+    torch.manual_seed(trainer.step)
+    return trainer
+
+
+def batches(entries: list[Emoji], pictures: torch.Tensor, batch: int) -> Iterator[torch.Tensor]:
+    """Endless varied pictures `(batch, 3, 64, 64)`, none of them held out; skin tones and flags are rare."""
+    rare = [0.15 if e.variant or e.category == "Flags" else 1.0 for e in entries]
+    weight = torch.tensor([0.0 if held_out(e) else share for e, share in zip(entries, rare, strict=True)])
+    while True:
+        yield vary(pictures[torch.multinomial(weight, batch, replacement=True)] / 255)
+
+
+def vae_loss(net: Any, x: torch.Tensor) -> torch.Tensor:
+    """The error of `(B, 3, 64, 64)` after a draw of the latents, and 1e-4 times the divergence of a latent."""
+    law = net.encode(x).latent_dist
+    return picture_loss(net.decode(law.sample()).sample, x) + 1e-4 * law.kl().mean() / law.mean[0].numel()
+
+
+@app.command()
+def vae(work: Path = HERE / "work", minutes: float = 13.0, batch: int = 10, lr: float = 1.5e-3) -> None:
+    """Trains the autoencoder; a checkpoint every minute in `vae.pt`."""
+    torch.manual_seed(0)
+    trainer = resume(make_vae(), lr, ("block",), work / "vae.pt")
+    source = batches(*load_pictures(work), batch)
+    for progress in trainer.run(minutes, work / "vae.pt"):
+        trainer.update(vae_loss(trainer.net, next(source)), progress)
+
+
+Row = tuple[int, str, bool, NDArray[Any]]
+
+
+def coloured_rows(entries: list[Emoji], pictures: torch.Tensor, plain: int) -> list[Row]:
+    """What is encoded: number of the entry, main colour, whether it is a new one, and the picture `(64, 64, 4)`.
+
+    A picture is there `plain` times as it is (flags twice), and once in every colour whose pair is not held out.
+    """
+    rows: list[Row] = []
+    for i, entry in enumerate(entries):
+        if entry.variant or held_out(entry):
+            continue
+        picture = pictures[i].permute(1, 2, 0).numpy()
+        own = main_colour(picture[..., :3], picture[..., 3])
+        rows += [(i, own, False, picture)] * (2 if entry.category == "Flags" else plain)
+        new = [c for c in COLOURS if recoloured(entry) and not held_out_pair(c, thing(entry))]
+        rows += [(i, colour, True, recolour(picture, colour)) for colour in new]
+    return rows
+
+
+@torch.no_grad()
+def encode(net: Any, rows: list[Row], entries: list[Emoji], batch: int = 64) -> torch.Tensor:
+    """Latents `(rows, LATENTS, 8, 8)` of moved and resized pictures, flipped where that leaves the meaning."""
+    out = []
+    for k in range(0, len(rows), batch):
+        part = rows[k : k + batch]
+        rgba = torch.from_numpy(np.stack([picture for *_, picture in part])).permute(0, 3, 1, 2) / 255
+        fixed = [entries[i].category in ("Symbols", "Flags") or "arrow" in entries[i].names[0] for i, *_ in part]
+        out.append(net.encode(vary(rgba, turned=0.0, flipped=0.5 * ~torch.tensor(fixed))).latent_dist.mode())
+    return torch.cat(out)
+
+
+def known_scale(path: Path) -> float | None:
+    """The factor of the latents of restored weights, whose mean is taken off already; None for others."""
+    scale = torch.load(path, weights_only=True).get("scale")
+    return None if scale is None else float(scale)
+
+
+@app.command()
+def latents(work: Path = HERE / "work", plain: int = 6) -> None:
+    """Caches scaled latents in `latents.pt`, with what captions need, and learns the tokens from captions."""
+    entries, pictures = load_pictures(work)
+    torch.manual_seed(0)
+    rows = coloured_rows(entries, pictures, plain)
+    z = encode(average(make_vae(), work / "vae.pt"), rows, entries)
+    scale, middle = known_scale(work / "vae.pt"), torch.zeros(z.shape[1])
+    if scale is None:  # else they are those of weights that went on, to which the other networks are used
+        middle = z.mean((0, 2, 3))
+        scale = float(1 / (z - middle[:, None, None]).std())
+    z = z - middle[:, None, None]
+    columns = {
+        "entry": torch.tensor([i for i, *_ in rows]),
+        "colour": torch.tensor([NAMES.index(colour) for _, colour, *_ in rows]),
+        "new": torch.tensor([new for *_, new, _ in rows]),
+    }
+    torch.save({"latents": (z * scale).half(), **columns, "scale": scale, "middle": middle}, work / "latents.pt")
+    rng = np.random.default_rng(0)
+    kept = sorted({i for i, *_ in rows})
+    texts = [caption(entries[i], NAMES[c], False, rng) for i in kept for c in rng.integers(len(NAMES), size=20)]
+    if not (work / "tokenizer").exists():  # those of the weights that are there stay
+        make_tokenizer(texts + list(NAMES) * 30, work / "tokenizer")
+    print(f"{len(z)} latents, scaled by {scale:.4f}")
+
+
+def weights_of_rows(entries: list[Emoji], entry: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """Sampling weights `(rows,)`: a subcategory of n pictures counts sqrt(n), a recoloured picture 40 %, people less.
+
+    Arguments:
+        entries: All of them.
+        entry: The number of each row's entry.
+        new: Whether the row shows it in another colour.
+    """
+    keys = list(zip(entry.tolist(), new.tolist(), strict=True))
+    sizes = Counter(entries[i].subcategory for i in {i for i, _ in keys})
+    counts = Counter(keys)
+    rare = {"Flags": 0.05, "People & Body": 0.1, "Symbols": 0.2, "Component": 0.1}
+    weights = []
+    for i, coloured in keys:
+        share = 1.0 if not recoloured(entries[i]) else 0.4 if coloured else 0.6
+        share *= rare.get(entries[i].category, 1.0)
+        share *= 0.3 if entries[i].subcategory in ("keycap", "alphanum") else 1.0
+        weights.append(share / counts[i, coloured] / sizes[entries[i].subcategory] ** 0.5)
+    return torch.tensor(weights, dtype=torch.float64)
+
+
+def captioned(work: Path, batch: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Endless latents `(batch, LATENTS, 8, 8)` with tokens `(batch, LENGTH)`; one caption in ten is empty."""
+    from transformers import CLIPTokenizer
+
+    entries, data = read_entries(work), torch.load(work / "latents.pt", weights_only=True)
+    tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
+    weight, rng = weights_of_rows(entries, data["entry"], data["new"]), np.random.default_rng(seed)
+    while True:
+        rows = torch.multinomial(weight, batch, replacement=True)
+        facts = zip(*(data[key][rows].tolist() for key in ("entry", "colour", "new")), strict=True)
+        texts = ["" if rng.random() < 0.1 else caption(entries[i], NAMES[c], new, rng) for i, c, new in facts]
+        ids = tokenizer(texts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids
+        yield data["latents"][rows].float(), ids
+
+
+def v_loss(net: nn.Module, z: torch.Tensor, ids: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
+    """The squared error of v at stratified times, weighed by `min(1, 5 / (snr + 1))`.
+
+    That is min-SNR with the +1 of v, so that the last time, where the ratio is zero, is learned too.
+
+    References:
+        | Efficient Diffusion Training via Min-SNR Weighting Strategy (Hang et al., 2023)
+        | https://arxiv.org/abs/2303.09556
+    """
+    rows = len(z)
+    t = ((torch.randperm(rows) + torch.rand(rows)) / rows * len(alphas)).long().clamp(max=len(alphas) - 1)
+    alpha, noise = alphas[t].view(-1, 1, 1, 1), torch.randn_like(z)
+    noisy = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
+    v = net(noisy.contiguous(memory_format=torch.channels_last), t, ids)
+    error = (v - alpha.sqrt() * noise + (1 - alpha).sqrt() * z).square().mean((1, 2, 3))
+    return (error * (5 * (1 - alpha.flatten())).clamp(max=1)).mean()  # snr + 1 = 1 / (1 - alpha)
+
+
+@app.command()
+def train(
+    work: Path = HERE / "work", minutes: float = 60.0, batch: int = 64, lr: float = 1.5e-3, processes: int = 2
+) -> None:
+    """Trains text encoder and UNet for so many minutes in all; a checkpoint every minute in `images.pt`.
+
+    Every process has one thread and its share of the batch: threads would wait for each other at every operation.
+    """
+    from torch import multiprocessing
+
+    spawn: Any = multiprocessing.spawn  # type: ignore[attr-defined]
+    (work / "rendezvous").unlink(missing_ok=True)
+    spawn(train_process, (processes, work, minutes, batch // processes, lr), processes)
+
+
+def train_process(rank: int, processes: int, work: Path, minutes: float, batch: int, lr: float) -> None:
+    """One process of `train`; the first one keeps the clock and writes the checkpoints."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", f"file://{work / 'rendezvous'}", rank=rank, world_size=processes)
+    torch.manual_seed(0)
+    net: Any = TextToImage()
+    net = net.to(memory_format=torch.channels_last)
+    trainer = resume(net, lr, ("block", "layers"), work / "images.pt")
+    seed = trainer.step * processes + rank
+    torch.manual_seed(seed)
+    source, alphas = captioned(work, batch, seed), make_scheduler().alphas_cumprod
+    distributed.barrier()
+    for progress in trainer.run(minutes if rank == 0 else float("inf"), work / f"images{rank or ''}.pt"):
+        shared = torch.tensor([progress if rank == 0 else 0.0])
+        distributed.all_reduce(shared)
+        if shared.isnan():
+            return
+        trainer.update(v_loss(trainer.net, *next(source), alphas), shared.item())
+    distributed.all_reduce(torch.full((1,), float("nan")))
+
+
+def average(net: Any, path: Path) -> Any:
+    """The network with the averaged weights of a checkpoint, where there is one."""
+    if path.exists():
+        net.load_state_dict(torch.load(path, weights_only=True)["average"])
+    return net.eval()
+
+
+def trained_vae(work: Path) -> Any:
+    """The autoencoder with centred latents and its scaling factor, its decoder trained longer where there is one."""
+    data, net = torch.load(work / "latents.pt", weights_only=True), average(make_vae(), work / "vae.pt")
+    centre(net, data["middle"])
+    average(net.decoder, work / "decoder.pt")
+    net.register_to_config(scaling_factor=round(data["scale"], 6))
+    return net
+
+
+def decoder_pairs(work: Path, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Endless scaled latents `(batch, LATENTS, 8, 8)`, a little noisy, with their pictures `(batch, 3, 64, 64)`."""
+    net = trained_vae(work)
+    for x in batches(*load_pictures(work), batch):
+        with torch.no_grad():
+            z = net.encode(x).latent_dist.mode() * net.config.scaling_factor
+        yield z + 0.05 * torch.rand(batch, 1, 1, 1) * torch.randn_like(z), x
+
+
+@app.command()
+def decoder(work: Path = HERE / "work", minutes: float = 6.0, batch: int = 10, lr: float = 8e-4) -> None:
+    """Trains the decoder alone for longer; a checkpoint every minute in `decoder.pt`."""
+    net = trained_vae(work)
+    trainer = resume(net.decoder, lr, ("block",), work / "decoder.pt")
+    source, scale = decoder_pairs(work, batch), net.config.scaling_factor
+    for progress in trainer.run(minutes, work / "decoder.pt"):
+        z, x = next(source)
+        with torch.no_grad():
+            z = net.post_quant_conv(z / scale)
+        trainer.update(picture_loss(trainer.net(z), x), progress)
+
+
+@app.command()
+def tiny(work: Path = HERE / "work", minutes: float = 4.0, batch: int = 10, lr: float = 2e-3) -> None:
+    """Trains the small autoencoder on the same scaled latents, both ways; a checkpoint every minute in `tiny.pt`."""
+    torch.manual_seed(0)
+    trainer, source = resume(make_tiny(), lr, ("layers",), work / "tiny.pt"), decoder_pairs(work, batch)
+    net: Any = trainer.net
+    for progress in trainer.run(minutes, work / "tiny.pt"):
+        z, x = next(source)
+        loss = picture_loss(net.decode(z).sample, x) + 0.1 * (net.encode(x).latents - z).square().mean()
+        trainer.update(loss, progress)
+
+
+@app.command()
+def check(work: Path = HERE / "work") -> None:
+    """Prints the error of both autoencoders on the pictures that no training has seen."""
+    entries, pictures = load_pictures(work)
+    x = vary(pictures[[held_out(e) and not e.variant for e in entries]] / 255, turned=0.0, flipped=0.0, moved=0.0)
+    net, small = trained_vae(work), average(make_tiny(), work / "tiny.pt")
+    with torch.no_grad():
+        z = net.encode(x).latent_dist.mode()
+        print(f"{len(x)} pictures: {psnr(net.decode(z).sample, x):.2f} dB", end=", ")
+        print(f"tiny {psnr(small.decode(z * net.config.scaling_factor).sample, x):.2f} dB")
+
+
+def read_scale(folder: Path) -> float:
+    """The factor of a pipeline's latents."""
+    return float(json.loads((folder / "vae" / "config.json").read_text())["scaling_factor"])
+
+
+@app.command()
+def restore(work: Path = HERE / "work", folder: Path = CHECKPOINT) -> None:
+    """Puts the shipped weights where the trainings look for theirs, to go on on another machine, at step 0."""
+    if (work / "images.pt").exists() or (work / "vae.pt").exists():
+        raise typer.BadParameter(f"{work} has weights of its own")
+    work.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(folder / "tokenizer", work / "tokenizer", dirs_exist_ok=True)
+    weights = "diffusion_pytorch_model.safetensors"
+    for name, part in (("vae", "vae"), ("tiny", "vae_tiny")):
+        state = {key: weight.float() for key, weight in load_file(folder / part / weights).items()}
+        scale = {} if name == "tiny" else {"scale": read_scale(folder)}
+        torch.save({"average": state, **scale}, work / f"{name}.pt")
+    net = TextToImage()
+    net.text.load_state_dict(load_file(folder / "text_encoder" / "model.safetensors"))
+    net.unet.load_state_dict(load_file(folder / "unet" / weights))
+    ImageTrainer(net, 1.5e-3, ("block", "layers")).save(work / "images.pt")
+
+
+def prompts(entries: list[Emoji]) -> list[str]:
+    """What the model knows: names of pictures that it was trained on, without flags, signs and people."""
+    known = [e for e in entries if not e.variant and not held_out(e) and recoloured(e)]
+    return sorted({e.names[0] for e in known})
+
+
+@app.command()
+def export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
+    """Writes the pipeline's folder and `vae_tiny`, in half precision, out of the last checkpoints."""
+    from transformers import CLIPTokenizer
+
+    net = average(TextToImage(), work / "images.pt")
+    pipeline = diffusers().StableDiffusionPipeline(
+        vae=trained_vae(work),
+        text_encoder=net.text,
+        tokenizer=CLIPTokenizer.from_pretrained(work / "tokenizer"),
+        unet=net.unet,
+        scheduler=make_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        image_encoder=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(torch.float16).save_pretrained(out)
+    config = out / "text_encoder" / "config.json"  # transformers would compute in the precision that it names
+    config.write_text(config.read_text().replace('"float16"', '"float32"'))
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(work / "tokenizer" / name, out / "tokenizer" / name)
+    (out / "prompts.txt").write_text("\n".join(prompts(read_entries(work))) + "\n")
+    average(make_tiny(), work / "tiny.pt").half().save_pretrained(out / "vae_tiny")
+    total = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    print(f"{total / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    app()
