@@ -1,10 +1,13 @@
 """The errors that a user can cause, each one line that says what was given and what is accepted."""
 
-__all__ = ["GuidedError", "RewardError", "check_whole", "nearest"]
+__all__ = ["GuidedError", "RewardError", "check_number", "nearest"]
 
+import math
 from collections.abc import Iterable
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
+
+Number = TypeVar("Number", int, float)
 
 
 class GuidedError(ValueError):
@@ -15,15 +18,58 @@ class RewardError(GuidedError):
     """A reward raised, hung, or returned something that is not one number for each sample."""
 
 
-def check_whole(name: str, number: Any, least: int = 1) -> int:
-    """The number itself.
+def check_number(
+    name: str,
+    value: Any,
+    kind: type[Number],
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Number:
+    """The number as Python's own: that of numpy, torch or pandas, or a whole one that is given as a float, too.
+
+    Args:
+        name: What it is called in the message.
+        value: What was given.
+        kind: `int` for whole numbers, `float` for finite ones.
+        least: A bound that is allowed, as is `most`.
+        most: The upper one.
+        above: A bound that is not allowed, as is `below`.
+        below: The upper one.
 
     Raises:
-        GuidedError: It is no whole number, or below the least.
+        GuidedError: It is no number of this kind, or out of bounds.
     """
-    if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise GuidedError(f"{name} is {number!r}; it must be a whole number, at least {least}")
-    return number
+    number = _plain(value)
+    within = (
+        number is not None
+        and math.isfinite(number)
+        and (kind is float or number == int(number))
+        and (least is None or number >= least)
+        and (most is None or number <= most)
+        and (above is None or number > above)
+        and (below is None or number < below)
+    )
+    if number is None or not within:
+        bounds = (("at least", least), ("at most", most), ("above", above), ("below", below))
+        words = ["a whole number" if kind is int else "a finite number"]
+        words += [f"{word} {bound}" for word, bound in bounds if bound is not None]
+        raise GuidedError(f"{name} is {value!r}; it must be {', '.join(words)}")
+    return kind(number)
+
+
+def _plain(value: Any) -> int | float | None:
+    """A number as Python's own; None for what is none: text, True and False, arrays of several."""
+    if isinstance(value, int | float):
+        return None if isinstance(value, bool) else value
+    if getattr(value, "shape", None) != () or "bool" in str(getattr(value, "dtype", "")):
+        return None
+    try:
+        found = value.item()
+    except (AttributeError, TypeError, ValueError, RuntimeError):
+        return None
+    return found if isinstance(found, int | float) else None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

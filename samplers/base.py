@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.random import Streams
-from guided.errors import nearest
+from guided.errors import GuidedError, nearest
 from guided.samplers.best_of_n import BestOfN
 from guided.samplers.svdd import SVDD
 from guided.samplers.unguided import Unguided
@@ -54,13 +54,13 @@ def sampler_from_dict(description: Mapping[str, Any]) -> Sampler:
     if isinstance(name, str) and ":" in name:
         return _own(name)(**given)
     if name not in _SAMPLERS:
-        raise ValueError(f"unknown sampler {name!r}{nearest(str(name), _SAMPLERS)}; known are {', '.join(_SAMPLERS)}")
+        raise GuidedError(f"unknown sampler {name!r}{nearest(str(name), _SAMPLERS)}; known are {', '.join(_SAMPLERS)}")
     kind = _SAMPLERS[name]
     accepted = [f.name for f in fields(kind)]
     for key in given:
         if key not in accepted:
             takes = ", ".join(accepted) or "nothing"
-            raise ValueError(f"sampler {name!r} has no {key!r}{nearest(key, accepted)}; it takes {takes}")
+            raise GuidedError(f"sampler {name!r} has no {key!r}{nearest(key, accepted)}; it takes {takes}")
     sampler: Sampler = kind(**given)
     return sampler
 
@@ -71,9 +71,9 @@ def _own(name: str) -> type[Any]:
     try:
         kind = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"sampler {name!r} cannot be imported: {error}") from error
+        raise GuidedError(f"sampler {name!r} cannot be imported: {error}") from error
     if not isinstance(kind, type) or not is_dataclass(kind):
-        raise ValueError(f"sampler {name!r} is no dataclass")
+        raise GuidedError(f"sampler {name!r} is no dataclass")
     return kind
 
 
@@ -88,5 +88,5 @@ def resolve_sampler(sampler: "str | Mapping[str, Any] | Sampler") -> Sampler:
     if isinstance(sampler, Mapping):
         return sampler_from_dict(sampler)
     if isinstance(sampler, type) or not callable(sampler):
-        raise ValueError(f"sampler is {sampler!r}; it must be a name, a dictionary, or an instance as SVDD(M=10)")
+        raise GuidedError(f"sampler is {sampler!r}; it must be a name, a dictionary, or an instance as SVDD(M=10)")
     return sampler

@@ -10,7 +10,7 @@ from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.core.resampling import tilt
-from guided.samplers.schedule import check_number
+from guided.errors import check_number
 from guided.values.protocol import Value
 
 

@@ -1,10 +1,11 @@
 """Numbers that may change over the steps."""
 
-__all__ = ["Schedule", "at", "check_number", "check_schedule"]
+__all__ = ["Schedule", "at", "check_schedule"]
 
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
-Number = TypeVar("Number", int, float)
+from guided.errors import GuidedError, Number, check_number
+
 Schedule: TypeAlias = Number | tuple[Number, ...]
 
 
@@ -21,19 +22,6 @@ def check_schedule(name: str, schedule: Any, kind: type[Number], least: float) -
     """
     if isinstance(schedule, list | tuple):
         if not schedule:
-            raise ValueError(f"{name} is an empty schedule; it needs at least one number")
+            raise GuidedError(f"{name} is an empty schedule; it needs at least one number")
         return tuple(check_number(name, entry, kind, least) for entry in schedule)
     return check_number(name, schedule, kind, least)
-
-
-def check_number(name: str, value: Any, kind: type[Number], least: float) -> Number:
-    """The value as a number of its kind: a whole one that is given as a float is whole all the same.
-
-    Raises:
-        ValueError: It is no number of this kind, not finite, or below the least one.
-    """
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not least <= value < float("inf") or (kind is int and int(value) != value):
-        what = "a whole number" if kind is int else "a finite number"
-        raise ValueError(f"{name} is {value!r}; it must be {what}, at least {least}")
-    return kind(value)

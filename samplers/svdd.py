@@ -24,7 +24,8 @@ from guided.core.particles import Particles
 from guided.core.process import Process
 from guided.core.random import Streams
 from guided.core.resampling import choose
-from guided.samplers.schedule import Schedule, at, check_number, check_schedule
+from guided.errors import GuidedError, check_number
+from guided.samplers.schedule import Schedule, at, check_schedule
 from guided.values.protocol import Value
 
 
@@ -53,10 +54,10 @@ class SVDD:
             object.__setattr__(self, name, check_schedule(name, getattr(self, name), kind, least))
         object.__setattr__(self, "every", check_number("every", self.every, int, least=1))
         if not isinstance(self.interval, tuple | list) or len(self.interval) != 2:
-            raise ValueError(f"interval is {self.interval!r}; it must be two numbers")
+            raise GuidedError(f"interval is {self.interval!r}; it must be two numbers")
         start, end = (check_number("interval", bound, float, least=0) for bound in self.interval)
         if not start < end <= 1:
-            raise ValueError(f"interval is {self.interval}; it must be two numbers with 0 <= start < end <= 1")
+            raise GuidedError(f"interval is {self.interval}; it must be two numbers with 0 <= start < end <= 1")
         object.__setattr__(self, "interval", (start, end))
 
     @torch.no_grad()
@@ -70,11 +71,11 @@ class SVDD:
         steps = range(particles.k, model.steps)
         if max(M[k] for k in steps) == 1 and max(at(self.M, k, model.steps) for k in steps) > 1:
             if not any(model.process.stochastic(k) for k in steps):
-                raise ValueError(
+                raise GuidedError(
                     f"M is {self.M} and none of the {len(steps)} steps has noise, as with eta = 0: "
                     "a deterministic step makes equal candidates; take eta > 0, and 2 steps or more"
                 )
-            raise ValueError(
+            raise GuidedError(
                 f"none of the {len(steps)} steps has a look-ahead: every is {self.every}, interval {self.interval}"
             )
         return self.run(particles, value)

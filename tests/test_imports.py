@@ -14,7 +14,7 @@ HEAVY = ["accelerate", "diffusers", "matplotlib", "rdkit", "scipy", "selfies", "
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
     "storage": {"errors"},
-    "nets": set(),
+    "nets": {"errors"},
     "checkpoints": {"errors", "storage"},
     "core": {"errors"},
     "adapters": {"errors", "storage", "nets", "checkpoints", "core"},

@@ -270,22 +270,12 @@ def one_line() -> Iterator[None]:
     """Makes an error of the user's one line on standard error and exit code 2, for programs like those in examples/."""
     try:
         yield
-    except (ValueError, ImportError) as error:
-        if not _by_user(error):
+    except GuidedError as error:
+        _fail(error)
+    except ImportError as error:
+        if "guided[" not in str(error):  # which names the extra that is missing
             raise
         _fail(error)
-
-
-def _by_user(error: BaseException) -> bool:
-    """Whether an error is the user's: ours by its type, or a ValueError that our own code raised on purpose."""
-    if isinstance(error, GuidedError):
-        return True
-    if isinstance(error, ImportError):
-        return "guided[" in str(error)
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("guided.")
 
 
 def _fail(error: object) -> None:

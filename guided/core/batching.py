@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from guided.errors import GuidedError
+
 
 @dataclass
 class Evaluator:
@@ -27,7 +29,7 @@ class Evaluator:
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
-            raise ValueError(f"the micro-batch is {self.size} rows; it must be at least 1")
+            raise GuidedError(f"the micro-batch is {self.size} rows; it must be at least 1")
 
     def __call__(self, fn: Callable[[slice], Tensor], n: int) -> Tensor:
         """Arguments:

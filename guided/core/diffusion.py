@@ -17,6 +17,7 @@ from guided.core.monitor import Monitor
 from guided.core.particles import Outputs, Particles
 from guided.core.process import Process
 from guided.core.random import Streams
+from guided.errors import GuidedError
 
 AGAINST = 1.5  # the weight against a negative checkpoint, of a model without a weight of its own
 
@@ -91,7 +92,7 @@ class Diffusion:
         """
         pinned = getattr(self.process, "pinned", None)
         if pinned is None:
-            raise ValueError(f"{self.name} is a continuous model; only masked models have tokens to pin")
+            raise GuidedError(f"{self.name} is a continuous model; only masked models have tokens to pin")
         return replace(self, process=pinned(fixed))
 
     def prompted(
@@ -123,7 +124,7 @@ class Diffusion:
         none = same and self.negative is None  # both sides are the same
         if guidance is None or none or (guidance == 1 and negative is None):
             if negative is not None or (rescale and not none):
-                raise ValueError("a negative prompt and a guidance rescale need guidance; give its weight")
+                raise GuidedError("a negative prompt and a guidance rescale need guidance; give its weight")
             return replace(self, cond=cond, denoiser=plain, prompts=told)
         against = condition([self.unconditional] * len(prompts) if negative is None else negative)
         cond = paired(cond, against)
@@ -137,12 +138,12 @@ class Diffusion:
         if condition is not None:
             return lambda prompts: dict(condition(prompts))
         if self.negative is None:
-            raise ValueError(
+            raise GuidedError(
                 f"{self.name} takes no prompt and no guidance: it is unconditional, "
                 "and has no negative checkpoint to lead away from"
             )
         if any(prompts) or negative is not None:
-            raise ValueError(f"{self.name} takes no prompt: it is unconditional")
+            raise GuidedError(f"{self.name} takes no prompt: it is unconditional")
         return lambda prompts: {}
 
     def edited(self, sample: Any, strength: float | None = None, mask: Any = None) -> "Diffusion":
@@ -159,9 +160,9 @@ class Diffusion:
                 or there is no such mask.
         """
         if self.encode is None or self.process.discrete:
-            raise ValueError(f"{self.name} cannot start from a sample: only models of images or videos can")
+            raise GuidedError(f"{self.name} cannot start from a sample: only models of images or videos can")
         if mask is not None and self.region is None:
-            raise ValueError(f"{self.name} has no masks")
+            raise GuidedError(f"{self.name} has no masks")
         free = None if mask is None or self.region is None else self.region(mask)[None]
         strength = default_strength(mask is not None) if strength is None else strength
         return replace(self, origin=Origin(self.encode(sample)[None], strength, free))
@@ -236,7 +237,7 @@ class Diffusion:
         """Says early what would otherwise be broadcast, or drawn as a token that does not exist."""
         if not isinstance(y, Tensor) or tuple(y.shape) != wanted or not y.is_floating_point():
             given = f"shape {tuple(y.shape)} and type {y.dtype}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
-            raise ValueError(
+            raise GuidedError(
                 f"the denoiser returned {given}; it must be a floating-point tensor of shape {wanted}: "
                 + ("log-probabilities of the tokens without the mask" if self.process.discrete else "the clean means")
             )

@@ -19,6 +19,8 @@ import torch
 from einops import repeat
 from torch import Tensor
 
+from guided.errors import GuidedError
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -39,11 +41,11 @@ class Origin:
 
     def __post_init__(self) -> None:
         if not 0 < self.strength <= 1:
-            raise ValueError(f"strength is {self.strength}; it must be above 0 and at most 1")
+            raise GuidedError(f"strength is {self.strength}; it must be above 0 and at most 1")
         if self.strength == 1 and self.free is None:
-            raise ValueError("strength is 1 and there is no mask: the run would start from noise and see no sample")
+            raise GuidedError("strength is 1 and there is no mask: the run would start from noise and see no sample")
         if self.free is not None and not self.free.any():
-            raise ValueError("the mask keeps everything: there is nothing to draw")
+            raise GuidedError("the mask keeps everything: there is nothing to draw")
 
     def begin(self, K: int) -> int:
         """The first step, of `K`.
@@ -53,7 +55,7 @@ class Origin:
         """
         taken = int(K * self.strength)
         if taken < 1:
-            raise ValueError(
+            raise GuidedError(
                 f"strength {self.strength} of {K} steps leaves none to take; it must be at least {1 / K:g}"
             )
         return K - taken

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from guided.core.process import check_steps
 from guided.core.random import Streams
+from guided.errors import GuidedError
 
 Grid = tuple[Sequence[float], Sequence[float], Sequence[float]]
 
@@ -73,23 +74,23 @@ class Gaussian:
             object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
         lengths = {len(self.alphas), len(self.sigmas), len(self.times)}
         if len(lengths) > 1 or len(self.times) < 2:
-            raise ValueError(
+            raise GuidedError(
                 f"alphas, sigmas and times have {len(self.alphas)}, {len(self.sigmas)} and {len(self.times)} entries; "
                 "they must have the same number, at least 2"
             )
         if any(s >= t for t, s in zip(self.ratios, self.ratios[1:], strict=False)):
-            raise ValueError("sigmas / alphas must decrease from noise to data")
+            raise GuidedError("sigmas / alphas must decrease from noise to data")
         if (
             self.alphas[-1] <= 0
             or any(a < 0 for a in self.alphas)
             or any(s <= 0 for s in self.sigmas[:-1])
             or self.sigmas[-1] < 0
         ):
-            raise ValueError("alphas must be at least 0, and above 0 at the end; sigmas above 0, at the end 0 or more")
+            raise GuidedError("alphas must be at least 0, and above 0 at the end; sigmas above 0, at the end 0 or more")
         if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta is {self.eta}; it must be in [0, 1]")
+            raise GuidedError(f"eta is {self.eta}; it must be in [0, 1]")
         if self.clip is not None and not self.clip > 0:
-            raise ValueError(f"clip is {self.clip}; it must be above 0")
+            raise GuidedError(f"clip is {self.clip}; it must be above 0")
 
     @property
     def ratios(self) -> list[float]:
@@ -130,7 +131,7 @@ class Gaussian:
         return y if self.clip is None else y.clamp(-self.clip, self.clip)
 
     def draw(self, x: Tensor, y: Tensor, draws: int, streams: Streams) -> Tensor:
-        raise ValueError(f"draws is {draws}; a continuous model has one clean mean, so it must be 1")
+        raise GuidedError(f"draws is {draws}; a continuous model has one clean mean, so it must be 1")
 
     def noise(self, x: Tensor, k: int, streams: Streams) -> Tensor:
         return self.alphas[k] * x + self.sigmas[k] * streams.normal(*x.shape[1:])
@@ -139,7 +140,7 @@ class Gaussian:
         if check_steps(K) == self.steps:
             return self
         if self.grid is None:
-            raise ValueError(f"this process was built for {self.steps} steps and has no grid for {K}")
+            raise GuidedError(f"this process was built for {self.steps} steps and has no grid for {K}")
         alphas, sigmas, times = self.grid(K)
         return replace(self, alphas=alphas, sigmas=sigmas, times=times)
 

@@ -23,6 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from guided.errors import GuidedError
+
 NEGATIVE = "negative_"  # what the names of the negative side's conditions start with
 
 
@@ -63,11 +65,11 @@ class Guided:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rescale <= 1:
-            raise ValueError(f"the guidance rescale is {self.rescale}; it must be in [0, 1]")
+            raise GuidedError(f"the guidance rescale is {self.rescale}; it must be in [0, 1]")
         if self.rescale and not hasattr(self.positive, "raw"):
-            raise ValueError("this model has no raw prediction to rescale; leave the guidance rescale at 0")
+            raise GuidedError("this model has no raw prediction to rescale; leave the guidance rescale at 0")
         if not abs(self.scale) < float("inf"):
-            raise ValueError(f"guidance is {self.scale}; it must be a finite number")
+            raise GuidedError(f"guidance is {self.scale}; it must be a finite number")
 
     @property
     def cost(self) -> int:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from guided.core.process import check_steps
 from guided.core.random import Streams
+from guided.errors import GuidedError
 
 #: The share of masked tokens at time t, from t = 1 (noise) to t = 0 (data). The cosine is MaskGIT's, sin(pi t / 2).
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -58,22 +59,22 @@ class Masked:
     def __post_init__(self) -> None:
         check_steps(self.steps)
         if min(self.length, self.vocabulary) < 1:
-            raise ValueError(f"length is {self.length} and vocabulary {self.vocabulary}; both must be at least 1")
+            raise GuidedError(f"length is {self.length} and vocabulary {self.vocabulary}; both must be at least 1")
         if self.schedule not in SCHEDULES:
-            raise ValueError(f"the schedule is {self.schedule!r}; known are {', '.join(SCHEDULES)}")
+            raise GuidedError(f"the schedule is {self.schedule!r}; known are {', '.join(SCHEDULES)}")
         if not 0 < self.temperature < math.inf:
-            raise ValueError(f"the temperature is {self.temperature}; it must be above 0, and finite")
+            raise GuidedError(f"the temperature is {self.temperature}; it must be above 0, and finite")
         if self.fixed is not None:
             self._check_fixed(self.fixed)
 
     def _check_fixed(self, fixed: Tensor) -> None:
         if fixed.ndim not in (1, 2) or fixed.shape[-1] != self.length or fixed.is_floating_point():
-            raise ValueError(
+            raise GuidedError(
                 f"the pinned tokens have shape {tuple(fixed.shape)} and type {fixed.dtype}; "
                 f"they must be whole numbers, (L,) or (B, L) with L = {self.length}"
             )
         if fixed.numel() and not (fixed.min() >= 0 and fixed.max() <= self.vocabulary):
-            raise ValueError(f"pinned tokens must be in 0..{self.vocabulary}, where {self.vocabulary} leaves one free")
+            raise GuidedError(f"pinned tokens must be in 0..{self.vocabulary}, where {self.vocabulary} leaves one free")
 
     @property
     def output(self) -> tuple[int, ...]:
@@ -125,7 +126,7 @@ class Masked:
         if self.fixed is None or self.fixed.ndim == 1:
             return self
         if max(requests) >= len(self.fixed):
-            raise ValueError(
+            raise GuidedError(
                 f"there are pinned tokens for {len(self.fixed)} requests, none for request {max(requests)}"
             )
         return replace(self, fixed=self.fixed[requests])
@@ -135,7 +136,7 @@ class Masked:
         y = y.double() if y.device.type != "mps" else y.float()  # a sum over V in float32 need not increase everywhere
         edges = ((y - y.amax(-1, keepdim=True)) / self.temperature).softmax(-1).cumsum(-1)
         if edges[..., -1].isnan().any():
-            raise ValueError("the network returned nan, or ruled every token out")
+            raise GuidedError("the network returned nan, or ruled every token out")
         total = edges[..., -1:]
         u = rearrange(streams.uniform(y.shape[1], M, self.length), "B N M L -> B N L M") * total
         u = torch.minimum(u, total.nextafter(torch.zeros_like(total)))  # else a rounded-up u names an impossible token

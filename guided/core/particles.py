@@ -10,6 +10,7 @@ from einops import repeat
 from torch import Tensor
 
 from guided.core.random import Streams
+from guided.errors import GuidedError
 
 if TYPE_CHECKING:
     from guided.core.diffusion import Diffusion
@@ -95,7 +96,7 @@ class Particles:
             ValueError: The particles have arrived.
         """
         if self.done:
-            raise ValueError(f"the particles are at the last step, {self.k}; there is no further one")
+            raise GuidedError(f"the particles are at the last step, {self.k}; there is no further one")
         model, outputs = self.model, self.outputs.compact() if self.model.process.discrete else self.outputs
         x = model.process.propose(self.x, outputs.y[outputs.index], self.k, M, self.streams)
         parents = None

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from guided.core.random import Streams
-from guided.errors import check_whole
+from guided.errors import check_number
 
 
 class Process(Protocol):
@@ -77,4 +77,4 @@ def check_steps(K: Any) -> int:
     Raises:
         ValueError: It is no whole number, or below 1.
     """
-    return check_whole("steps", K)
+    return check_number("steps", K, int, least=1)

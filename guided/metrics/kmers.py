@@ -13,6 +13,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from guided.errors import GuidedError
+
 LONGEST = 12  # 4^12 words, 134 MB
 CHUNK = 1 << 20  # letters that are counted at a time
 NONE = 4
@@ -42,7 +44,7 @@ def kmer_counts(sequences: Iterable[str], k: int, both_strands: bool = False) ->
     """
     words, counts = 4 ** _checked(k), np.zeros(4 ** _checked(k), dtype=np.int64)
     if isinstance(sequences, str):
-        raise ValueError(f"k-mers are counted in a list of sequences, given one string: write [{sequences[:20]!r}]")
+        raise GuidedError(f"k-mers are counted in a list of sequences, given one string: write [{sequences[:20]!r}]")
     for letters in _chunks(sequences):
         index = np.zeros(max(0, len(letters) - k + 1), dtype=np.int64)
         inside = np.ones(len(index), dtype=bool)
@@ -64,7 +66,7 @@ def kmer_frequencies(sequences: Iterable[str], k: int, both_strands: bool = Fals
     """
     counts = kmer_counts(sequences, k, both_strands)
     if not counts.any():
-        raise ValueError(f"there is no word of {k} letters over ACGT (or ACGU) in the sequences")
+        raise GuidedError(f"there is no word of {k} letters over ACGT (or ACGU) in the sequences")
     return counts / counts.sum()
 
 
@@ -83,7 +85,7 @@ def correlation(a: ArrayLike, b: ArrayLike) -> float:
     """
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
-        raise ValueError(f"a correlation takes two arrays of n >= 2 numbers, given the shapes {x.shape} and {y.shape}")
+        raise GuidedError(f"a correlation takes two arrays of n >= 2 numbers, given the shapes {x.shape} and {y.shape}")
     if np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     x, y = x - x.mean(), y - y.mean()
@@ -92,7 +94,7 @@ def correlation(a: ArrayLike, b: ArrayLike) -> float:
 
 def _checked(k: int) -> int:
     if not 1 <= k <= LONGEST:
-        raise ValueError(f"k-mers have 1 to {LONGEST} letters, given k = {k}")
+        raise GuidedError(f"k-mers have 1 to {LONGEST} letters, given k = {k}")
     return k
 
 

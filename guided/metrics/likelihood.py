@@ -13,6 +13,7 @@ from torch import Tensor
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
 from guided.core.random import Streams
+from guided.errors import GuidedError
 
 APART = 2**61  # the first of the streams that mask: samples are judged by other noise than they were drawn by
 
@@ -38,12 +39,12 @@ def log_likelihood(model: Diffusion, x: Tensor, draws: int = 32, seed: int = 0) 
     """
     process = model.process
     if not isinstance(process, Masked):
-        raise ValueError(f"{model.name} is a continuous model; the bound is one of masked models")
+        raise GuidedError(f"{model.name} is a continuous model; the bound is one of masked models")
     if draws < 1:
-        raise ValueError(f"draws is {draws}; it must be at least 1")
+        raise GuidedError(f"draws is {draws}; it must be at least 1")
     wrong = next((len(c) for c in model.cond.values() if len(c) != len(x)), None)
     if wrong is not None:
-        raise ValueError(f"the model has conditions for {wrong} requests, and there are {len(x)} rows")
+        raise GuidedError(f"the model has conditions for {wrong} requests, and there are {len(x)} rows")
     streams = Streams(seed, range(APART, APART + len(x)), model.device)
     x = x.to(model.device)[:, None]  # (n, 1, L)
     start = torch.rand((), generator=torch.Generator().manual_seed(seed)).item()

@@ -25,6 +25,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from guided.errors import GuidedError
+
 FREQUENCIES = 256
 
 
@@ -129,7 +131,7 @@ class MaskedDiT(nn.Module):
     def __init__(self, tokens: int, width: int = 768, heads: int = 12, depth: int = 12, cond: int = 128) -> None:
         super().__init__()
         if width % heads or width // heads % 2:
-            raise ValueError(f"{heads} heads do not divide a width of {width} into even parts")
+            raise GuidedError(f"{heads} heads do not divide a width of {width} into even parts")
         self.vocab_embed = Embedding(tokens, width)
         self.sigma_map = TimeEmbedding(cond)
         self.rotary_emb = Rotary(width // heads)

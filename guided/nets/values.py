@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from guided.errors import GuidedError
+
 FREQUENCIES = 5
 
 
@@ -217,6 +219,6 @@ def build(kind: str, event: tuple[int, ...], tokens: int | None, prompts: int, *
         if kind == "vector" and tokens is None:
             return VectorValue(math.prod(event), prompts, **size)
     except TypeError as error:
-        raise ValueError(f"the {kind!r} network of a value does not take {size}: {error}") from error
+        raise GuidedError(f"the {kind!r} network of a value does not take {size}: {error}") from error
     what = f"{tokens} tokens" if tokens else "continuous numbers"
-    raise ValueError(f"no network {kind!r} for rows of shape {event} of {what}; it is sequence, image or vector")
+    raise GuidedError(f"no network {kind!r} for rows of shape {event} of {what}; it is sequence, image or vector")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from guided.errors import GuidedError
 from guided.report.canvas import FAINT, GUIDED, NUCLEOTIDES, canvas, styled, to_svg
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def position_frequencies(sequences: Sequence[str], letters: str) -> NDArray[np.f
         ValueError: The sequences have several lengths, or there is none.
     """
     if len({len(sequence) for sequence in sequences}) != 1:
-        raise ValueError(f"positions are those of sequences of one length, given {sorted(set(map(len, sequences)))}")
+        raise GuidedError(f"positions are those of sequences of one length, given {sorted(set(map(len, sequences)))}")
     table = np.array([list(sequence) for sequence in sequences])
     return np.stack([(table == letter).mean(axis=0) for letter in letters], axis=1)
 

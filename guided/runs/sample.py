@@ -12,7 +12,7 @@ import torch
 from guided.core.batching import Evaluator
 from guided.core.diffusion import Diffusion
 from guided.core.random import Streams
-from guided.errors import GuidedError, check_whole
+from guided.errors import GuidedError, check_number
 from guided.loading import check_options, load, split_options
 from guided.runs.engine import DECODED, Batch, Progress, Run, Stats, batches_of
 from guided.runs.prompts import Prompts
@@ -101,7 +101,7 @@ def stream(
         ValueError: An argument is not what is accepted; the message says what is.
     """
     for name, number in (("n", n), ("batch_size", batch_size)):
-        check_whole(name, number)
+        check_number(name, number, int, least=1)
     requests = list(range(n)) if only is None else list(only)
     strange = [i for i in requests if not isinstance(i, int) or not 0 <= i < n]
     if strange or not requests:

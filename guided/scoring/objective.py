@@ -137,7 +137,7 @@ class Objective:
         duplicate. Arrays stay arrays.
         """
         if prompts is not None and len(prompts) != len(samples):
-            raise ValueError(f"there are {len(prompts)} prompts for {len(samples)} samples; give one for each")
+            raise GuidedError(f"there are {len(prompts)} prompts for {len(samples)} samples; give one for each")
         prompts = prompts if self.prompted else None
         if isinstance(samples, torch.Tensor | np.ndarray):
             self.calls += len(samples)

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from guided.errors import GuidedError
+
 F = TypeVar("F", bound=Callable[..., Any])
 PROMPTS = "prompts"  # the parameter of a reward that is given a prompt for each sample, or None
 
@@ -70,12 +72,12 @@ def register_reward(
         ValueError: the name is malformed, or another function has it.
     """
     if not name or any(c in "?:/&" or c.isspace() for c in name):
-        raise ValueError(f"a reward's name has no spaces and none of ? : / &, given {name!r}")
+        raise GuidedError(f"a reward's name has no spaces and none of ? : / &, given {name!r}")
 
     def register(function: F) -> F:
         other = _table.get(name)
         if other is not None and _origin(other.function) != _origin(function):
-            raise ValueError(f"reward {name!r} is already registered by {'.'.join(_origin(other.function))}")
+            raise GuidedError(f"reward {name!r} is already registered by {'.'.join(_origin(other.function))}")
         _table[name] = RegisteredReward(name, function, transform, kind, check)
         return function
 

@@ -13,6 +13,8 @@ from math import isfinite
 import numpy as np
 from numpy.typing import NDArray
 
+from guided.errors import GuidedError
+
 Array = NDArray[np.float64]
 
 
@@ -30,7 +32,7 @@ class Linear:
     def __post_init__(self) -> None:
         _finite(self)
         if self.a == self.b:
-            raise ValueError(f"linear=a,b needs two different numbers, given a = b = {self.a:g}")
+            raise GuidedError(f"linear=a,b needs two different numbers, given a = b = {self.a:g}")
 
     def __call__(self, x: Array) -> Array:
         """Scores `(n,)` -> scores `(n,)` in [0, 1]."""
@@ -52,7 +54,7 @@ class Sigmoid:
     def __post_init__(self) -> None:
         _finite(self)
         if self.slope == 0:
-            raise ValueError("sigmoid=mid,slope needs a slope other than 0")
+            raise GuidedError("sigmoid=mid,slope needs a slope other than 0")
 
     def __call__(self, x: Array) -> Array:
         """Scores `(n,)` -> scores `(n,)` in [0, 1]."""
@@ -77,7 +79,7 @@ class Window:
     def __post_init__(self) -> None:
         _finite(self)
         if self.low > self.high or self.softness < 0:
-            raise ValueError(
+            raise GuidedError(
                 f"window=low,high,softness needs low <= high and softness >= 0, "
                 f"given {self.low:g},{self.high:g},{self.softness:g}"
             )
@@ -110,14 +112,14 @@ def parse_transform(text: str) -> Transform:
     name, _, values = text.partition("=")
     if name not in TRANSFORMS:
         accepted = ", ".join(f"{known}={form}" for known, (_, form) in TRANSFORMS.items())
-        raise ValueError(f"unknown transform {text!r}; there are {accepted}")
+        raise GuidedError(f"unknown transform {text!r}; there are {accepted}")
     kind, form = TRANSFORMS[name]
     try:
         numbers = [float(value) for value in values.split(",")]
     except ValueError:
-        raise ValueError(f"{name} takes numbers as {name}={form}, given {text!r}") from None
+        raise GuidedError(f"{name} takes numbers as {name}={form}, given {text!r}") from None
     if not form.count(",") - form.count("[") < len(numbers) <= form.count(",") + 1:
-        raise ValueError(f"{name} takes {name}={form}, given {text!r}")
+        raise GuidedError(f"{name} takes {name}={form}, given {text!r}")
     return kind(*numbers)
 
 
@@ -140,7 +142,7 @@ def weighted_product(scores: Array, weights: Array) -> Array:
     """
     worst = np.isneginf(scores)
     if np.any((scores < 0) & ~worst):
-        raise ValueError(f"a weighted product takes scores >= 0, given {scores[(scores < 0) & ~worst][0]:g}")
+        raise GuidedError(f"a weighted product takes scores >= 0, given {scores[(scores < 0) & ~worst][0]:g}")
     powers = np.where(worst, 0.0, scores) ** (weights / weights.sum())[:, None]
     return np.where(worst.any(axis=0), -np.inf, powers.prod(axis=0))
 
@@ -152,4 +154,4 @@ def _keep_worst(x: Array, transform: Callable[[Array], Array]) -> Array:
 
 def _finite(transform: Transform) -> None:
     if not all(isfinite(value) for value in astuple(transform)):
-        raise ValueError(f"a transform takes finite numbers, given {spell(transform)}")
+        raise GuidedError(f"a transform takes finite numbers, given {spell(transform)}")

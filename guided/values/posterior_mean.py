@@ -22,6 +22,7 @@ from guided.core.batching import Evaluator, distinct
 from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.resampling import tilt
+from guided.errors import GuidedError
 from guided.values.protocol import Reward
 
 
@@ -47,7 +48,7 @@ class PosteriorMean:
 
     def __post_init__(self) -> None:
         if self.draws < 1:
-            raise ValueError(f"draws is {self.draws}; it must be at least 1")
+            raise GuidedError(f"draws is {self.draws}; it must be at least 1")
 
     def __call__(self, particles: Particles, alpha: float = 0.0) -> Tensor:
         model, (B, N) = particles.model, particles.x.shape[:2]
@@ -82,12 +83,12 @@ class PosteriorMean:
             with model.monitor.time("decode"):
                 samples = model.decode(rows[part])
             if len(samples) != len(rows[part]):
-                raise ValueError(f"the model's decode made {len(samples)} samples of {len(rows[part])} rows")
+                raise GuidedError(f"the model's decode made {len(samples)} samples of {len(rows[part])} rows")
             prompts = () if owner is None else ([model.prompts[i] for i in owner[part].tolist()],)
             with model.monitor.time("reward"):
                 scores = torch.as_tensor(self.reward(samples, *prompts), dtype=torch.float64, device="cpu")
             if scores.shape != (len(rows[part]),):
-                raise ValueError(
+                raise GuidedError(
                     f"the reward returned shape {tuple(scores.shape)} for {len(rows[part])} samples; "
                     "it must be one number for each"
                 )

@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
-from guided.errors import nearest
+from guided.errors import GuidedError, nearest
 from guided.rewards.images.pixels import Pictures, Scores, per_picture, pixels
 from guided.scoring.registry import register_reward
 
@@ -143,7 +143,7 @@ def _colourfulness(image: Image.Image) -> float:
 
 def _sharpness(image: Image.Image) -> float:
     if min(image.size) < 3:
-        raise ValueError(f"sharpness needs pictures of at least 3 x 3 pixels, given {image.width} x {image.height}")
+        raise GuidedError(f"sharpness needs pictures of at least 3 x 3 pixels, given {image.width} x {image.height}")
     y = 255 * _luma(image)
     return float((y[1:-1, :-2] + y[1:-1, 2:] + y[:-2, 1:-1] + y[2:, 1:-1] - 4 * y[1:-1, 1:-1]).var())
 
@@ -154,4 +154,6 @@ def _rgb(colour: str) -> tuple[int, ...]:
         return ImageColor.getrgb(code)[:3]
     except ValueError:
         hint = nearest(colour, ImageColor.colormap)
-        raise ValueError(f"unknown colour {colour!r}{hint}; a name of CSS or a code like #ff0000 is accepted") from None
+        raise GuidedError(
+            f"unknown colour {colour!r}{hint}; a name of CSS or a code like #ff0000 is accepted"
+        ) from None

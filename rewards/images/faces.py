@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from guided.errors import GuidedError
 from guided.rewards.images.pixels import Pictures, Scores, frames, mean_over_frames
 from guided.scoring.registry import register_reward
 
@@ -32,7 +33,7 @@ Array = NDArray[np.float32]
 
 def _check_count(count: int = 1) -> None:
     if count < 0:
-        raise ValueError(f"count is a number of faces, at least 0, given {count}")
+        raise GuidedError(f"count is a number of faces, at least 0, given {count}")
     _network()
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from guided.errors import RewardError
+from guided.errors import GuidedError, RewardError
 from guided.rewards.images.pixels import Pictures, Prompts, Scores, frames, mean_over_frames, prompts_of
 from guided.scoring.registry import register_reward
 
@@ -34,7 +34,7 @@ _QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|«([^»]+)»|‘([^’]+)’
 
 def _check_text(text: str | None = None) -> None:
     if text is not None and not _letters(text):
-        raise ValueError(f"text is what the picture should say, given {text!r}")
+        raise GuidedError(f"text is what the picture should say, given {text!r}")
     _engine()
 
 

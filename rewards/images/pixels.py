@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from guided.errors import RewardError
+from guided.errors import GuidedError, RewardError
 
 Pictures: TypeAlias = Any  # n samples, in one of the forms above
 Prompts: TypeAlias = "Sequence[str] | None"
@@ -65,7 +65,7 @@ def frames(samples: Pictures) -> Frames:
         ValueError: A sample has another type, shape, or range.
     """
     if isinstance(samples, Image.Image | str) or getattr(samples, "ndim", 4) not in (4, 5):
-        raise ValueError(
+        raise GuidedError(
             f"a batch of images is a list of samples, or an array or a tensor of them, given {_say(samples)}"
         )
     pictures = [_pictures(sample) for sample in samples]
@@ -103,7 +103,7 @@ def prompts_of(batch: Frames, prompts: Prompts) -> list[str]:
     if prompts is None:
         raise RewardError("judges pictures by their prompts, and there are none: give the run prompts")
     if len(prompts) != batch.samples:
-        raise ValueError(f"there are {len(prompts)} prompts for {batch.samples} samples; give one for each")
+        raise GuidedError(f"there are {len(prompts)} prompts for {batch.samples} samples; give one for each")
     return [prompts[i] for i in batch.owner.tolist()]
 
 
@@ -118,26 +118,26 @@ def _pictures(sample: Any) -> list[Image.Image]:
         sample = (values.float() if values.is_floating_point() else values).numpy()  # numpy has no bfloat16
     if isinstance(sample, np.ndarray) and sample.ndim in (3, 4):
         return [Image.fromarray(_bytes(picture)) for picture in (sample if sample.ndim == 4 else sample[None])]
-    raise ValueError(f"{_ACCEPTED}; given {_say(sample)}")
+    raise GuidedError(f"{_ACCEPTED}; given {_say(sample)}")
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.split(";")[0] in _DEEP or 0 in image.size:
-        raise ValueError(f"a PIL image has 8 bits and at least one pixel, given mode {image.mode}, size {image.size}")
+        raise GuidedError(f"a PIL image has 8 bits and at least one pixel, given mode {image.mode}, size {image.size}")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _bytes(picture: NDArray[Any]) -> NDArray[np.uint8]:
     """An array of one of the accepted types and ranges as uint8, `(H, W, 3)`."""
     if picture.shape[-1] != 3 or 0 in picture.shape:
-        raise ValueError(f"{_ACCEPTED}; given {_say(picture)}")
+        raise GuidedError(f"{_ACCEPTED}; given {_say(picture)}")
     if picture.dtype == np.uint8:
         return np.ascontiguousarray(picture)
     if not np.issubdtype(picture.dtype, np.floating):
-        raise ValueError(f"{_ACCEPTED}; given {picture.dtype}")
+        raise GuidedError(f"{_ACCEPTED}; given {picture.dtype}")
     low, high = picture.min(), picture.max()
     if not (low >= -_SLACK and high <= 1 + _SLACK):  # nan is in no range
-        raise ValueError(f"{_ACCEPTED}; given floats from {low:g} to {high:g}")
+        raise GuidedError(f"{_ACCEPTED}; given floats from {low:g} to {high:g}")
     return np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
 
 

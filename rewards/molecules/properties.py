@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from guided.errors import GuidedError
 from guided.scoring.registry import register_reward
 
 Smiles = Sequence[str | None]
@@ -153,7 +154,7 @@ def _fingerprint_of_target(target: str) -> Any:
     with rdBase.BlockLogs():
         molecule = parse(target)
     if molecule is None:
-        raise ValueError(f"target is not a valid SMILES: {target!r}")
+        raise GuidedError(f"target is not a valid SMILES: {target!r}")
     return _morgan().GetFingerprint(molecule)
 
 
@@ -165,7 +166,7 @@ def _pattern(smarts: str) -> Any:
     with rdBase.BlockLogs():
         pattern = Chem.MolFromSmarts(smarts) if smarts else None
     if pattern is None or pattern.GetNumAtoms() == 0:
-        raise ValueError(f"smarts is not a valid SMARTS pattern: {smarts!r}")
+        raise GuidedError(f"smarts is not a valid SMARTS pattern: {smarts!r}")
     return pattern
 
 
@@ -178,6 +179,6 @@ def _filters(catalogs: str) -> Any:
     parameters = FilterCatalogParams()
     for name in catalogs.split(","):
         if name.strip().upper() not in known:
-            raise ValueError(f"unknown catalog {name!r} of alerts; there are {', '.join(sorted(known))}")
+            raise GuidedError(f"unknown catalog {name!r} of alerts; there are {', '.join(sorted(known))}")
         parameters.AddCatalog(known[name.strip().upper()])
     return FilterCatalog(parameters)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from guided.errors import nearest
+from guided.errors import GuidedError, nearest
 from guided.scoring.registry import register_reward
 
 Samples = Sequence[str | None]
@@ -156,7 +156,7 @@ def recognition_sequences(enzymes: str) -> tuple[str, ...]:
         site = known.get(name.lower(), name.upper().replace("U", "T"))
         if not site or not set(site) <= set(_IUPAC) - {"-"}:
             hint = nearest(name, ENZYMES) or f"; there are {', '.join(ENZYMES)}"
-            raise ValueError(
+            raise GuidedError(
                 f"unknown restriction enzyme {name!r}{hint}; or give its recognition sequence, in ACGTRYSWKMBDHVN"
             )
         sites |= {site: None, site.translate(_COMPLEMENT)[::-1]: None}

@@ -27,7 +27,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from guided.errors import nearest
+from guided.errors import GuidedError, nearest
 from guided.rewards.sequences.composition import Samples, Scores, encode, or_worst
 from guided.scoring.registry import register_reward
 
@@ -60,7 +60,7 @@ def _folder(engine: str) -> Callable[[str], float]:
     if engine != "auto":
         if engine not in folders:
             known = ["auto", *folders]
-            raise ValueError(f"unknown engine {engine!r}{nearest(engine, known)}; there are {', '.join(known)}")
+            raise GuidedError(f"unknown engine {engine!r}{nearest(engine, known)}; there are {', '.join(known)}")
         return folders[engine]()
     try:
         return _vienna()

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from guided.errors import nearest
+from guided.errors import GuidedError, nearest
 
 RELEASE = "JASPAR2024"  # a fixed one, so that a name stays the same matrix; what came later is looked up in the newest
 PSEUDOCOUNT = 0.1  # spread over the four bases, as FIMO does
@@ -88,11 +88,11 @@ class Motif:
 @lru_cache(maxsize=4096)
 def _cutoff(motif: Motif, threshold: float) -> int:
     if not 0 < threshold <= 1:
-        raise ValueError(f"threshold is a p-value, > 0 and at most 1, given {threshold:g}")
+        raise GuidedError(f"threshold is a p-value, > 0 and at most 1, given {threshold:g}")
     survival = motif.survival()
     rare = np.flatnonzero(survival < threshold)
     if not len(rare):
-        raise ValueError(
+        raise GuidedError(
             f"no sequence matches {motif.name} ({motif.id}, {motif.width} nt) with a p-value below {threshold:g}: "
             f"the best match has {survival[-1]:.2g}; take a higher threshold"
         )
@@ -125,7 +125,7 @@ def find_motif(id: str) -> Motif:
             names |= {name for (name,) in database.conn.execute("SELECT NAME FROM MATRIX WHERE COLLECTION = 'CORE'")}
         finally:
             database.conn.close()
-    raise ValueError(f"JASPAR has no motif {id!r}{nearest(id, names)}; give an id such as MA0114.4 or a factor's name")
+    raise GuidedError(f"JASPAR has no motif {id!r}{nearest(id, names)}; give an id such as MA0114.4 or a factor's name")
 
 
 def _record(database: Any, id: str) -> Any:

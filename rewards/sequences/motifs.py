@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from guided.errors import GuidedError
 from guided.rewards.sequences.composition import Encoded, Samples, Scores, encode, or_worst, windows_inside
 from guided.rewards.sequences.jaspar import Motif, find_motif
 from guided.scoring.registry import register_reward
@@ -55,7 +56,7 @@ def motif_table(sequences: Sequence[str], motifs: Sequence[str], threshold: floa
     batch = encode(sequences)
     if not len(sequences) or not batch.valid.all():
         wrong = [sequence for sequence, valid in zip(sequences, batch.valid, strict=True) if not valid]
-        raise ValueError(f"a motif table takes sequences over ACGT, given {repr(wrong[0])[:80] if wrong else 'none'}")
+        raise GuidedError(f"a motif table takes sequences over ACGT, given {repr(wrong[0])[:80] if wrong else 'none'}")
     return [MotifHits(motif, _count(batch, motif, threshold)) for motif in map(find_motif, motifs)]
 
 

@@ -31,7 +31,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from guided.errors import nearest
+from guided.errors import GuidedError, nearest
 from guided.rewards.sequences.composition import INVALID, Encoded, Samples, Scores, encode, one_hot
 from guided.rewards.support.hub import version
 from guided.rewards.support.keras_weights import read_weights
@@ -68,9 +68,9 @@ OPTIMUS = {
 
 def _check_dragonn(weights: str, task: str = "hepg2_minp_pooled", stride: int = 1, pool: str = "mean") -> None:
     if stride < 1:
-        raise ValueError(f"stride is a number of bp, at least 1, given {stride}")
+        raise GuidedError(f"stride is a number of bp, at least 1, given {stride}")
     if pool not in ("mean", "max"):
-        raise ValueError(f"pool is 'mean' or 'max', given {pool!r}")
+        raise GuidedError(f"pool is 'mean' or 'max', given {pool!r}")
     _dragonn(weights, task)
 
 
@@ -97,7 +97,7 @@ def dragonn(
     network, batch = _dragonn(weights, task), encode(samples)
     lengths = batch.lengths[batch.valid]
     if (lengths < WINDOW).any():
-        raise ValueError(f"MPRA-DragoNN reads windows of {WINDOW} bp, given a sequence of {lengths.min()}")
+        raise GuidedError(f"MPRA-DragoNN reads windows of {WINDOW} bp, given a sequence of {lengths.min()}")
     activity = _apply(network, batch.codes[batch.valid])
     start, last = np.arange(activity.shape[1]), lengths[:, None] - WINDOW
     chosen = (start <= last) & ((start % stride == 0) | (start == last))
@@ -155,7 +155,7 @@ def _apply(network: nn.Module, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _dragonn(weights: str, task: str) -> nn.Module:
     if task not in TASKS:
-        raise ValueError(f"unknown task {task!r}{nearest(task, TASKS)}; there are {', '.join(TASKS)}")
+        raise GuidedError(f"unknown task {task!r}{nearest(task, TASKS)}; there are {', '.join(TASKS)}")
     return _load(_build_dragonn, TASKS.index(task), *version(weights))
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from guided.errors import GuidedError
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -35,24 +37,24 @@ def read_weights(path: str | Path, model: str, shapes: Shapes) -> list[Tensor]:
     except ImportError as error:
         raise ImportError(f'weights of {model} are read with h5py: pip install "guided[dna]" ({error})') from error
     if not Path(path).is_file():
-        raise ValueError(f"the weights of {model} are a file, and there is none at {str(path)!r}")
+        raise GuidedError(f"the weights of {model} are a file, and there is none at {str(path)!r}")
     try:
         with h5py.File(path, "r") as file:
             found = _arrays(file.get("model_weights", file))
     except (OSError, RuntimeError) as error:  # h5py's, of a file that is cut short or is something else
         reason = " ".join(str(error).split())
-        raise ValueError(f"{str(path)!r} is not a whole HDF5 file: {reason}") from error
+        raise GuidedError(f"{str(path)!r} is not a whole HDF5 file: {reason}") from error
     except (KeyError, AttributeError) as error:
-        raise ValueError(f"{str(path)!r} is an HDF5 file, but holds no weights of Keras 2: {error}") from error
+        raise GuidedError(f"{str(path)!r} is an HDF5 file, but holds no weights of Keras 2: {error}") from error
     for (name, array), (wanted, shape) in zip(found, shapes.items(), strict=False):
         if array.shape != shape:
-            raise ValueError(
+            raise GuidedError(
                 f"{str(path)!r} is not {model}: {name} has shape {array.shape}, where {wanted} has shape {shape}"
             )
         if not np.isfinite(array).all():
-            raise ValueError(f"{str(path)!r}: {name} holds a number that is not finite")
+            raise GuidedError(f"{str(path)!r}: {name} holds a number that is not finite")
     if len(found) != len(shapes):
-        raise ValueError(f"{str(path)!r} is not {model}: it holds {len(found)} arrays, and {model} has {len(shapes)}")
+        raise GuidedError(f"{str(path)!r} is not {model}: it holds {len(found)} arrays, and {model} has {len(shapes)}")
     return [torch.from_numpy(array) for _, array in found]
 
 

@@ -5,7 +5,7 @@ __all__ = ["Size", "latent_size"]
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from guided.errors import GuidedError, check_whole
+from guided.errors import GuidedError, check_number
 
 if TYPE_CHECKING:
     from guided.adapters.diffusers.families import Family
@@ -27,7 +27,7 @@ class Size:
         for name in ("height", "width", "frames"):
             value = getattr(self, name)
             if value is not None:
-                check_whole(name, value)
+                check_number(name, value, int, least=1)
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guided.adapters.mdlm.common import check, check_length, fill, subs
+from guided.adapters.mdlm.common import check, fill, subs
 from guided.adapters.nucleotides.adapter import Letters
 from guided.checkpoints.torch_files import entry, read_torch
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_number
 from guided.nets.mdlm_cnn import DILATIONS, MaskedCNN
 from guided.storage import digest
 
@@ -60,7 +60,7 @@ def load(
     file = read_torch(path)
     settings = entry(file, "hyper_parameters", "config") or entry(file, "hyper_parameters")
     timed = _check(settings, path)
-    length = _length(settings, path) if length is None else check_length(length)
+    length = _length(settings, path) if length is None else check_number("length", length, int, least=1)
     weights = _backbone(file, path)
     net = MaskedCNN(len(alphabet) + 1, **_size(weights))
     check(net, weights, path)

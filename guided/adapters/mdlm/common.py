@@ -14,11 +14,11 @@ References:
     | https://arxiv.org/abs/2406.07524
 """
 
-__all__ = ["check", "check_length", "fill", "subs", "total_noise"]
+__all__ = ["check", "fill", "subs", "total_noise"]
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -95,14 +95,3 @@ def fill(net: nn.Module, weights: Mapping[str, Tensor], path: Path, device: torc
         if not any(part in name for part in TIMING):
             parameter.data = parameter.data.to(dtype)
     net.to(device)
-
-
-def check_length(length: Any) -> int:
-    """The length itself.
-
-    Raises:
-        ValueError: It is no whole number, or below 1.
-    """
-    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-        raise GuidedError(f"length is {length!r}; it must be a whole number, at least 1")
-    return length

@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from guided.adapters.mdlm.common import check_length, fill, subs
+from guided.adapters.mdlm.common import fill, subs
 from guided.checkpoints.torch_files import read_torch
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_number
 from guided.nets.mdlm_dit import MaskedDiT
 from guided.storage import digest
 
@@ -50,7 +50,7 @@ def load(
     size = {name: _number(config, entry, folder) for name, entry in SIZES.items()}
     if length is None:
         length = _number(config, "model_length" if "model_length" in config else "length", folder)
-    length = check_length(length)
+    length = check_number("length", length, int, least=1)
     path, weights = _weights(folder)
     net = MaskedDiT(**size)
     weights.setdefault("rotary_emb.inv_freq", net.rotary_emb.inv_freq)  # no parameter: a file may leave it out

@@ -15,6 +15,7 @@ from guided.checkpoints import read_weights
 from guided.core.denoiser import Denoiser, Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
+from guided.errors import GuidedError
 from guided.nets.transformer import TokenTransformer
 
 
@@ -29,7 +30,7 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
         tokens = SelfiesTokens(tuple(config["symbols"]), merges, config["length"])
         size = {name: config[name] for name in ("width", "depth", "heads")}
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'config.json'} has no usable entry {error}") from error
+        raise GuidedError(f"{folder / 'config.json'} has no usable entry {error}") from error
     net = TokenTransformer(tokens.vocabulary, tokens.length, **size)
     identity = read_weights(net, folder / "model.safetensors")
     net.eval().requires_grad_(False).to(device, dtype)

@@ -21,6 +21,8 @@ import selfies
 import torch
 from torch import Tensor
 
+from guided.errors import GuidedError
+
 
 @dataclass(frozen=True)
 class SelfiesTokens:
@@ -61,12 +63,12 @@ class SelfiesTokens:
         try:
             symbols = list(selfies.split_selfies(selfies.encoder(smiles)))
         except selfies.EncoderError as error:
-            raise ValueError(
+            raise GuidedError(
                 f"{smiles!r} cannot be written in SELFIES: {str(error).strip().splitlines()[0]}"
             ) from error
         unknown = [symbol for symbol in symbols if symbol not in self._ids]
         if unknown:
-            raise ValueError(
+            raise GuidedError(
                 f"{smiles!r} has {unknown[0]}, which the model has never seen; it knows {', '.join(self.symbols)}"
             )
         return self.merge([self._ids[symbol] for symbol in symbols])
@@ -88,7 +90,7 @@ class SelfiesTokens:
             ValueError: There are more than `L`.
         """
         if len(ids) > self.length:
-            raise ValueError(f"the molecule has {len(ids)} tokens; the model has room for {self.length}")
+            raise GuidedError(f"the molecule has {len(ids)} tokens; the model has room for {self.length}")
         return torch.tensor([*ids, *[0] * (self.length - len(ids))])
 
     def smiles(self, ids: Sequence[int]) -> str:

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from guided.errors import GuidedError
+
 
 class Streams:
     """The random streams of `B` requests. A stream moves on with every draw.
@@ -34,7 +36,7 @@ class Streams:
     def __init__(self, seed: int, requests: Sequence[int], device: torch.device | str = "cpu") -> None:
         for name, value in (("seed", seed), *(("request", i) for i in requests)):
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**64:
-                raise ValueError(f"the {name} is {value!r}; it must be a whole number in [0, 2^64)")
+                raise GuidedError(f"the {name} is {value!r}; it must be a whole number in [0, 2^64)")
         self.device = torch.device(device)
         self._generators = [
             np.random.Generator(np.random.Philox(key=np.array([seed, i], dtype=np.uint64))) for i in requests

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from guided.core.denoiser import Denoiser
 from guided.core.masked import SCHEDULES
 from guided.core.random import Streams
-from guided.errors import GuidedError, check_whole
+from guided.errors import GuidedError, check_number
 from guided.fitting.negative.levels import training_levels
 from guided.fitting.negative.self_npo import untold
 
@@ -56,7 +56,7 @@ class FlippedDPO:
     def __post_init__(self) -> None:
         if self.beta is not None and not self.beta > 0:
             raise GuidedError(f"beta is {self.beta}; it must be above 0")
-        check_whole("T", self.T, 2)
+        check_number("T", self.T, int, least=2)
         if not 0 <= self.p <= 1:
             raise GuidedError(f"p is {self.p}; it must be in [0, 1]")
 

@@ -30,7 +30,7 @@ from guided.core.denoiser import Denoiser
 from guided.core.guidance import sides
 from guided.core.masked import SCHEDULES
 from guided.core.random import Streams
-from guided.errors import GuidedError, check_whole
+from guided.errors import GuidedError, check_number
 from guided.fitting.negative.levels import sampling_levels, training_levels
 
 LOSSES = ("huber", "squared")
@@ -69,7 +69,7 @@ class SelfNPO:
 
     def __post_init__(self) -> None:
         for name, number, least in (("K", self.K, 1), ("j", self.j, 0), ("T", self.T, 2)):
-            check_whole(name, number, least)
+            check_number(name, number, int, least)
         if self.loss not in LOSSES:
             raise GuidedError(f"loss is {self.loss!r}; it is one of {', '.join(LOSSES)}")
         if not self.c > 0:

@@ -16,7 +16,7 @@ from guided.core.denoiser import Denoiser
 from guided.core.diffusion import Diffusion
 from guided.core.guidance import Guided, paired, sides
 from guided.core.random import Streams
-from guided.errors import GuidedError, check_whole
+from guided.errors import GuidedError, check_number
 from guided.fitting.negative.dpo import FlippedDPO
 from guided.fitting.negative.self_npo import SelfNPO
 from guided.fitting.value.fit import seeded
@@ -74,7 +74,7 @@ class NegativeTraining:
         for name, least in (*whole, ("batch_size", 1), ("sheet", 0), ("lora", 0)):
             number = getattr(self, name)
             if not (number is None and name == "lora"):
-                check_whole(name, number, least)
+                check_number(name, number, int, least)
         for name in ("lr", "clip"):
             number = getattr(self, name)
             if not (number is None and name == "lr") and not 0 < number < float("inf"):

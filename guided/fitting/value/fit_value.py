@@ -9,7 +9,7 @@ from typing import Any
 
 from guided.core.diffusion import Diffusion
 from guided.core.random import Streams
-from guided.errors import GuidedError, check_whole, nearest
+from guided.errors import GuidedError, check_number, nearest
 from guided.fitting.value.fit import Settings
 from guided.fitting.value.job import FitProgress, Job
 from guided.fitting.value.network import plan_network
@@ -140,7 +140,7 @@ def _check_target(target: str, alpha: float) -> None:
 
 def _check_count(name: str, number: Any, least: int) -> None:
     if number is not None:
-        check_whole(name, number, least)
+        check_number(name, number, int, least)
 
 
 def _check_rate(name: str, rate: Any) -> None:

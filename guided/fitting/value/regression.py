@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from guided.core.resampling import tilt
+from guided.errors import GuidedError
 
 
 def loss(v: Tensor, y: Tensor, alpha: float | None, scale: float = 1.0, n: int = 1) -> Tensor:
@@ -60,7 +61,7 @@ def finite(r: Tensor) -> Tensor:
     """
     good = r[r.isfinite()]
     if not len(good):
-        raise ValueError(f"none of the {r.numel()} rewards of the rollouts is finite; there is nothing to learn")
+        raise GuidedError(f"none of the {r.numel()} rewards of the rollouts is finite; there is nothing to learn")
     return torch.where(r.isfinite(), r, good.min())
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.random import Streams
+from guided.errors import GuidedError
 from guided.storage import whole
 from guided.values.posterior_mean import PosteriorMean
 from guided.values.protocol import Reward
@@ -123,7 +124,7 @@ def read(path: Path, n: int, batch_size: int) -> Rollouts:
         file = _shard(path, start // batch_size)
         shard = _load(file, min(batch_size, n - start))
         if shard is None:
-            raise ValueError(f"{file} is missing or torn; roll out again")
+            raise GuidedError(f"{file} is missing or torn; roll out again")
         shards.append(shard)
     whole = {name: torch.from_numpy(np.concatenate([shard[name] for shard in shards])) for name in shards[0]}
     S = whole["k"].shape[1]

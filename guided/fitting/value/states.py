@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from guided.errors import GuidedError
 from guided.fitting.value.regression import finite
 from guided.fitting.value.rollouts import Rollouts
 from guided.values.posterior_mean import soft_mean
@@ -30,7 +31,7 @@ class Scaled:
         """
         y = net(x if x.is_floating_point() else x.long(), t, prompt)
         if y.shape != (len(x),):
-            raise ValueError(
+            raise GuidedError(
                 f"the value network returned shape {tuple(y.shape)} for {len(x)} rows; it must be ({len(x)},)"
             )
         return self.shift + self.scale * (y.double() if y.device.type != "mps" else y.float())
@@ -72,7 +73,7 @@ class Data:
             ValueError: There are fewer than ten trajectories of a prompt, or none with a finite reward.
         """
         if len(rollouts.r) < HELD_OUT * prompts:
-            raise ValueError(
+            raise GuidedError(
                 f"there are {len(rollouts.r)} rollouts; a fit needs at least {HELD_OUT} of each of {prompts} prompts"
             )
         last, out = finite(rollouts.last), rollouts.of // prompts % HELD_OUT == HELD_OUT - 1
@@ -111,7 +112,7 @@ class Data:
             ValueError: The rollouts have no candidates.
         """
         if self.following is None:
-            raise ValueError("these rollouts have no candidates of the next state; a bootstrapped value needs them")
+            raise GuidedError("these rollouts have no candidates of the next state; a bootstrapped value needs them")
         v = self.last[rows].clone()
         inner = self.k[rows] < len(self.times) - 2  # the others' candidates are at the last step: rewards, no network
         if inner.any():
