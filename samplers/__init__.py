@@ -1,17 +1,31 @@
-"""Samplers: frozen dataclasses of plain values, called with a model, a value and random streams."""
+"""Samplers: frozen dataclasses of plain values, called with a model, a value and random streams; one file each."""
 
 __all__ = [
     "SVDD",
     "BestOfN",
     "Sampler",
     "Unguided",
+    "register_sampler",
     "resolve_sampler",
     "sampler_from_dict",
     "sampler_to_dict",
     "samplers",
 ]
 
-from guided.samplers.base import Sampler, resolve_sampler, sampler_from_dict, sampler_to_dict, samplers
+from importlib import import_module
+from pkgutil import iter_modules
+
+from guided.samplers.base import (
+    Sampler,
+    register_sampler,
+    resolve_sampler,
+    sampler_from_dict,
+    sampler_to_dict,
+    samplers,
+)
 from guided.samplers.best_of_n import BestOfN
 from guided.samplers.svdd import SVDD
 from guided.samplers.unguided import Unguided
+
+for _module in iter_modules(__path__):  # each registers its sampler
+    import_module(f"{__name__}.{_module.name}")

@@ -1,24 +1,33 @@
-"""Samplers by name, and as dictionaries that can be written to a file."""
+"""The protocol of samplers, and samplers by name.
 
-__all__ = ["Sampler", "resolve_sampler", "sampler_from_dict", "sampler_to_dict", "samplers"]
+    @register_sampler("beam")
+    @dataclass(frozen=True)
+    class Beam: ...
 
-from collections.abc import Mapping
+A file in this folder is imported with the package, so that one file with this decorator is a new sampler. An installed
+package adds one by an entry point of the group `guided.samplers`, which is imported when its name is asked for.
+"""
+
+__all__ = ["Sampler", "register_sampler", "resolve_sampler", "sampler_from_dict", "sampler_to_dict", "samplers"]
+
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from importlib import import_module
-from typing import Any, ClassVar, Protocol
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.errors import GuidedError, nearest
-from guided.samplers.best_of_n import BestOfN
-from guided.samplers.svdd import SVDD
-from guided.samplers.unguided import Unguided
 from guided.values.protocol import Value
+
+GROUP = "guided.samplers"
+Class = TypeVar("Class", bound=type[Any])
 
 
 class Sampler(Protocol):
-    """A frozen dataclass of plain values, the letters of its paper."""
+    """A frozen dataclass of plain values, the hyperparameters of its paper."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -27,35 +36,58 @@ class Sampler(Protocol):
         ...
 
 
-_SAMPLERS: dict[str, type[Any]] = {"svdd": SVDD, "best-of-n": BestOfN, "unguided": Unguided}
+_table: dict[str, type[Any]] = {}
+
+
+def register_sampler(name: str) -> Callable[[Class], Class]:
+    """Decorator that gives a sampler's dataclass a name, and returns the class unchanged.
+
+    Registering the same class again (a notebook cell that runs twice) replaces it.
+
+    Args:
+        name: The name, without spaces or colons.
+
+    Raises:
+        GuidedError: The name is malformed, another class has it, or the class is no dataclass.
+    """
+    if not name or ":" in name or any(letter.isspace() for letter in name):
+        raise GuidedError(f"a sampler's name has no spaces and no colon, given {name!r}")
+
+    def register(kind: Class) -> Class:
+        other = _table.get(name)
+        if other is not None and path_of(other) != path_of(kind):
+            raise GuidedError(f"sampler {name!r} is already registered by {path_of(other)}")
+        _check_dataclass(kind, name)
+        _table[name] = kind
+        return kind
+
+    return register
 
 
 def samplers() -> dict[str, type[Any]]:
-    """The samplers by name."""
-    return dict(_SAMPLERS)
+    """The samplers by name, sorted; those of installed packages are imported.
+
+    Raises:
+        GuidedError: An installed sampler cannot be imported.
+    """
+    return {name: _find(name) for name in sorted({*_table, *_installed()})}
 
 
 def sampler_to_dict(sampler: Sampler) -> dict[str, Any]:
     """The sampler's name and fields, in plain values."""
-    for name, kind in _SAMPLERS.items():
-        if type(sampler) is kind:
-            return {"name": name, **asdict(sampler)}
-    return {"name": f"{type(sampler).__module__}:{type(sampler).__qualname__}", **asdict(sampler)}
+    name = next((name for name, kind in _table.items() if type(sampler) is kind), path_of(type(sampler)))
+    return {"name": name, **asdict(sampler)}
 
 
 def sampler_from_dict(description: Mapping[str, Any]) -> Sampler:
     """Rebuilds a sampler.
 
     Raises:
-        ValueError: The name is unknown, or the sampler has no such field.
+        GuidedError: The name is unknown, or the sampler has no such field.
     """
     given = dict(description)
     name = given.pop("name", None)
-    if isinstance(name, str) and ":" in name:
-        return _own(name)(**given)
-    if name not in _SAMPLERS:
-        raise GuidedError(f"unknown sampler {name!r}{nearest(str(name), _SAMPLERS)}; known are {', '.join(_SAMPLERS)}")
-    kind = _SAMPLERS[name]
+    kind = _find(str(name))
     accepted = [f.name for f in fields(kind)]
     for key in given:
         if key not in accepted:
@@ -65,23 +97,11 @@ def sampler_from_dict(description: Mapping[str, Any]) -> Sampler:
     return sampler
 
 
-def _own(name: str) -> type[Any]:
-    """A sampler of the user's, by `module:Class`."""
-    module, _, attribute = name.partition(":")
-    try:
-        kind = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise GuidedError(f"sampler {name!r} cannot be imported: {error}") from error
-    if not isinstance(kind, type) or not is_dataclass(kind):
-        raise GuidedError(f"sampler {name!r} is no dataclass")
-    return kind
-
-
 def resolve_sampler(sampler: "str | Mapping[str, Any] | Sampler") -> Sampler:
     """A sampler from its name, its dictionary, or itself.
 
     Raises:
-        ValueError: The name is unknown.
+        GuidedError: The name is unknown.
     """
     if isinstance(sampler, str):
         return sampler_from_dict({"name": sampler})
@@ -90,3 +110,37 @@ def resolve_sampler(sampler: "str | Mapping[str, Any] | Sampler") -> Sampler:
     if isinstance(sampler, type) or not callable(sampler):
         raise GuidedError(f"sampler is {sampler!r}; it must be a name, a dictionary, or an instance as SVDD(M=10)")
     return sampler
+
+
+def path_of(kind: type[Any]) -> str:
+    """Where a class is, as `module:Class`."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _find(name: str) -> type[Any]:
+    """The class of a name: registered, of an installed package, or `module:Class`."""
+    if name in _table:
+        return _table[name]
+    if name in _installed() or ":" in name:
+        return _imported(name, _installed().get(name, name))
+    known = sorted({*_table, *_installed()})
+    raise GuidedError(f"unknown sampler {name!r}{nearest(name, known)}; known are {', '.join(known)}")
+
+
+def _installed() -> dict[str, str]:
+    return {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+def _imported(name: str, path: str) -> type[Any]:
+    module, _, attribute = path.partition(":")
+    try:
+        kind = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise GuidedError(f"sampler {name!r} cannot be imported: {error}; write module:Class") from error
+    return _check_dataclass(kind, name)
+
+
+def _check_dataclass(kind: Any, name: str) -> type[Any]:
+    if not isinstance(kind, type) or not is_dataclass(kind):
+        raise GuidedError(f"sampler {name!r} is no dataclass")
+    return kind

@@ -11,14 +11,16 @@ from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.core.resampling import tilt
 from guided.errors import check_number
+from guided.samplers.base import register_sampler
 from guided.values.protocol import Value
 
 
+@register_sampler("best-of-n")
 @dataclass(frozen=True)
 class BestOfN:
     """Keeps the best of each request's own N samples.
 
-    Arguments:
+    Args:
         N: The number of samples for each request.
 
     Raises:

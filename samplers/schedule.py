@@ -1,9 +1,10 @@
-"""Numbers that may change over the steps."""
+"""Numbers that may change over the steps, and the steps that look ahead: what all samplers share."""
 
-__all__ = ["Schedule", "at", "check_schedule"]
+__all__ = ["Schedule", "at", "check_interval", "check_schedule", "look_ahead_steps"]
 
 from typing import Any, TypeAlias
 
+from guided.core.process import Process
 from guided.errors import GuidedError, Number, check_number
 
 Schedule: TypeAlias = Number | tuple[Number, ...]
@@ -14,11 +15,41 @@ def at(schedule: Schedule[Number], k: int, K: int) -> Number:
     return schedule[k * len(schedule) // K] if isinstance(schedule, tuple) else schedule
 
 
+def look_ahead_steps(process: Process, every: int, interval: tuple[float, float]) -> set[int]:
+    """The steps at which candidates are compared; at the others the step is the model's own.
+
+    Candidates of a step without noise are equal, so there is nothing to compare. The last step that has noise is always
+    among them if it lies in the interval, and `every` counts back from it.
+
+    Args:
+        process: The reverse chain.
+        every: Every j-th step looks ahead.
+        interval: The part of the run, from 0 (noise) to 1 (data), in which steps look ahead: [start, end).
+    """
+    K, (start, end) = process.steps, interval
+    noisy = [k for k in range(K) if process.stochastic(k)]
+    return {k for k in noisy if (noisy[-1] - k) % every == 0 and start <= k / K < end}
+
+
+def check_interval(interval: Any) -> tuple[float, float]:
+    """The interval as two floats.
+
+    Raises:
+        GuidedError: It is not two numbers with 0 <= start < end <= 1.
+    """
+    if not isinstance(interval, tuple | list) or len(interval) != 2:
+        raise GuidedError(f"interval is {interval!r}; it must be two numbers")
+    start, end = (check_number("interval", bound, float, least=0) for bound in interval)
+    if not start < end <= 1:
+        raise GuidedError(f"interval is {interval}; it must be two numbers with 0 <= start < end <= 1")
+    return start, end
+
+
 def check_schedule(name: str, schedule: Any, kind: type[Number], least: float) -> Schedule[Number]:
     """The schedule, with lists made tuples and every entry a number of its kind.
 
     Raises:
-        ValueError: An entry is no number of this kind, not finite, or below the least one; or there is no entry.
+        GuidedError: An entry is no number of this kind, not finite, or below the least one; or there is no entry.
     """
     if isinstance(schedule, list | tuple):
         if not schedule:

@@ -25,15 +25,17 @@ from guided.core.process import Process
 from guided.core.random import Streams
 from guided.core.resampling import choose
 from guided.errors import GuidedError, check_number
-from guided.samplers.schedule import Schedule, at, check_schedule
+from guided.samplers.base import register_sampler
+from guided.samplers.schedule import Schedule, at, check_interval, check_schedule, look_ahead_steps
 from guided.values.protocol import Value
 
 
+@register_sampler("svdd")
 @dataclass(frozen=True)
 class SVDD:
     r"""Keeps one of M candidates with probability proportional to :math:`\exp(v / \alpha)`, at every step.
 
-    Arguments:
+    Args:
         M: The number of candidates; a number, or a schedule: a tuple that is spread evenly over the steps.
         alpha: The temperature, in units of the reward, at least 0; 0 keeps the best. A number or a schedule.
         every: The look-ahead is on every j-th step, counted back from the last one that has noise.
@@ -53,12 +55,7 @@ class SVDD:
         for name, kind, least in (("M", int, 1), ("alpha", float, 0)):
             object.__setattr__(self, name, check_schedule(name, getattr(self, name), kind, least))
         object.__setattr__(self, "every", check_number("every", self.every, int, least=1))
-        if not isinstance(self.interval, tuple | list) or len(self.interval) != 2:
-            raise GuidedError(f"interval is {self.interval!r}; it must be two numbers")
-        start, end = (check_number("interval", bound, float, least=0) for bound in self.interval)
-        if not start < end <= 1:
-            raise GuidedError(f"interval is {self.interval}; it must be two numbers with 0 <= start < end <= 1")
-        object.__setattr__(self, "interval", (start, end))
+        object.__setattr__(self, "interval", check_interval(self.interval))
 
     @torch.no_grad()
     def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
@@ -67,18 +64,22 @@ class SVDD:
         Raises:
             ValueError: The process is deterministic, or no step has a look-ahead, so that M would mean nothing.
         """
-        particles, M = model.start(streams), self.candidates(model.process)
-        steps = range(particles.k, model.steps)
-        if max(M[k] for k in steps) == 1 and max(at(self.M, k, model.steps) for k in steps) > 1:
-            if not any(model.process.stochastic(k) for k in steps):
-                raise GuidedError(
-                    f"M is {self.M} and none of the {len(steps)} steps has noise, as with eta = 0: "
-                    "a deterministic step makes equal candidates; take eta > 0, and 2 steps or more"
-                )
-            raise GuidedError(
-                f"none of the {len(steps)} steps has a look-ahead: every is {self.every}, interval {self.interval}"
-            )
+        particles = model.start(streams)
+        self._check_steps(model.process, range(particles.k, model.steps))
         return self.run(particles, value)
+
+    def _check_steps(self, process: Process, steps: range) -> None:
+        M = self.candidates(process)
+        if max(M[k] for k in steps) > 1 or max(at(self.M, k, process.steps) for k in steps) == 1:
+            return
+        if not any(process.stochastic(k) for k in steps):
+            raise GuidedError(
+                f"M is {self.M} and none of the {len(steps)} steps has noise, as with eta = 0: "
+                "a deterministic step makes equal candidates; take eta > 0, and 2 steps or more"
+            )
+        raise GuidedError(
+            f"none of the {len(steps)} steps has a look-ahead: every is {self.every}, interval {self.interval}"
+        )
 
     def run(self, particles: Particles, value: Value) -> Particles:
         """Moves particles, with shape `(B, N, *event)`, to the end; each has candidates of its own."""
@@ -90,14 +91,8 @@ class SVDD:
         return particles
 
     def candidates(self, process: Process) -> list[int]:
-        """The number of candidates at each step: M where there is a look-ahead, 1 where the step is the model's own.
-
-        Candidates of a step without noise are equal, so that it needs no look-ahead; the last one that is left is
-        always taken, and `every` counts back from there.
-        """
-        K, (start, end) = process.steps, self.interval
-        noisy = [k for k in range(K) if process.stochastic(k)]
-        looks = {k for k in noisy if (noisy[-1] - k) % self.every == 0 and start <= k / K < end}
+        """The number of candidates at each step: M where there is a look-ahead, 1 where the step is the model's own."""
+        K, looks = process.steps, look_ahead_steps(process, self.every, self.interval)
         return [at(self.M, k, K) if k in looks else 1 for k in range(K)]
 
     def choose(self, candidates: Particles, value: Value, alpha: float, M: int) -> Tensor:

@@ -9,9 +9,11 @@ import torch
 from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.random import Streams
+from guided.samplers.base import register_sampler
 from guided.values.protocol import Value
 
 
+@register_sampler("unguided")
 @dataclass(frozen=True)
 class Unguided:
     """Samples of the pretrained model, with no guidance by any reward."""

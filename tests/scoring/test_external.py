@@ -171,7 +171,9 @@ def test_arrays_are_refused(tmp_path: Path) -> None:
 
 def test_the_program_ends_with_the_interpreter(tmp_path: Path) -> None:
     spec = program(tmp_path, WITH_PID)
-    script = f"from guided.scoring import resolve_reward\nprint(int(resolve_reward({spec!r})(['pid']).item()))"
+    script = (
+        f"from guided.scoring.objective import resolve_reward\nprint(int(resolve_reward({spec!r})(['pid']).item()))"
+    )
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
         [sys.executable, "-c", script],
