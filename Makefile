@@ -22,5 +22,5 @@ bench: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	@echo "Installing the pinned environment into .venv (once, a few minutes)"
 	@$(PYTHON) -m venv --clear .venv
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,dna,images,npo,training]"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,training]"
 	@touch $@

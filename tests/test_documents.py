@@ -71,7 +71,6 @@ def test_example_molecules(tmp_path):
 
 
 def test_example_dna(tmp_path):
-    pytest.importorskip("pyjaspar", reason="the extra `dna` is not installed")
     sizes = ("--n", "2", "--steps", "4", "--rollouts", "20", "--updates", "2")
     out = run_example("dna.py", *sizes, "--out", str(tmp_path))
     assert all(name in out for name in ("unguided", "best of 10", "SVDD-MC", "SVDD-PM", "judge"))
@@ -81,7 +80,6 @@ def test_example_dna(tmp_path):
 
 
 def test_example_rna(tmp_path):
-    pytest.importorskip("seqfold", reason="the extra `dna` is not installed")
     sizes = ("--n", "2", "--steps", "4", "--rollouts", "20", "--updates", "2")
     out = run_example("rna.py", *sizes, "--out", str(tmp_path))
     assert "SVDD-MC" in out and (tmp_path / "samples.fasta").read_text().count(">") == 2
@@ -98,7 +96,6 @@ def test_example_scaffold():
 
 
 def test_example_images(tmp_path):
-    pytest.importorskip("diffusers", reason="the extra `images` is not installed")
     (tmp_path / "two.txt").write_text("red apple\nblue car\n")
     sizes = ("--per-prompt", "2", "-M", "2", "--steps", "3", "--lookahead", "tiny", "--out", str(tmp_path / "out"))
     out = run_example("images.py", "--prompts", str(tmp_path / "two.txt"), *sizes)
@@ -118,7 +115,6 @@ def test_example_images(tmp_path):
 
 
 def test_example_inpaint(tmp_path):
-    pytest.importorskip("diffusers", reason="the extra `images` is not installed")
     out = run_example("inpaint.py", "--n", "2", "-M", "2", "--steps", "4", "--out", str(tmp_path))
     kept, free = (float(re.search(rf"where it is {part}: ([\d.]+)", out)[1]) for part in ("kept", "free"))
     assert kept < free / 2

@@ -273,7 +273,7 @@ def one_line() -> Iterator[None]:
     except GuidedError as error:
         _fail(error)
     except ImportError as error:
-        if "guided[" not in str(error):  # which names the extra that is missing
+        if "pip install" not in str(error):  # which says what is missing
             raise
         _fail(error)
 

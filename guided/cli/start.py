@@ -54,7 +54,7 @@ def _read(name: str, path: Path) -> tuple["Image.Image", dict[str, Any]]:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError(f"--{name} needs Pillow: pip install 'guided[images]'") from error
+        raise ImportError(f"--{name} needs Pillow: pip install guided") from error
     try:
         data = path.read_bytes()
     except OSError as error:

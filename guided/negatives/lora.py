@@ -36,7 +36,7 @@ def peft() -> Any:
     try:
         import peft as library
     except ImportError as error:
-        raise ImportError("LoRA weights need peft: pip install 'guided[npo]'") from error
+        raise ImportError("LoRA weights need peft: pip install guided") from error
     return library
 
 

@@ -102,4 +102,4 @@ def _needs_logomaker() -> None:
     try:
         import logomaker  # noqa: F401
     except ImportError as error:
-        raise ImportError('logos need logomaker: pip install "guided[dna]"') from error
+        raise ImportError("logos need logomaker: pip install guided") from error

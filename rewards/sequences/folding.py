@@ -81,7 +81,7 @@ def _seqfold() -> Callable[[str], float]:
         from seqfold import dg
     except ImportError as error:
         raise ImportError(
-            f'mfe needs ViennaRNA, pip install "guided[vienna]", or seqfold, pip install "guided[dna]" ({error})'
+            f'mfe needs ViennaRNA, pip install "guided[vienna]", or seqfold, pip install guided ({error})'
         ) from error
     # where no structure is stable it gives the best of the unstable ones, or -inf where there is none at all
     return lambda strand: min(0.0, energy) if np.isfinite(energy := dg(strand)) else 0.0

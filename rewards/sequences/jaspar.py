@@ -113,7 +113,7 @@ def find_motif(id: str) -> Motif:
     try:
         from pyjaspar import JASPAR_LATEST_RELEASE, jaspardb
     except ImportError as error:
-        raise ImportError(f'motifs come from pyjaspar: pip install "guided[dna]" ({error})') from error
+        raise ImportError(f"motifs come from pyjaspar: pip install guided ({error})") from error
     names: set[str] = set()
     for release in (RELEASE, JASPAR_LATEST_RELEASE):
         database = jaspardb(release=release)

@@ -51,7 +51,7 @@ def pretrained(kind: str, name: str, what: str, **options: Any) -> Any:
     try:
         transformers = import_module("transformers")
     except ImportError as error:
-        raise ImportError(f"{what} needs transformers: pip install 'guided[images]' ({error})") from error
+        raise ImportError(f"{what} needs transformers: pip install guided ({error})") from error
     folder = Path(name).expanduser()
     try:
         return getattr(transformers, kind).from_pretrained(str(folder) if folder.is_dir() else name, **options)

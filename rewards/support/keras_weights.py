@@ -35,7 +35,7 @@ def read_weights(path: str | Path, model: str, shapes: Shapes) -> list[Tensor]:
     try:
         import h5py
     except ImportError as error:
-        raise ImportError(f'weights of {model} are read with h5py: pip install "guided[dna]" ({error})') from error
+        raise ImportError(f"weights of {model} are read with h5py: pip install guided ({error})") from error
     if not Path(path).is_file():
         raise GuidedError(f"the weights of {model} are a file, and there is none at {str(path)!r}")
     try:

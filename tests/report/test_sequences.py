@@ -172,7 +172,7 @@ def test_without_pyjaspar_the_table_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyjaspar", None)
     jaspar.find_motif.cache_clear()
     html = page(tmp_path, draw(12, 8))
-    assert "Left out: motifs come from pyjaspar: pip install &quot;guided[dna]&quot;" in html
+    assert "Left out: motifs come from pyjaspar: pip install guided" in html
 
 
 @pytest.fixture(scope="module")

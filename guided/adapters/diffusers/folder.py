@@ -108,7 +108,7 @@ def _read(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
         import diffusers
         import transformers  # noqa: F401  diffusers' own message would name no extra of ours
     except ImportError as error:
-        raise ImportError(f"pipelines need diffusers: pip install 'guided[images]' ({error})") from error
+        raise ImportError(f"pipelines need diffusers: pip install guided ({error})") from error
     if folder.is_dir():
         check_folder(folder)
     kind: Any = diffusers.DiffusionPipeline
@@ -168,7 +168,7 @@ def _add_lora(pipeline: Any, name: str, scale: float) -> None:
     try:
         import peft  # noqa: F401
     except ImportError as error:
-        raise ImportError("LoRA weights need peft: pip install 'guided[images]'") from error
+        raise ImportError("LoRA weights need peft: pip install guided") from error
     path = Path(name)
     adapter = f"lora{len(pipeline.get_list_adapters())}_{path.stem}".replace(".", "_").replace("-", "_")
     try:

@@ -143,7 +143,7 @@ def _tokenizer(path: Path) -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise ImportError(f'{path} needs the package tokenizers: pip install "guided[text]"') from error
+        raise ImportError(f"{path} needs the package tokenizers: pip install guided") from error
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the package raises bare ones

@@ -272,7 +272,7 @@ def _accelerator(training: NegativeTraining, model: Diffusion) -> Any:
         from accelerate import Accelerator
         from accelerate.utils import GradientAccumulationPlugin
     except ImportError as error:
-        raise ImportError("training needs accelerate: pip install 'guided[npo]'") from error
+        raise ImportError("training needs accelerate: pip install guided") from error
     try:
         whole = GradientAccumulationPlugin(num_steps=1)  # batches are split here, whatever the environment says
         cpu = model.device.type == "cpu"

@@ -5,28 +5,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-diffusers = pytest.importorskip("diffusers", reason="the extra `images` is not installed")
-
-import guided  # noqa: E402
-from guided.adapters.diffusers import FAMILIES, wrap  # noqa: E402
-from guided.adapters.diffusers.levels import Levels  # noqa: E402
-from guided.adapters.diffusers.pixels import Decoder  # noqa: E402
-from guided.adapters.diffusers.prediction import PREDICTIONS, Prediction  # noqa: E402
-from guided.core.batching import Evaluator  # noqa: E402
-from guided.core.diffusion import Diffusion  # noqa: E402
-from guided.core.editing import Origin  # noqa: E402
-from guided.core.random import Streams  # noqa: E402
-from guided.samplers import SVDD, BestOfN, Unguided  # noqa: E402
-from guided.scoring.objective import resolve_reward  # noqa: E402
-from guided.values.posterior_mean import PosteriorMean  # noqa: E402
-from tests.adapters.diffusers.pipelines import parts  # noqa: E402
-from tests.adapters.diffusers.pipelines.families import build  # noqa: E402
+import guided
+from guided.adapters.diffusers import FAMILIES, wrap
+from guided.adapters.diffusers.levels import Levels
+from guided.adapters.diffusers.pixels import Decoder
+from guided.adapters.diffusers.prediction import PREDICTIONS, Prediction
+from guided.core.batching import Evaluator
+from guided.core.diffusion import Diffusion
+from guided.core.editing import Origin
+from guided.core.random import Streams
+from guided.samplers import SVDD, BestOfN, Unguided
+from guided.scoring.objective import resolve_reward
+from guided.values.posterior_mean import PosteriorMean
+from tests.adapters.diffusers.pipelines import parts
+from tests.adapters.diffusers.pipelines.families import build
 
 K, M = 4, 5
 

@@ -3,10 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("diffusers", reason="the extra `images` is not installed")
-
 from guided.adapters.diffusers import FAMILIES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "images.md").read_text(encoding="utf-8")

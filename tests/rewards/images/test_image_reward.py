@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,10 +16,7 @@ from guided.rewards.images import image_reward as module
 from guided.rewards.images.image_reward import image_reward
 from guided.rewards.support.hub import clip_pixels
 from guided.scoring.objective import resolve_reward
-
-transformers = pytest.importorskip("transformers", reason="the extra `images` is not installed")
-
-from tests.toys.tinyclip import drawn  # noqa: E402
+from tests.toys.tinyclip import drawn
 
 State = dict[str, Tensor]
 VISION, TEXT, PATCH, SIDE, DEPTH = 64, 128, 8, 4, 2

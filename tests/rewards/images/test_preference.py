@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,11 +16,8 @@ from guided.rewards.images import clip, preference
 from guided.rewards.images.preference import from_openclip, hpsv2, pickscore
 from guided.rewards.support.hub import clip_pixels
 from guided.scoring.objective import resolve_reward
-
-transformers = pytest.importorskip("transformers", reason="the extra `images` is not installed")
-
-from tests.toys import tinyclip  # noqa: E402
-from tests.toys.tinyclip import PROMPTS, SIZE, drawn, prepared  # noqa: E402
+from tests.toys import tinyclip
+from tests.toys.tinyclip import PROMPTS, SIZE, drawn, prepared
 
 State = dict[str, Tensor]
 VISION, TEXT, BOTH, PATCH = 20, 16, 12, 8

@@ -13,7 +13,6 @@ from guided.rewards.sequences.jaspar import Motif, find_motif
 from guided.rewards.sequences.motifs import _count, motif_count, motif_score, motif_table
 from guided.scoring.objective import resolve_reward
 
-pytest.importorskip("pyjaspar", reason='motifs come from pyjaspar: pip install "guided[dna]"')
 FACTORS = ["HNF4A", "HNF1A", "GATA1::TAL1", "SPI1", "MA0114.4"]
 SHORT = Motif("X", "x", np.array([[8, 0, 3, 1, 0], [1, 0, 3, 1, 9], [0, 9, 2, 1, 0], [3, 1, 0, 1, 2]], dtype=float))
 WORDS = ["".join(word) for word in itertools.product("ACGT", repeat=5)]
@@ -165,5 +164,5 @@ def test_without_pyjaspar_the_message_says_what_to_install(monkeypatch: pytest.M
     find_motif.cache_clear()
     monkeypatch.setitem(sys.modules, "pyjaspar", None)
     for spec in ("motif_count?id=HNF4A", "motif_score?id=HNF4A"):
-        with pytest.raises(ImportError, match=r'pip install "guided\[dna\]"'):
+        with pytest.raises(ImportError, match="pip install guided"):
             resolve_reward(spec)

@@ -8,9 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-pytest.importorskip("diffusers", reason="the extra `images` is not installed")
-pytest.importorskip("transformers", reason="the extra `images` is not installed")
-
 from training.images import emoji
 from training.images import train as images
 from training.images.augmentation import psnr, vary

@@ -10,8 +10,6 @@ import torch
 
 from guided.nets.transformer import TokenTransformer
 
-pytest.importorskip("tokenizers", reason="the extra `training` is not installed")
-
 PATH = Path(__file__).parents[3] / "training" / "molecules" / "train.py"
 spec = importlib.util.spec_from_file_location("training_molecules", PATH)
 training = importlib.util.module_from_spec(spec)
