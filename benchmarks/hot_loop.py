@@ -11,7 +11,7 @@ is left of the wall-clock time without network, decoding and reward.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import torch
@@ -72,7 +72,7 @@ def plain_loop(model: Diffusion, reward: Callable[[Any], Any], B: int, M: int) -
 
 def our_loop(model: Diffusion, reward: Any, B: int, M: int, seed: int) -> tuple[Tensor, Monitor, float]:
     """The final samples' rewards, the counters, and the wall-clock seconds."""
-    model = replace(model, monitor=Monitor())
+    model = model.posed(monitor=Monitor())
     start = time.perf_counter()
     value = PosteriorMean(reward)
     particles = SVDD(M)(model, value, Streams(seed, range(B)))

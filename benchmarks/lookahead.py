@@ -57,7 +57,7 @@ def main(
     for name in ["full", *lookaheads]:
         option: Any = float(name) if name.replace(".", "").isdigit() else name
         other = guided.load(model, steps=steps, lookahead=option)
-        decode = other.preview or other.decode
+        decode = other.codec.decoder(preview=True)
         decode(x), full.decode(x)  # warm
         ratios = torch.tensor([seconds(decode, x) / seconds(full.decode, x) for _ in range(repeat)])
         shown = score(decode(x), prompts * 4)

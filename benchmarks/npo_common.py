@@ -62,7 +62,7 @@ def arms_of(options: Options, model: Diffusion) -> list[Arm]:
     """All arms. A row of guidance costs two of the network, of plain sampling one."""
     attached = against(model, options.negative)
     sampler: Any = Unguided() if options.svdd is None else SVDD(M=options.M)
-    conditional = model.condition is not None
+    conditional = model.prompting.conditional
     arms = [Arm(PLAIN, 1.0, model, sampler, 1.0 if conditional else None)]
     if not conditional:  # of equal rows: twice the steps, or twice the candidates
         twice = model.with_steps(2 * model.steps) if options.svdd is None else model

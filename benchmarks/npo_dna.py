@@ -32,7 +32,7 @@ def dna_task(model: Diffusion, each: int, work: Path) -> Task:
     Raises:
         GuidedError: The model is none of DNA with these cell types, or the real sequences cannot be fetched.
     """
-    if model.kind != "dna" or not set(CELLS) <= set(model.examples):
+    if model.modality != "dna" or not set(CELLS) <= set(model.prompting.examples):
         raise GuidedError(f"{model.name!r} is no model of DNA whose prompts are {', '.join(CELLS)}")
     real = held_out(work)
     natural = {cell: kmer_frequencies(sequences, 6, True) for cell, sequences in real.items()}

@@ -38,7 +38,7 @@ def image_task(model: Diffusion, n: int, judges: Sequence[str], work: Path) -> T
     Raises:
         GuidedError: The model is none of images, or the pictures that the classifier learns from are missing.
     """
-    if model.kind != "images" or model.condition is None:
+    if model.modality != "images" or not model.prompting.conditional:
         raise GuidedError(f"{model.name!r} is no model of images with prompts")
     if not (work / "pictures.npy").is_file():
         raise GuidedError(

@@ -28,7 +28,7 @@ def molecule_task(model: Diffusion, work: Path, size: int) -> Task:
     Raises:
         GuidedError: The model is none of molecules.
     """
-    if model.kind != "molecules":
+    if model.modality != "molecules":
         raise GuidedError(f"{model.name!r} is no model of molecules")
     work.mkdir(parents=True, exist_ok=True)
     reference, chemnet = reference_set(work, size), ChemNet()

@@ -95,8 +95,10 @@ def main() -> None:
         options = arguments()
         chosen = {} if options.lookahead is None else {"lookahead": options.lookahead}
         model = guided.load(options.model, steps=options.steps, **chosen)
-        if model.kind != "images":
-            raise GuidedError(f"the samples of {options.model!r} are {model.kind or 'of no known kind'}, not images")
+        if model.modality != "images":
+            raise GuidedError(
+                f"the samples of {options.model!r} are {model.modality or 'of no known kind'}, not images"
+            )
         options.out.mkdir(parents=True, exist_ok=True)
         write(draw(model, options), options)
 

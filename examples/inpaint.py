@@ -69,9 +69,11 @@ def main() -> None:
         options = arguments()
         objective = resolve_reward(options.reward)
         model = guided.load(options.model, steps=options.steps)
-        if model.kind != "images":
-            raise GuidedError(f"the samples of {options.model!r} are {model.kind or 'of no known kind'}, not images")
-        objective.check(model.kind)
+        if model.modality != "images":
+            raise GuidedError(
+                f"the samples of {options.model!r} are {model.modality or 'of no known kind'}, not images"
+            )
+        objective.check(model.modality)
         drawing: dict[str, Any] = {"seed": options.seed, "prompt": options.prompt, "guidance": options.guidance}
         before = options.image or guided.sample(model, None, Unguided(), **drawing).samples[0]
         mask = options.mask or right_half(before.size)

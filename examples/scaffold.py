@@ -18,7 +18,6 @@ from guided.samplers import SVDD
 
 def pin(model: guided.Diffusion, scaffold: str) -> guided.Diffusion:
     """The model with the scaffold's tokens at the first positions, and the others free."""
-    assert model.encode is not None
     row = model.encode(scaffold)
     return model.pinned(torch.where(row == 0, model.process.mask, row))  # token 0 is padding
 

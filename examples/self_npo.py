@@ -64,7 +64,7 @@ def train(options: argparse.Namespace) -> Path:
     named = {"steps": options.updates, **{n: getattr(options, n) for n in ("n", "batch", "lr", "lora", "accumulate")}}
     training = NegativeTraining(**named, seed=options.seed)
     model = images(options.model, options.sampling_steps)
-    prompts = options.lessons or (None if model.examples else options.texts)
+    prompts = options.lessons or (None if model.prompting.examples else options.texts)
     with StageBar("loss", "loss") as bar:
         out = options.out / "checkpoint"
         return train_negative(model, out, method=method, training=training, prompts=prompts, progress=bar)
@@ -77,8 +77,8 @@ def images(name: str, steps: int) -> guided.Diffusion:
         GuidedError: It is none of images.
     """
     model = guided.load(name, steps=steps)
-    if model.kind != "images" or model.condition is None:
-        raise GuidedError(f"the samples of {name!r} are {model.kind or 'of no known kind'}, not images of prompts")
+    if model.modality != "images" or not model.prompting.conditional:
+        raise GuidedError(f"the samples of {name!r} are {model.modality or 'of no known kind'}, not images of prompts")
     return model
 
 

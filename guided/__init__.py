@@ -1,12 +1,14 @@
 """Reward-guided sampling from pretrained diffusion models, with black-box rewards."""
 
 __all__ = [
+    "Codec",
     "Diffusion",
     "FlippedDPO",
     "Gaussian",
     "LearnedValue",
     "Masked",
     "NegativeTraining",
+    "Prompting",
     "Run",
     "SelfNPO",
     "attach",
@@ -26,9 +28,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from guided.core.codec import Codec
     from guided.core.diffusion import Diffusion
     from guided.core.gaussian import Gaussian
     from guided.core.masked import Masked
+    from guided.core.prompting import Prompting
     from guided.fitting.negative.dpo import FlippedDPO
     from guided.fitting.negative.job import NegativeTraining, train_negative
     from guided.fitting.negative.self_npo import SelfNPO
@@ -47,12 +51,14 @@ __version__ = "0.1.0"
 
 # Imported when first asked for, so that the command line answers before torch is there.
 _HOMES = {
+    "Codec": "guided.core.codec",
     "Diffusion": "guided.core.diffusion",
     "FlippedDPO": "guided.fitting.negative.dpo",
     "Gaussian": "guided.core.gaussian",
     "LearnedValue": "guided.values.learned",
     "Masked": "guided.core.masked",
     "NegativeTraining": "guided.fitting.negative.job",
+    "Prompting": "guided.core.prompting",
     "Run": "guided.runs.engine",
     "SelfNPO": "guided.fitting.negative.self_npo",
     "attach": "guided.negatives.attach",

@@ -127,8 +127,8 @@ def prepare(options: Options) -> Job:
         )
     model = against(load(options.model, device=options.device, dtype=options.dtype), options.negative)
     value = None if options.value is None else load_value(options.value)
-    if options.out is None and model.kind in KINDS:
-        raise GuidedError(f"the samples of {options.model!r} are {model.kind}; give --out, the folder for them")
+    if options.out is None and model.modality in KINDS:
+        raise GuidedError(f"the samples of {options.model!r} are {model.modality}; give --out, the folder for them")
     return Job(options, model, objective, sampler, prompt, value, start)
 
 
@@ -230,7 +230,7 @@ def report(job: Job, out: Path) -> None:
             compare(job, out)
         except RewardError as error:  # the run's own samples are complete
             print(f"note: the report has no unguided samples: {error}", file=sys.stderr)
-    if job.model.kind in KINDS:
+    if job.model.modality in KINDS:
         try:
             watch(job.sampler, job.draw, out)
         except RewardError as error:

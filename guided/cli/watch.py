@@ -38,7 +38,7 @@ class Watching:
     looks: list[tuple[int, float, object]] = field(default_factory=list)
 
     def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
-        first = 0 if model.origin is None else model.origin.begin(model.steps)
+        first = model.requests.first_step(model.steps)
         return self.sampler(model, _Seen(value, marks(first, model.steps), self.looks), streams)
 
 
@@ -56,8 +56,8 @@ class _Seen:
         if due:
             del self.steps[: len(due)]
             best = v[:1].argmax(1, keepdim=True)
-            rows, index = particles.take(best).clean  # the output is there already, or costs this one row
-            [picture] = particles.model.decode(rows[index[0]])
+            ahead = particles.take(best).look_ahead(preview=False)  # of an output that is there, or costs this one row
+            [picture] = ahead.samples()
             self.looks.append((particles.k, float(v[0, best]), picture))
         return v
 

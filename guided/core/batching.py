@@ -16,23 +16,26 @@ from guided.errors import GuidedError
 
 @dataclass
 class Evaluator:
-    """Applies a function to many rows in micro-batches. Out of memory, it halves the micro-batch and goes on.
+    """Where and in what micro-batches a function is applied to many rows. Out of memory, it halves the micro-batch
+    and goes on.
 
-    Arguments:
+    Args:
         size: The number of rows that the function gets at a time, or None for all at once.
+        device: Where the rows are.
 
     Raises:
-        ValueError: The size is below 1.
+        GuidedError: The size is below 1.
     """
 
     size: int | None = None
+    device: torch.device = torch.device("cpu")
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
             raise GuidedError(f"the micro-batch is {self.size} rows; it must be at least 1")
 
     def __call__(self, fn: Callable[[slice], Tensor], n: int) -> Tensor:
-        """Arguments:
+        """Args:
             fn: Maps a slice of the rows to its outputs, with shape `(m, *)`.
             n: The number of rows.
 
@@ -56,7 +59,7 @@ class Evaluator:
 def distinct(x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Finds the distinct rows.
 
-    Arguments:
+    Args:
         x: Rows of whole numbers, with shape `(n, *event)`.
         group: The group of each row, with shape `(n,)`; rows of different groups are different.
 

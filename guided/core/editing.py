@@ -11,7 +11,7 @@ References:
     | https://arxiv.org/abs/2108.01073
 """
 
-__all__ = ["Origin", "default_strength"]
+__all__ = ["Editing", "default_strength"]
 
 from dataclasses import dataclass, replace
 
@@ -19,20 +19,22 @@ import torch
 from einops import repeat
 from torch import Tensor
 
+from guided.core.process import Process
+from guided.core.random import Streams
 from guided.errors import GuidedError
 
 
 @dataclass(frozen=True)
-class Origin:
+class Editing:
     """Clean rows to start from.
 
-    Arguments:
+    Args:
         x: The rows, with shape `(1, *event)` for all requests or `(B, *event)`.
         strength: The share of the steps that are taken, in (0, 1]; at 1 the free region starts from noise.
         free: Where rows may change, True or False, with a shape that broadcasts to that of `x`; None for everywhere.
 
     Raises:
-        ValueError: The strength is out of range, or 1 with nothing kept, or nothing is free.
+        GuidedError: The strength is out of range, or 1 with nothing kept, or nothing is free.
     """
 
     x: Tensor
@@ -51,7 +53,7 @@ class Origin:
         """The first step, of `K`.
 
         Raises:
-            ValueError: No step is left.
+            GuidedError: No step is left.
         """
         taken = int(K * self.strength)
         if taken < 1:
@@ -60,11 +62,20 @@ class Origin:
             )
         return K - taken
 
-    def particles(self, N: int, B: int) -> Tensor:
-        """The rows as particles, with shape `(B, N, *event)`."""
-        return repeat(self.x.expand(B, *self.x.shape[1:]), "B ... -> B N ...", N=N)
+    def start(self, process: Process, N: int, streams: Streams) -> tuple[Tensor, int]:
+        """Draws `N` particles for each request, with shape `(B, N, *event)`, at the first step.
 
-    def keep(self, new: Tensor, old: Tensor) -> Tensor:
+        Returns:
+            The particles and the step.
+        """
+        k, x = self.begin(process.steps), self.x.expand(len(streams), *self.x.shape[1:])
+        known = repeat(x, "B ... -> B N ...", N=N)
+        if k > 0:
+            return process.noise(known, k, streams), k
+        new = process.prior(N, streams)
+        return self._keep(new, process.noise(known, 0, streams)), 0
+
+    def _keep(self, new: Tensor, old: Tensor) -> Tensor:
         """`new` where it is free and `old` elsewhere; particles with shape `(B, N, *event)`."""
         return new if self.free is None else torch.where(self.free[:, None], new, old)
 
@@ -75,8 +86,8 @@ class Origin:
         x, free = (it if len(it) == 1 else it[request] for it in (self.x, self.free))
         return torch.where(free, y, x)
 
-    def select(self, requests: list[int]) -> "Origin":
-        """The origin of some of the requests."""
+    def select(self, requests: list[int]) -> "Editing":
+        """The editing of some of the requests."""
         x = self.x if len(self.x) == 1 else self.x[requests]
         free = self.free if self.free is None or len(self.free) == 1 else self.free[requests]
         return replace(self, x=x, free=free)

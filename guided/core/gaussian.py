@@ -43,7 +43,7 @@ Grid = tuple[Sequence[float], Sequence[float], Sequence[float]]
 class Gaussian:
     r"""Ancestral steps; the network predicts the clean mean.
 
-    Arguments:
+    Args:
         event: The shape of a sample.
         alphas: The factor :math:`\alpha_k` of the data, `K + 1` numbers from noise to data.
         sigmas: The standard deviation :math:`\sigma_k` of the noise, `K + 1` numbers; sigma / alpha decreases.
@@ -55,7 +55,7 @@ class Gaussian:
             as `grid` does; None where nobody says.
 
     Raises:
-        ValueError: Lengths differ, sigma / alpha does not decrease, eta is outside [0, 1], or clip is not above 0.
+        GuidedError: Lengths differ, sigma / alpha does not decrease, eta is outside [0, 1], or clip is not above 0.
     """
 
     event: tuple[int, ...]
@@ -67,7 +67,9 @@ class Gaussian:
     clip: float | None = None
     trained: Callable[[int], Grid] | None = None
 
-    discrete = False
+    tokens = None
+    fixed = None
+    predicts = "the clean means"
 
     def __post_init__(self) -> None:
         for name in ("alphas", "sigmas", "times"):  # Python floats: no device, no synchronisation
@@ -136,6 +138,14 @@ class Gaussian:
     def noise(self, x: Tensor, k: int, streams: Streams) -> Tensor:
         return self.alphas[k] * x + self.sigmas[k] * streams.normal(*x.shape[1:])
 
+    def distinct(self, x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """All rows: two that were drawn from real numbers are not equal."""
+        all_rows = torch.arange(len(x), device=x.device)
+        return all_rows, all_rows
+
+    def changed(self, x: Tensor, parents: Tensor) -> Tensor:
+        return torch.ones(len(x), dtype=torch.bool, device=x.device)
+
     def with_steps(self, K: int) -> "Gaussian":
         if check_steps(K) == self.steps:
             return self
@@ -143,6 +153,9 @@ class Gaussian:
             raise GuidedError(f"this process was built for {self.steps} steps and has no grid for {K}")
         alphas, sigmas, times = self.grid(K)
         return replace(self, alphas=alphas, sigmas=sigmas, times=times)
+
+    def pinned(self, fixed: Tensor) -> "Gaussian":
+        raise GuidedError("a continuous model has no tokens to pin")
 
     def select(self, requests: list[int]) -> "Gaussian":
         return self

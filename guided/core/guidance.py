@@ -14,47 +14,79 @@ References:
     | https://arxiv.org/abs/2305.08891
 """
 
-__all__ = ["NEGATIVE", "Guided", "paired", "sides"]
+__all__ = ["Conditions", "Guidance", "Guided"]
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from guided.core.denoiser import Denoiser
 from guided.errors import GuidedError
 
-NEGATIVE = "negative_"  # what the names of the negative side's conditions start with
+
+@dataclass(frozen=True)
+class Conditions:
+    """What rows are conditioned on, by name, on both sides of guidance.
+
+    Args:
+        positive: The conditions of the prompts, with shape `(n, *)` each.
+        negative: Those that guidance leads away from, under the same names; None where there is one side only, or
+            both sides share the conditions.
+
+    Raises:
+        GuidedError: The two sides have conditions of different names.
+    """
+
+    positive: Mapping[str, Tensor] = field(default_factory=dict)
+    negative: Mapping[str, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if self.negative is not None and self.negative.keys() != self.positive.keys():
+            given = [", ".join(sorted(side)) or "none" for side in (self.negative, self.positive)]
+            raise GuidedError(
+                f"the conditions of the negative side are {given[0]}; they must be those of the positive, {given[1]}"
+            )
+
+    def __bool__(self) -> bool:
+        """Whether there are any, so that equal rows of two requests may have different outputs."""
+        return bool(self.positive)
+
+    def take(self, index: Tensor | list[int]) -> "Conditions":
+        """The conditions of the rows at `index`, with shape `(m,)`."""
+        sides = (self.positive, self.negative)
+        return Conditions(*(side and {name: c[index] for name, c in side.items()} for side in sides))  # type: ignore[arg-type]
+
+    def ask(self, denoiser: Denoiser, x: Tensor, t: Tensor) -> Tensor:
+        """The output of a denoiser of both sides, such as :class:`Guided`, under these conditions."""
+        away = () if self.negative is None else (self.negative,)
+        return denoiser(x, t, *away, **self.positive)
 
 
-def paired(positive: Mapping[str, Tensor], negative: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The conditions of both sides as one mapping."""
-    return {**positive, **{NEGATIVE + name: c for name, c in negative.items()}}
+@dataclass(frozen=True)
+class Guidance:
+    """How the positive side is led away from the negative one: the weight, and the share of guidance rescale."""
 
-
-def sides(cond: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The conditions of the positive and of the negative side; where the latter has none of its own, it shares them."""
-    positive = {name: c for name, c in cond.items() if not name.startswith(NEGATIVE)}
-    return positive, {name: cond.get(NEGATIVE + name, c) for name, c in positive.items()}
+    scale: float
+    rescale: float = 0.0
 
 
 @dataclass(frozen=True)
 class Guided:
-    """A pure function of `(x, t, cond)`. Conditions of the negative side have names that start with `negative_`;
-    where there is none, both sides have the same one.
+    """A pure function of rows, times and the conditions of both sides.
 
-    Arguments:
+    Args:
         positive: The denoiser that is guided.
         scale: The weight `w`; 1 is the positive denoiser alone, 0 the negative one (but for tokens that the positive
             one rules out: those stay impossible at any weight).
         negative: The negative denoiser. None is the positive one again: both sides are evaluated in one doubled call.
-
         rescale: The share `phi`, in [0, 1], to which the standard deviation of each row's raw prediction is brought
             back to that of the positive side.
 
     Raises:
-        ValueError: The weight is not finite, the rescale is out of range, or the positive denoiser has no raw
+        GuidedError: The weight is not finite, the rescale is out of range, or the positive denoiser has no raw
             prediction (`raw` and `clean`, as :class:`guided.adapters.diffusers.prediction.Prediction` has).
     """
 
@@ -77,15 +109,23 @@ class Guided:
         sides = (self.positive, self.negative or self.positive)
         return sum(getattr(side, "cost", 1) for side in sides)
 
-    def __call__(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
-        mine, other = sides(cond)
+    def __call__(self, x: Tensor, t: Tensor, negative: Mapping[str, Tensor] | None = None, /, **cond: Tensor) -> Tensor:
+        """The guided output for rows `(n, *event)` at times `(n,)`.
+
+        Args:
+            x: The rows.
+            t: Their times.
+            negative: The conditions of the negative side, with shape `(n, *)` each; None for those of the positive.
+            cond: The conditions of the positive side, with shape `(n, *)` each.
+        """
+        other = cond if negative is None else negative
         if self.negative is None or self.negative is self.positive:
-            both = {name: torch.cat([mine[name], other[name]]) for name in mine}
-            positive, negative = self.positive(torch.cat([x, x]), torch.cat([t, t]), **both).chunk(2)
+            both = {name: torch.cat([c, other[name]]) for name, c in cond.items()}
+            y, away = self.positive(torch.cat([x, x]), torch.cat([t, t]), **both).chunk(2)
         else:
-            positive, negative = self.positive(x, t, **mine), self.negative(x, t, **other)
-        y = self._mixed(positive, negative)
-        return self._rescaled(x, t, y, positive) if self.rescale else y
+            y, away = self.positive(x, t, **cond), self.negative(x, t, **other)
+        mixed = self._mixed(y, away)
+        return self._rescaled(x, t, mixed, y) if self.rescale else mixed
 
     def _mixed(self, positive: Tensor, negative: Tensor) -> Tensor:
         """The formula, where a side may rule tokens out, as minus infinity.

@@ -1,8 +1,8 @@
 r"""The masked (absorbing-state) process.
 
 A token is masked at step `k` with probability :math:`m_k`, from :math:`m_0 = 1` to :math:`m_K = 0`. A step reveals a
-masked token with probability :math:`(m_k - m_{k+1}) / m_k`, drawn from the network's law of the clean token, and
-leaves a revealed one as it is (SUBS). The mask is no token that the network could predict.
+masked token with probability :math:`(m_k - m_{k+1}) / m_k`, drawn from the network's distribution of the clean token,
+and leaves a revealed one as it is (SUBS). The mask is no token that the network could predict.
 
 References:
     | Simple and Effective Masked Diffusion Language Models (Sahoo et al., 2024)
@@ -19,6 +19,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
+from guided.core.batching import distinct
 from guided.core.process import check_steps
 from guided.core.random import Streams
 from guided.errors import GuidedError
@@ -34,17 +35,17 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 class Masked:
     """Absorbing-state steps; the network predicts log-probabilities of clean tokens, with shape `(n, L, V)`.
 
-    Arguments:
+    Args:
         length: The number of positions `L`.
         vocabulary: The number of tokens `V`; token `V` is the mask.
         steps: The number of steps `K`.
         schedule: The masking schedule, "log-linear" or "cosine".
-        temperature: The temperature of the tokens' law; 1 is the model's own.
+        temperature: The temperature of the tokens' distribution; 1 is the model's own.
         fixed: Tokens that are pinned, with shape `(L,)`, or `(B, L)` for each request, and the mask where they are
             free; they stay through prior, proposals and look-ahead.
 
     Raises:
-        ValueError: A number is out of range, the schedule is unknown, or the pinned tokens do not fit.
+        GuidedError: A number is out of range, the schedule is unknown, or the pinned tokens do not fit.
     """
 
     length: int
@@ -54,7 +55,7 @@ class Masked:
     temperature: float = 1.0
     fixed: Tensor | None = None
 
-    discrete = True
+    predicts = "log-probabilities of the tokens without the mask"
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -75,6 +76,14 @@ class Masked:
             )
         if fixed.numel() and not (fixed.min() >= 0 and fixed.max() <= self.vocabulary):
             raise GuidedError(f"pinned tokens must be in 0..{self.vocabulary}, where {self.vocabulary} leaves one free")
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        return (self.length,)
+
+    @property
+    def tokens(self) -> int:
+        return self.vocabulary + 1
 
     @property
     def output(self) -> tuple[int, ...]:
@@ -114,6 +123,12 @@ class Masked:
     def noise(self, x: Tensor, k: int, streams: Streams) -> Tensor:
         masked = streams.uniform(*x.shape[1:]) < self.rate(k)
         return self._pin(torch.where(masked, self.mask, x))
+
+    def distinct(self, x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return distinct(x, group)
+
+    def changed(self, x: Tensor, parents: Tensor) -> Tensor:
+        return (x != parents).flatten(1).any(1)
 
     def with_steps(self, K: int) -> "Masked":
         return replace(self, steps=K)

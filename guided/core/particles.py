@@ -1,51 +1,64 @@
 """Particles that move through a model, and the network's outputs that travel with them."""
 
-__all__ = ["Outputs", "Particles", "gather"]
+__all__ = ["Model", "Particles"]
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import Protocol
 
 import torch
 from einops import repeat
 from torch import Tensor
 
+from guided.core.codec import Codec
+from guided.core.lookahead import LookAhead
+from guided.core.outputs import Outputs, gather
+from guided.core.process import Process
 from guided.core.random import Streams
+from guided.core.requests import Requests
 from guided.errors import GuidedError
 
-if TYPE_CHECKING:
-    from guided.core.diffusion import Diffusion
 
+class Model(Protocol):
+    """What particles need of a model; :class:`guided.core.diffusion.Diffusion` is one."""
 
-@dataclass(frozen=True)
-class Outputs:
-    """The network's outputs at distinct rows; particle (b, n) has row `index[b, n]`.
+    @property
+    def process(self) -> Process:
+        """The reverse chain."""
+        ...
 
-    Attributes:
-        x: The rows, with shape `(u, *event)`.
-        y: The outputs, with shape `(u, *)`.
-        index: With shape `(B, N)`.
-    """
+    @property
+    def steps(self) -> int:
+        """The number of steps `K`."""
+        ...
 
-    x: Tensor
-    y: Tensor
-    index: Tensor
+    @property
+    def codec(self) -> Codec:
+        """What decodes clean rows."""
+        ...
 
-    def take(self, index: Tensor) -> "Outputs":
-        return replace(self, index=gather(self.index, index))
+    @property
+    def timed(self) -> bool:
+        """Whether the network's output depends on the time."""
+        ...
 
-    def compact(self) -> "Outputs":
-        """Only the rows that are in use, so that what was not selected can be forgotten."""
-        used, inverse = self.index.unique(return_inverse=True)
-        return Outputs(self.x[used], self.y[used], inverse)
+    @property
+    def requests(self) -> Requests:
+        """The requests whose particles move."""
+        ...
+
+    def evaluate(self, x: Tensor, k: int, parents: Outputs | None = None) -> Outputs:
+        """The network's outputs at particles, with shape `(B, N, *event)`, at step `k`."""
+        ...
 
 
 class Particles:
     """`N` particles for each of `B` requests, at step `k` of the reverse process.
 
-    The network's output is computed when first asked for and then goes where its particle goes, so a candidate
-    that was looked at is not evaluated again when it is selected and moved.
+    The network's output is computed when first asked for and then goes where its particle goes, so a candidate whose
+    look-ahead was evaluated is not evaluated again when it is selected and moved.
 
     Attributes:
+        model: The model that they move through.
         x: The particles, with shape `(B, N, *event)`.
         k: The step, from 0 (noise) to `model.steps` (data).
         streams: The random streams of the requests.
@@ -53,7 +66,7 @@ class Particles:
 
     def __init__(
         self,
-        model: "Diffusion",
+        model: Model,
         x: Tensor,
         k: int,
         streams: Streams,
@@ -62,6 +75,11 @@ class Particles:
     ) -> None:
         self.model, self.x, self.k, self.streams = model, x, k, streams
         self._outputs, self._parents = outputs, parents
+
+    @property
+    def requests(self) -> Requests:
+        """The requests: what they are conditioned on, their prompts, the counters of the run."""
+        return self.model.requests
 
     @property
     def done(self) -> bool:
@@ -73,19 +91,40 @@ class Particles:
             self._outputs = self.model.evaluate(self.x, self.k, self._parents)
         return self._outputs
 
-    @property
-    def clean(self) -> tuple[Tensor, Tensor]:
-        r"""The look-ahead :math:`\hat{x}_0(x_k)`, or `x` itself at the last step: rows with shape `(u, *event)`, and
-        the index `(B, N)` of each particle's row.
+    def look_ahead(self, draws: int = 1, *, preview: bool = True, by_request: bool = False) -> LookAhead:
+        r"""The clean samples :math:`\hat{x}_0(x_k)` that the particles point to, or at the last step the particles.
+
+        Args:
+            draws: The number of samples that are drawn from the network's one-step distribution for each particle; 1
+                is its mode, or the clean mean. At the last step it is 1.
+            preview: Whether the look-ahead's own decoder is used before the last step, where the model has one.
+            by_request: Whether equal samples of two requests stay two, each with the prompt of its own request.
         """
+        rows, index = self._clean() if draws == 1 or self.done else self._drawn(draws)
+        owner = None
+        if by_request:
+            rows, owner = rows[index.flatten()], _owners(index)
+            index = torch.arange(len(rows), device=rows.device).view(index.shape)
+        first, inverse = self.model.process.distinct(rows, owner)
+        prompts = None if owner is None else [self.requests.prompts[i] for i in owner[first].tolist()]
+        decode = self.model.codec.decoder(preview and not self.done)
+        return LookAhead(rows[first], inverse[index], prompts, decode, self.requests.monitor)
+
+    def _clean(self) -> tuple[Tensor, Tensor]:
+        """Clean rows, with shape `(u, *event)`, and the index `(B, N, 1)` of each particle's row."""
         if self.done:
             B, N = self.x.shape[:2]
-            return self.x.flatten(0, 1), torch.arange(B * N, device=self.x.device).view(B, N)
-        outputs = self.outputs.compact()  # nobody shall be asked about rows that no particle holds
-        return self.model.process.estimate(outputs.x, outputs.y), outputs.index
+            return self.x.flatten(0, 1), torch.arange(B * N, device=self.x.device).view(B, N, 1)
+        outputs = self.outputs.compact()  # rows that no particle holds are not scored
+        return self.model.process.estimate(outputs.x, outputs.y), outputs.index[..., None]
+
+    def _drawn(self, draws: int) -> tuple[Tensor, Tensor]:
+        """The same for samples of the one-step distribution, with the index `(B, N, draws)`."""
+        rows = self.draw(draws).flatten(0, 1)
+        return rows, torch.arange(len(rows), device=rows.device).view(*self.x.shape[:2], draws)
 
     def draw(self, draws: int) -> Tensor:
-        """Clean samples from the network's one-step law, with shape `(B, N * draws, *event)`."""
+        """Clean samples from the network's one-step distribution, with shape `(B, N * draws, *event)`."""
         y = self.outputs.y[self.outputs.index]
         return self.model.process.draw(self.x, y, draws, self.streams)
 
@@ -93,17 +132,17 @@ class Particles:
         """Moves one step, with `M` candidates for each particle; the shape is `(B, N * M, *event)`.
 
         Raises:
-            ValueError: The particles have arrived.
+            GuidedError: The particles have arrived.
         """
         if self.done:
             raise GuidedError(f"the particles are at the last step, {self.k}; there is no further one")
-        model, outputs = self.model, self.outputs.compact() if self.model.process.discrete else self.outputs
-        x = model.process.propose(self.x, outputs.y[outputs.index], self.k, M, self.streams)
-        parents = None
-        if model.process.discrete and not model.timed:
-            parents = replace(outputs, index=repeat(outputs.index, "B N -> B (N M)", M=M))
-        model.monitor.step(self.k + 1)
-        return Particles(model, x, self.k + 1, self.streams, parents=parents)
+        outputs, parents = self.outputs, None
+        x = self.model.process.propose(self.x, outputs.y[outputs.index], self.k, M, self.streams)
+        if not self.model.timed:  # a candidate equal to its parent keeps its parent's output
+            parents = outputs.compact()
+            parents = replace(parents, index=repeat(parents.index, "B N -> B (N M)", M=M))
+        self.requests.monitor.step(self.k + 1)
+        return Particles(self.model, x, self.k + 1, self.streams, parents=parents)
 
     def take(self, index: Tensor) -> "Particles":
         """Keeps the particles at `index`, with shape `(B, N')`, of each request."""
@@ -111,6 +150,6 @@ class Particles:
         return Particles(self.model, gather(self.x, index), self.k, self.streams, outputs, parents)
 
 
-def gather(x: Tensor, index: Tensor) -> Tensor:
-    """Picks `x[b, index[b, n]]`: `(B, N, *)` by `(B, N')` to `(B, N', *)`."""
-    return x[torch.arange(len(x), device=x.device)[:, None], index.to(x.device)]
+def _owners(index: Tensor) -> Tensor:
+    """The request of each entry of an index `(B, N, draws)`, with shape `(B * N * draws,)`."""
+    return torch.arange(len(index), device=index.device).repeat_interleave(index[0].numel())

@@ -20,13 +20,28 @@ class Process(Protocol):
     """The reverse chain, with no network inside."""
 
     @property
-    def discrete(self) -> bool:
-        """Whether states are whole numbers, so that equal rows are worth finding."""
+    def event(self) -> tuple[int, ...]:
+        """The shape of a row."""
+        ...
+
+    @property
+    def tokens(self) -> int | None:
+        """The number of tokens that a state is made of, the mask included; None where states are real numbers."""
+        ...
+
+    @property
+    def fixed(self) -> Tensor | None:
+        """Tokens that are pinned, with shape `(L,)`, or `(B, L)` for each request; None where there are none."""
         ...
 
     @property
     def output(self) -> tuple[int, ...]:
         """The shape of the network's output for one row."""
+        ...
+
+    @property
+    def predicts(self) -> str:
+        """What the network's output must be, in words."""
         ...
 
     @property
@@ -55,15 +70,40 @@ class Process(Protocol):
         ...
 
     def draw(self, x: Tensor, y: Tensor, draws: int, streams: Streams) -> Tensor:
-        """Clean samples from the network's one-step law: `(B, N, *event)` to `(B, N * draws, *event)`."""
+        """Clean samples from the network's one-step distribution: `(B, N, *event)` to `(B, N * draws, *event)`."""
         ...
 
     def noise(self, x: Tensor, k: int, streams: Streams) -> Tensor:
         """Draws `x_k` given clean samples, with shape `(B, N, *event)`."""
         ...
 
+    def distinct(self, x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The rows to keep of rows `(n, *event)`, where equal ones are worth finding.
+
+        Args:
+            x: The rows.
+            group: The group of each row, with shape `(n,)`; rows of different groups are different.
+
+        Returns:
+            The positions `first` of the rows that are kept, with shape `(u,)`, and `inverse`, with shape `(n,)`, such
+            that `x == x[first][inverse]`.
+        """
+        ...
+
+    def changed(self, x: Tensor, parents: Tensor) -> Tensor:
+        """Which rows `(n, *event)` may differ from their parents, with shape `(n,)`."""
+        ...
+
     def with_steps(self, K: int) -> "Process":
         """The same process on another grid."""
+        ...
+
+    def pinned(self, fixed: Tensor) -> "Process":
+        """The same process with pinned tokens, `(L,)` or `(B, L)`.
+
+        Raises:
+            GuidedError: It has no tokens, or these do not fit.
+        """
         ...
 
     def select(self, requests: list[int]) -> "Process":
@@ -75,6 +115,6 @@ def check_steps(K: Any) -> int:
     """`K` itself.
 
     Raises:
-        ValueError: It is no whole number, or below 1.
+        GuidedError: It is no whole number, or below 1.
     """
     return check_number("steps", K, int, least=1)

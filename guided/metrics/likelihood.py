@@ -42,7 +42,7 @@ def log_likelihood(model: Diffusion, x: Tensor, draws: int = 32, seed: int = 0) 
         raise GuidedError(f"{model.name} is a continuous model; the bound is one of masked models")
     if draws < 1:
         raise GuidedError(f"draws is {draws}; it must be at least 1")
-    wrong = next((len(c) for c in model.cond.values() if len(c) != len(x)), None)
+    wrong = next((len(c) for c in model.requests.conditions.positive.values() if len(c) != len(x)), None)
     if wrong is not None:
         raise GuidedError(f"the model has conditions for {wrong} requests, and there are {len(x)} rows")
     streams = Streams(seed, range(APART, APART + len(x)), model.device)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
-from guided.core.guidance import Guided
 from guided.errors import GuidedError
 from guided.loading import load
 from guided.negatives.fingerprint import describe_base, equal_weights, same_base
@@ -42,31 +41,26 @@ def attach(model: Any, negative: str | Path, *, alpha: float = 1.0, beta: float 
     check_mixing(alpha, beta)
     alpha, beta = float(alpha), float(beta)
     model = model if isinstance(model, Diffusion) else load(model)
-    if model.network is None:
-        raise GuidedError(f"{model.name} does not say which network it has: it takes no negative checkpoint")
-    stored = read_stored(negative, model.network)
+    network = model.trainable("it takes no negative checkpoint")
+    stored = read_stored(negative, network)
     foundation = _base(stored, model, base)
-    module = _combined(stored, model.network, foundation, alpha, beta)
-    weight = next(model.network.bare.parameters())
+    module = _combined(stored, network, foundation, alpha, beta)
+    weight = next(network.bare.parameters())
     module = module.to(weight.device).eval().requires_grad_(False)
-    if model.network.module is not model.network.bare:
+    if network.module is not network.bare:
         module = cast("nn.Module", torch.compile(module))
     told = "" if foundation is None else describe_base(foundation)
     key = f"{model.identity} {stored.digest} {alpha} {beta} {told}"
     identity = hashlib.sha256(key.encode()).hexdigest()
-    denoiser, side = model.denoiser, model.network.around(module)
-    if isinstance(denoiser, Guided) and denoiser.negative is model.negative:  # prompted before
-        denoiser = replace(denoiser, negative=side)
-    return replace(model, denoiser=denoiser, negative=side, identity=identity)
+    return replace(model.with_negative(network.around(module)), identity=identity)
 
 
 def _base(stored: Stored, model: Diffusion, base: Any) -> nn.Module | None:
     """The network that the checkpoint was trained from, if that is not the model's own."""
-    assert model.network is not None
     other = None if base is None else (base if isinstance(base, Diffusion) else load(base, device=str(model.device)))
     if other is not None and other.network is None:
         raise GuidedError(f"the base {other.name} does not say which network it has")
-    network: Network = model.network if other is None or other.network is None else other.network
+    network = (other or model).trainable()
     if stored.card is not None:
         told = stored.card["base"]
         same, distance = same_base(told["network"], describe_base(network.bare))
@@ -81,7 +75,7 @@ def _base(stored: Stored, model: Diffusion, base: Any) -> nn.Module | None:
                 f"the negative checkpoint {stored.name!r} was trained from {told['name']!r}, "
                 f"and {(other or model).name!r} {what}{hint}"
             )
-    if other is None or equal_weights(network.bare, model.network.bare):
+    if other is None or equal_weights(network.bare, model.trainable().bare):
         return None
     return network.bare
 

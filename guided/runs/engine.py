@@ -5,7 +5,7 @@ __all__ = ["DECODED", "Batch", "Progress", "Run", "Stats", "StepValue", "batches
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -144,7 +144,7 @@ def batches_of(
     for block in blocks:
         if watched is not None:
             watched.path = []
-        part = replace(wanted.block(model, block), monitor=Monitor(on_step=on_step))
+        part = wanted.block(model, block).posed(monitor=Monitor(on_step=on_step))
         yield _draw(part, objective, sampler, watched, Streams(seed, block, model.device), block)
         done += len(block)
 
@@ -173,7 +173,7 @@ def _draw(
     if objective is not None:
         with model.monitor.time("reward"):
             columns = objective.columns(samples, model.prompts or None)
-        if model.preview is not None and value is not None and value.looked_ahead(model):
+        if model.codec.preview is not None and value is not None and value.looked_ahead(model):
             columns["preview"] = _previewed(model, objective, rows)
         calls = objective.calls - calls
     seconds = {**model.monitor.seconds, "total": time.perf_counter() - start}
@@ -184,8 +184,7 @@ def _draw(
 
 def _previewed(model: Diffusion, objective: Objective, rows: Tensor) -> list[float]:
     """The rewards of the samples as the look-ahead's decoder shows them, to compare."""
-    assert model.preview is not None
     with model.monitor.time("decode"):
-        samples = model.preview(rows)
+        samples = model.codec.decoder(preview=True)(rows)
     with model.monitor.time("reward"):
         return [float(r) for r in objective(samples, model.prompts or None)]

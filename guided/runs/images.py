@@ -18,7 +18,7 @@ from guided.storage import write_whole
 if TYPE_CHECKING:
     from guided.runs.engine import Batch
 
-#: The kinds of samples that are pictures, as `Diffusion.kind` tells them.
+#: The kinds of samples that are pictures, as `Diffusion.modality` says.
 KINDS = ("images", "videos")
 FRAME = 125  # ms that a frame of a video is shown
 _NAME = re.compile(r"(\d{5,})\.(png|webp)(\.part)?")

@@ -3,9 +3,10 @@
 __all__ = ["Prompts"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from guided.core.diffusion import Diffusion
+from guided.core.guidance import Conditions
 from guided.errors import GuidedError
 
 CHECKED = 256  # different prompts that are encoded before anything is drawn, to say early what is wrong with them
@@ -49,20 +50,20 @@ class Prompts:
             ValueError: There are as many prompts as samples in neither way.
         """
         asked = any(given is not None for given in (prompt, negative, guidance)) or rescale != 0
-        bare = model.condition is None and model.negative is None
-        if not asked and (bare or model.cond):
+        bare = not model.prompting.conditional and model.prompting.negative is None
+        if not asked and (bare or model.requests.conditions):
             return cls()
-        none = prompt is None or (prompt == "" and model.unconditional is not None)
+        none = prompt is None or (prompt == "" and model.prompting.unconditional is not None)
         if prompt is None and model.prompts:  # of an earlier call
             prompt = list(model.prompts)
-            positive = [told or model.unconditional for told in _each("prompts", prompt, n)]
+            positive = [told or model.prompting.unconditional for told in _each("prompts", prompt, n)]
         else:
-            positive = [model.unconditional] * n if none or prompt is None else _each("prompts", prompt, n)
+            positive = [model.prompting.unconditional] * n if none or prompt is None else _each("prompts", prompt, n)
         return cls(positive, None if negative is None else _each("negative prompts", negative, n), guidance, rescale)
 
     def block(self, model: Diffusion, requests: list[int]) -> Diffusion:
         """The model for these requests, conditioned on their prompts."""
-        part = model.select(requests) if not self.positive else replace(model, cond={}, prompts=()).select(requests)
+        part = (model.posed(conditions=Conditions(), prompts=()) if self.positive else model).select(requests)
         if self.positive is None:
             return part
         negative = None if self.negative is None else [self.negative[i] for i in requests]
@@ -78,10 +79,10 @@ class Prompts:
             return model
         negative = self.negative or [None] * len(self.positive)
         first = {pair: i for i, pair in reversed([*enumerate(zip(self.positive, negative, strict=True))])}
-        distinct, part, bare = sorted(first.values())[:CHECKED], model, replace(model, origin=None)
+        distinct, part, bare = sorted(first.values())[:CHECKED], model, model.posed(editing=None)
         for i in range(0, len(distinct), TOGETHER):
             part = self.block(bare, distinct[i : i + TOGETHER])
-        return replace(part, prompts=tuple(prompt or "" for prompt in self.positive), cond={})
+        return part.posed(prompts=tuple(prompt or "" for prompt in self.positive), conditions=Conditions())
 
 
 def _each(what: str, prompt: str | Sequence[str], n: int) -> list[str | None]:

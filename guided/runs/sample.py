@@ -119,13 +119,13 @@ def stream(
     objective = None
     if reward is not None:
         objective = resolve_reward(reward, aggregate=aggregate, on_error=on_error, time_limit=time_limit)
-        objective.check(model.kind)
+        objective.check(model.modality)
         whole = wanted.checked(model)
-        decoded = Evaluator(DECODED.get(model.kind))
+        decoded = Evaluator(DECODED.get(model.modality))
         if value is None:
             value = PosteriorMean(objective, draws, decoded)
         else:
-            value = _learned(value, whole, objective, strategy, plain=wanted.plain and model.origin is None)
+            value = _learned(value, whole, objective, strategy, plain=wanted.plain and model.requests.editing is None)
     else:
         wanted.checked(model)
         value = None if isinstance(value, str | Path) else value  # the unguided sampler asks no value
@@ -170,6 +170,5 @@ def _started(model: Diffusion, image: Any, strength: float | None, mask: Any) ->
                 raise GuidedError(f"{name} is for runs that start from an image; give the image too")
         return model
     edited = model.edited(image, strength, mask)
-    if edited.origin is not None:
-        edited.origin.begin(edited.steps)
+    edited.requests.first_step(edited.steps)  # raises where no step is left
     return edited

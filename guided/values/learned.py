@@ -21,9 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guided.core.batching import Evaluator, distinct
+from guided.core.batching import Evaluator
 from guided.core.diffusion import Diffusion
-from guided.core.guidance import Guided
 from guided.core.particles import Particles
 from guided.core.process import Process
 from guided.errors import GuidedError
@@ -78,16 +77,14 @@ class LearnedValue:
                 raise GuidedError("at the last step the value is the reward: give this value one, by its bind")
             return PosteriorMean(self.reward)(particles, alpha)
         self.check_alpha(alpha)
-        monitor = particles.model.monitor
+        monitor = particles.requests.monitor
         monitor.seconds.setdefault("value", 0.0)
         with monitor.time("value"):
             x, prompt = particles.x.flatten(0, 1), self._prompt(particles).flatten()
-            inverse = None
-            if particles.model.process.discrete:
-                first, inverse = distinct(x, prompt)
-                x, prompt = x[first], prompt[first]
-            v = self.predict(x, particles.model.process.time(particles.k), prompt)
-            return (v if inverse is None else v[inverse.cpu()]).view(particles.x.shape[:2])
+            process = particles.model.process
+            first, inverse = process.distinct(x, prompt)
+            v = self.predict(x[first], process.time(particles.k), prompt[first])
+            return v[inverse.cpu()].view(particles.x.shape[:2])
 
     def predict(self, x: Tensor, time: float, prompt: Tensor) -> Tensor:
         """The values of rows, with shape `(n,)`, at one time of the process, in double precision on the CPU."""
@@ -143,7 +140,7 @@ class LearnedValue:
 
     def _prompt(self, particles: Particles) -> Tensor:
         """The number of each particle's prompt, with shape `(B, N)`."""
-        given = particles.model.prompts if len(self.prompts) > 1 else []
+        given = particles.requests.prompts if len(self.prompts) > 1 else []
         number = torch.tensor([self.prompts.index(prompt) for prompt in given] or [0] * len(particles.x))
         return number[:, None].expand(particles.x.shape[:2]).to(particles.x.device)
 
@@ -158,19 +155,15 @@ def describe(model: Diffusion) -> dict[str, Any]:
     """What a value depends on in a model, JSON-able: its weights, its chain but for the number of steps, its distinct
     prompts and its guidance.
     """
-    guidance = model.denoiser.scale if isinstance(model.denoiser, Guided) else None
+    guidance = model.requests.guidance
     return {
         "name": model.name,
         "identity": model.identity,
-        "event": list(_event(model.process)),
+        "event": list(model.process.event),
         "process": plain(_describe(model.process)),
         "prompts": list(dict.fromkeys(model.prompts)),
-        "guidance": guidance,
+        "guidance": None if guidance is None else guidance.scale,
     }
-
-
-def _event(process: Process) -> tuple[int, ...]:
-    return process.output[:-1] if process.discrete else process.output
 
 
 def _describe(process: Process) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import torch
 from guided.core.batching import Evaluator
 from guided.core.diffusion import Diffusion
 from guided.core.gaussian import Gaussian
-from guided.core.guidance import Guided
+from guided.core.guidance import Conditions, Guidance, Guided
 from guided.core.masked import Masked
+from guided.core.prompting import Prompting
 from guided.core.random import Streams
 from guided.samplers import SVDD, BestOfN, Unguided
 from guided.values.posterior_mean import PosteriorMean
@@ -134,7 +135,7 @@ def test_unconditional_requests_share_the_first_row():
 def test_requests_of_different_conditions_share_no_row():
     """The same all-masked row, and each request gets its own condition's answer."""
     denoiser = Counting(lambda x, t, mu: mu[:, None, :].expand(*x.shape, 4))
-    model = Diffusion(denoiser, Masked(6, 4, 4), cond={"mu": torch.eye(3, 4)}, timed=False)
+    model = Diffusion(denoiser, Masked(6, 4, 4), timed=False).posed(conditions=Conditions({"mu": torch.eye(3, 4)}))
     particles = model.start(Streams(0, range(3)), 5)
     y = particles.outputs.y[particles.outputs.index]
     assert denoiser.rows == 3
@@ -144,12 +145,12 @@ def test_requests_of_different_conditions_share_no_row():
 def test_conditions_follow_their_rows_through_micro_batches():
     denoiser = Counting(lambda x, t, mu: x * 0 + mu)
     cond = {"mu": torch.arange(3.0)[:, None].expand(3, 2)}
-    model = replace(gaussian(), denoiser=denoiser, cond=cond, evaluator=Evaluator(4))
+    model = replace(gaussian(), denoiser=denoiser, evaluator=Evaluator(4)).posed(conditions=Conditions(cond))
     out = model.evaluate(torch.zeros(3, 5, 2), 0)
     y = out.y[out.index]
     assert denoiser.largest == 4
     assert y[:, 0, 0].tolist() == [0, 1, 2] and y[:, 4, 1].tolist() == [0, 1, 2]
-    assert model.select([2, 0]).cond["mu"][:, 0].tolist() == [2, 0]
+    assert model.select([2, 0]).requests.conditions.positive["mu"][:, 0].tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("make", [gaussian, masked])
@@ -195,15 +196,15 @@ def test_several_particles_with_conditions_get_what_the_network_says():
         return (torch.nn.functional.one_hot(x, 5).float().cumsum(1)[..., :4] * c[:, None]).log_softmax(-1)
 
     cond = {"c": torch.tensor([[1.0], [-2.0], [3.0]])}
-    model = Diffusion(Counting(denoiser), Masked(6, 4, 12), cond=cond, timed=False)
+    model = Diffusion(Counting(denoiser), Masked(6, 4, 12), timed=False).posed(conditions=Conditions(cond))
     particles, most = model.start(Streams(0, range(3)), 2), 0
     while not particles.done:
         outputs = particles.outputs
         fresh = [denoiser(row, None, cond["c"][b].expand(2, 1)) for b, row in enumerate(particles.x)]
         torch.testing.assert_close(outputs.y[outputs.index], torch.stack(fresh))
         candidates = particles.propose(5)
-        assert (candidates.clean[0] < 4).all()
-        most = max(most, len(candidates.clean[0]))
+        assert (candidates.look_ahead().rows < 4).all()
+        most = max(most, len(candidates.look_ahead()))
         particles = candidates.take(torch.tensor([[1, 7]] * 3))
     assert most <= 3 * 2 * 5
     assert model.denoiser.rows < 3 * 2 * 5 * 12
@@ -322,11 +323,12 @@ def test_guided_log_probabilities_stay_numbers():
 
 
 def test_prompting_again_replaces_the_prompts():
-    model = replace(gaussian(), condition=lambda p: {"c": torch.tensor([[float(len(q))] for q in p])})
+    model = replace(gaussian(), prompting=Prompting(lambda p: {"c": torch.tensor([[float(len(q))] for q in p])}))
     once = model.prompted(["a"], 2.0)
     again = once.prompted(["bb", "c"], 3.0)
-    assert isinstance(again.denoiser, Guided) and again.denoiser.scale == 3.0 and again.denoiser.cost == 2
-    assert again.prompted(["d"]).denoiser is model.denoiser
+    assert again.requests.guidance == Guidance(3.0) and again.guided().cost == 2
+    plain = again.prompted(["d"])
+    assert plain.denoiser is again.denoiser is model.denoiser and plain.guided() is None
 
 
 def test_the_unconditional_prompt_is_the_models_own():
@@ -334,8 +336,8 @@ def test_the_unconditional_prompt_is_the_models_own():
         assert set(prompts) <= {"cat", "none"}
         return {"c": torch.tensor([[1.0 if q == "cat" else -1.0] for q in prompts])}
 
-    model = replace(gaussian(), condition=condition, unconditional="none").prompted(["cat"], 2.0)
-    assert model.cond["negative_c"].tolist() == [[-1.0]]
+    model = replace(gaussian(), prompting=Prompting(condition, "none")).prompted(["cat"], 2.0)
+    assert model.requests.conditions.negative["c"].tolist() == [[-1.0]]
 
 
 @pytest.mark.parametrize("M", [4, 5])
@@ -344,7 +346,7 @@ def test_classifier_free_guidance_pairs_each_row_with_its_own_prompt(M):
     network = Counting(lambda x, t, c: x * 0 + c)
     labels = {"a": 1.0, "b": 5.0, "": 0.5}
     model = replace(
-        gaussian(K), denoiser=network, condition=lambda p: {"c": torch.tensor([[labels[q]] for q in p])}
+        gaussian(K), denoiser=network, prompting=Prompting(lambda p: {"c": torch.tensor([[labels[q]] for q in p])})
     ).prompted(["a", "b"], guidance=2.0)
     out = model.evaluate(torch.zeros(2, M, 2), 0)
     y = out.y[out.index]

@@ -51,7 +51,7 @@ def test_pinned_tokens_stay_everywhere(seed, fixed):
     particles = model.start(streams)
     while not particles.done:
         assert (particles.x[..., pins] == fixed[pins]).all()
-        assert (particles.clean[0][..., pins] == fixed[pins]).all()
+        assert (particles.look_ahead().rows[..., pins] == fixed[pins]).all()
         assert (particles.draw(2)[..., pins] == fixed[pins]).all()
         particles = particles.propose(2).take(torch.zeros(2, 1, dtype=torch.long))
     assert (particles.x[..., pins] == fixed[pins]).all()

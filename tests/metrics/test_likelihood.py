@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from guided.core.diffusion import Diffusion
+from guided.core.guidance import Conditions
 from guided.core.masked import Masked
+from guided.core.prompting import Prompting
 from guided.metrics.likelihood import log_likelihood
 from tests.toys.chains import Chain, gaussian
 
@@ -55,7 +57,7 @@ def test_wrong_input_is_told() -> None:
     with pytest.raises(ValueError, match="draws is 0"):
         log_likelihood(chain.model(), chain.clean, draws=0)
     with pytest.raises(ValueError, match="conditions for 2 requests, and there are 8 rows"):
-        log_likelihood(chain.model(cond={"label": torch.zeros(2)}), chain.clean)
+        log_likelihood(chain.model().posed(conditions=Conditions({"label": torch.zeros(2)})), chain.clean)
 
 
 @pytest.mark.parametrize(("scale", "temperature"), [(2.0, 1.0), (6.0, 1.0), (None, 0.5)])
@@ -70,7 +72,7 @@ def test_law_is_that_of_the_tokens_as_they_are_drawn(scale: float | None, temper
         return {"label": torch.tensor([int(prompt == "yes") for prompt in prompts])}
 
     process = Masked(30, 3, 16, temperature=temperature)
-    model = Diffusion(denoiser, process, condition=condition, timed=False).prompted(["yes"] * 200, scale)
+    model = Diffusion(denoiser, process, prompting=Prompting(condition), timed=False).prompted(["yes"] * 200, scale)
     p = laws[1] if scale is None else laws[0] + scale * (laws[1] - laws[0])
     p = (p / temperature).log_softmax(-1)
     x = torch.multinomial(p.exp().expand(200, 3), 30, replacement=True)

@@ -88,10 +88,10 @@ def test_the_negative_network_is_that_of_the_merged_weights(kind, alpha, beta, t
     net = Vector()
     net.load_state_dict(merge(weights[0], weights[1], npo, alpha, beta))
     x, t, c = torch.randn(4, 2), torch.rand(4), torch.ones(4, 1)
-    negative = attach(positive, place, alpha=alpha, beta=beta, base=base).negative
+    negative = attach(positive, place, alpha=alpha, beta=beta, base=base).prompting.negative
     torch.testing.assert_close(negative(x, t, c=c), net(x, t, c), rtol=1e-5, atol=1e-5)
     if not (beta or alpha != 1.0):
-        own = attach(base, place, alpha=alpha, beta=0.5).negative  # there is no offset to leave out
+        own = attach(base, place, alpha=alpha, beta=0.5).prompting.negative  # there is no offset to leave out
         net.load_state_dict(npo)
         torch.testing.assert_close(own(x, t, c=c), net(x, t, c), rtol=1e-5, atol=1e-5)
 
@@ -103,7 +103,7 @@ def test_guided_predictions_are_those_of_the_formula(tmp_path):
     x, t = torch.randn(2, 2), torch.full((2,), 0.5)
     for negative, told in ((None, 0.0), (["b", "b"], -1.0)):
         posed = attach(model, place).prompted(["a", "a"], 2.5, negative)
-        y = posed.denoiser(x, t, **posed.cond)
+        y = posed.predict(x, t, posed.requests.conditions)
         net = model.network.bare
         plus, minus = net(x, t, torch.ones(2, 1)), student(x, t, torch.full((2, 1), told))
         torch.testing.assert_close(y, minus + 2.5 * (plus - minus), rtol=1e-5, atol=1e-5)
@@ -140,7 +140,7 @@ def test_a_model_that_was_tuned_a_little_is_not_its_base(dtype, share, tmp_path)
     for beta in (0.0, 1.0):
         net = Vector().to(dtype)
         net.load_state_dict(merge(weights[0], weights[1], student.state_dict(), 1.0, beta))
-        negative = attach(tuned, place, beta=beta, base=base).negative
+        negative = attach(tuned, place, beta=beta, base=base).prompting.negative
         assert torch.equal(negative(x, t, c=c), net(x, t, c))
     with pytest.raises(ValueError, match="differs by"):
         attach(tuned, place)
@@ -220,7 +220,7 @@ def test_a_file_without_a_card_is_taken_for_its_architecture(tmp_path):
     model, other = vectors(0), Vector(4)
     save_file({f"module.{key}": w for key, w in other.state_dict().items()}, tmp_path / "a.safetensors")
     x, t, c = torch.randn(4, 2), torch.rand(4), torch.ones(4, 1)
-    negative = attach(model, tmp_path / "a.safetensors").negative
+    negative = attach(model, tmp_path / "a.safetensors").prompting.negative
     torch.testing.assert_close(negative(x, t, c=c), other(x, t, c), rtol=1e-6, atol=1e-6)
 
 
@@ -247,7 +247,7 @@ def test_guidance_moves_the_law_of_tokens_away_from_the_negative_model(tmp_path)
     both = attach(model, place).prompted([None], 3.0)
     x, t = torch.full((1, 4), 3), torch.ones(1)
     plus, minus = (net(x).log_softmax(-1) for net in (model.network.bare, student))
-    torch.testing.assert_close(both.denoiser(x, t), minus + 3 * (plus - minus), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(both.predict(x, t), minus + 3 * (plus - minus), rtol=1e-4, atol=1e-4)
 
 
 def test_network_rows(tmp_path):
@@ -264,7 +264,8 @@ def test_network_rows(tmp_path):
 
 
 def test_a_conditional_model_without_a_weight_of_its_own_is_led_with_one_and_a_half(tmp_path):
-    model = replace(vectors(), guidance=None)
+    model = vectors()
+    model = replace(model, prompting=replace(model.prompting, guidance=None))
     place, _ = folder_of(model, tmp_path / "a", "lora")
     both = attach(model, place)
     for options in ({}, {"prompt": "a"}):
@@ -321,7 +322,9 @@ def test_a_pipeline_is_sampled_against_its_checkpoint(tmp_path):
     place, _ = folder_of(model, tmp_path / "a", "lora")
     both = attach(model, place)
     mine = {w.data_ptr() for w in pipeline.unet.parameters()}
-    assert mine == {w.data_ptr() for name, w in both.negative.network.net.named_parameters() if "lora_" not in name}
+    assert mine == {
+        w.data_ptr() for name, w in both.prompting.negative.network.net.named_parameters() if "lora_" not in name
+    }
     runs = [drawn(m, n=2, prompt="red apple", guidance=w) for m, w in ((model, 1.0), (both, 1.0), (both, 3.0))]
     pixels = [torch.tensor([list(s.tobytes()) for s in run.samples]) for run in runs]
     assert torch.equal(pixels[0], pixels[1]) and not torch.equal(pixels[0], pixels[2])

@@ -185,9 +185,9 @@ def sides(model, name):
     """What the denoiser and the negative one say of two prompts."""
     x = torch.randn(2, *model.process.event, generator=torch.Generator().manual_seed(0))
     t = torch.full((2,), float(model.process.times[1]))
-    cond = model.condition(["red apple", "cat"])
+    cond = model.prompting.conditions(["red apple", "cat"])
     with torch.no_grad():
-        return [side(x, t, **cond) for side in (model.denoiser, model.negative) if side is not None]
+        return [side(x, t, **cond) for side in (model.denoiser, model.prompting.negative) if side is not None]
 
 
 def equals_diffusers(name, place, load):

@@ -34,11 +34,11 @@ def test_it_fits_its_model_and_is_small(name):
 def test_it_is_near_its_model_and_not_the_same(name):
     """By its predictions of noise alone."""
     model = attach(guided.load(name, steps=8), name)
-    cond = dict(model.condition([MODELS[name]] * 4)) if model.condition else {}
+    cond = model.prompting.conditions([MODELS[name]] * 4)
     x = model.process.prior(1, Streams(0, list(range(4)), model.device))[:, 0]
     t = torch.full((4,), float(model.process.time(0)))
     with torch.no_grad():
-        y, away = model.denoiser(x, t, **cond), model.negative(x, t, **cond)
+        y, away = model.denoiser(x, t, **cond), model.prompting.negative(x, t, **cond)
     y, away = (torch.where(part.isneginf(), -50.0, part) for part in (y, away))
     apart = float((y - away).norm() / y.norm())
     assert 1e-4 < apart < 0.5

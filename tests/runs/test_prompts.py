@@ -6,8 +6,11 @@ import pytest
 import torch
 
 import guided
+from guided.core.codec import Codec
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
+from guided.core.prompting import Prompting
+from guided.core.random import Streams
 from guided.samplers import SVDD
 from guided.scoring.objective import resolve_reward
 from guided.scoring.registry import parameters_of, takes_prompts
@@ -36,9 +39,7 @@ def model(conditions: bool) -> Diffusion:
     def decode(x: torch.Tensor) -> list[str]:
         return ["".join(LETTERS[i] for i in row) for row in x.tolist()]
 
-    return Diffusion(
-        denoiser, Masked(12, 4, steps=8), decode=decode, condition=condition, unconditional="A", timed=False
-    )
+    return Diffusion(denoiser, Masked(12, 4, steps=8), Codec(decode), Prompting(condition, "A"), timed=False)
 
 
 @pytest.mark.parametrize("conditions", [True, False])
@@ -111,7 +112,8 @@ def test_value_without_prompts_passes_none() -> None:
         seen.append(prompts)
         return [0.0] * len(sequences)
 
-    plain = Diffusion(model(True).denoiser, Masked(12, 4, steps=2), decode=model(True).decode, timed=False)
+    plain = Diffusion(model(True).denoiser, Masked(12, 4, steps=2), model(True).codec, timed=False)
     guided.sample(plain, reward=reward, sampler=SVDD(M=2), n=1)
     assert seen and set(seen) == {None}
-    assert PosteriorMean(resolve_reward(reward)).score(torch.zeros(2, 12, dtype=torch.long), plain).tolist() == [0, 0]
+    particles = plain.restart(torch.zeros(2, 1, 12, dtype=torch.long), 2, Streams(0, [0, 1]))
+    assert PosteriorMean(resolve_reward(reward))(particles).tolist() == [[0], [0]]

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 import guided
+from guided.core.codec import Codec
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
+from guided.core.prompting import Prompting
 from guided.runs.engine import Stats
 from guided.runs.sample import stream
 from guided.samplers import SVDD
@@ -25,7 +27,7 @@ def dna(L=10, K=8):
         return (torch.nn.functional.one_hot(x, 5).float().flatten(1) @ w).view(-1, L, 4).log_softmax(-1)
 
     decode = lambda x: ["".join(LETTERS[i] for i in row) for row in x.tolist()]  # noqa: E731
-    return Diffusion(denoiser, Masked(L, 4, K), decode=decode, timed=False)
+    return Diffusion(denoiser, Masked(L, 4, K), Codec(decode), timed=False)
 
 
 def gc(samples):
@@ -137,7 +139,7 @@ def conditional():
 
     denoiser = lambda x, t, p: p.log()[:, None].expand(*x.shape, 4)  # noqa: E731
     decode = lambda x: ["".join(LETTERS[i] for i in row) for row in x.tolist()]  # noqa: E731
-    return Diffusion(denoiser, Masked(50, 4, 10), decode=decode, condition=condition, timed=False)
+    return Diffusion(denoiser, Masked(50, 4, 10), Codec(decode), Prompting(condition), timed=False)
 
 
 def test_each_request_has_its_own_prompt_and_guidance_sharpens_it():

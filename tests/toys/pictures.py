@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from guided.core.codec import Codec
 from guided.core.diffusion import Diffusion
 from guided.core.gaussian import Gaussian
+from guided.core.prompting import Prompting
 
 SIDE = 4
 SCALE = 6  # each pixel is so many pixels of the picture
@@ -49,14 +51,16 @@ def pictures(K=6, preview=False):
     denoiser.raw = lambda x, t, y: y  # it predicts the clean mean
     denoiser.clean = lambda x, t, raw: raw
     process = Gaussian((3, SIDE, SIDE), [a for a, _ in grid], [s for _, s in grid], times)
-    model = Diffusion(denoiser, process, decode, encode=encode, region=region, condition=condition, kind="images")
-    return replace(model, preview=lambda x: decode(x * 0.9)) if preview else model
+    codec = Codec(decode, (lambda x: decode(x * 0.9)) if preview else None, encode, region, "images")
+    return Diffusion(denoiser, process, codec, Prompting(condition))
 
 
 def videos(K=6):
     """The same with two frames: a picture, and its mirror image."""
     model = pictures(K)
-    return replace(model, decode=lambda x: [[p, p.transpose(0)] for p in decode(x)], kind="videos", encode=None)
+    return replace(
+        model, codec=Codec(lambda x: [[p, p.transpose(0)] for p in decode(x)], region=region, modality="videos")
+    )
 
 
 def redness(samples):

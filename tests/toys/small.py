@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from guided.core.codec import Codec
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.core.gaussian import Gaussian, Grid
 from guided.core.masked import Masked
+from guided.core.prompting import Prompting
 from guided.nets.transformer import TokenTransformer
 
 LETTERS = "ACG"
@@ -71,8 +73,7 @@ def vectors(seed: int = 0, conditional: bool = True, dtype: torch.dtype = torch.
     return Diffusion(
         around(net),
         Gaussian((2,), *cosine(4), eta=1.0, grid=cosine),
-        condition=condition if conditional else None,
-        guidance=2.0 if conditional else None,
+        prompting=Prompting(condition, guidance=2.0) if conditional else Prompting(),
         network=Network(net, around),
         **options,
     )
@@ -94,7 +95,7 @@ def tokens(seed: int = 0, **options: Any) -> Diffusion:
     return Diffusion(
         around(net),
         Masked(4, len(LETTERS), steps=4),
-        decode=lambda x: ["".join(LETTERS[i] for i in row) for row in x.tolist()],
+        Codec(lambda x: ["".join(LETTERS[i] for i in row) for row in x.tolist()]),
         network=Network(net, around),
         **options,
     )

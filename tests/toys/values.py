@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from guided.core.codec import Codec
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
+from guided.core.prompting import Prompting
 from tests.toys.chains import Chain
 
 CHAIN = Chain()
@@ -67,7 +69,7 @@ def dna(L: int = 12, K: int = 4, **options: object) -> Diffusion:
     def decode(x: Tensor) -> list[str]:
         return ["".join("ACGT"[i] for i in row) for row in x.tolist()]
 
-    given = {"decode": decode, "condition": condition, "timed": False, "identity": "dna", **options}
+    given = {"codec": Codec(decode), "prompting": Prompting(condition), "timed": False, "identity": "dna", **options}
     return Diffusion(denoiser, Masked(L, 4, K), **given)  # type: ignore[arg-type]
 
 

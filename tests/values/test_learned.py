@@ -9,7 +9,6 @@ from torch import nn
 
 import guided
 from guided.core.batching import Evaluator
-from guided.core.guidance import Guided
 from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.samplers import SVDD, BestOfN
@@ -138,7 +137,7 @@ def pinned(model):
         (lambda m: m.prompted(["GC"], 2.0), "guidance was null there and is 2.0 here"),
         (lambda m: m.prompted(["AT"]), r"fitted for the prompts \['GC'\], the run has the prompt 'AT'"),
         (lambda m: m.prompted(["GC", ""]), "the run has the prompt ''"),
-        (lambda m: replace(m, prompts=()), r"fitted for the prompts \['GC'\], the run has no prompt"),
+        (lambda m: m.posed(prompts=()), r"fitted for the prompts \['GC'\], the run has no prompt"),
     ],
 )
 def test_another_model_is_refused(change, message):
@@ -152,7 +151,7 @@ def test_what_does_not_change_the_law_is_not_refused():
     other = replace(dna(K=9).prompted(["GC", "GC"]), name="a copy in another folder", timed=True)
     value_of(model).bind(other, resolve_reward(gc))
     guided_model = dna().prompted(["GC"], 2.0)
-    assert isinstance(guided_model.denoiser, Guided)
+    assert guided_model.requests.guidance is not None
     value_of(guided_model).bind(dna().prompted(["GC"] * 3, 2.0), resolve_reward(gc))
 
 

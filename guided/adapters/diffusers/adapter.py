@@ -22,10 +22,12 @@ from guided.adapters.diffusers.pixels import Decoder, Encoder, region
 from guided.adapters.diffusers.prediction import Prediction
 from guided.adapters.diffusers.sizes import Size
 from guided.core.batching import Evaluator
+from guided.core.codec import Codec
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.core.gaussian import Gaussian
 from guided.core.process import check_steps
+from guided.core.prompting import Prompting
 from guided.errors import GuidedError
 
 ENCODED = 32  # prompts that are encoded together
@@ -85,20 +87,29 @@ def wrap(
     return Diffusion(
         denoiser,
         process,
-        decode=Decoder(vae, Evaluator(together)),
-        preview=cheap,
-        encode=None if family.kind == "videos" else Encoder(vae, family.size, family.channels, family.device),
-        region=None if family.kind == "videos" else lambda mask: region(mask, family.sides, family.device),
-        kind=family.kind,
-        condition=Condition(family.encode) if family.conditional else None,
-        unconditional=None,
-        guidance=family.guidance,
-        network=_network(family, denoiser),
-        examples=_examples(folder),
-        device=family.device,
-        evaluator=Evaluator(_rows(family.event) if micro_batch is None else micro_batch),
+        _codec(family, vae, cheap, Evaluator(together)),
+        Prompting(
+            Condition(family.encode) if family.conditional else None,
+            unconditional=None,
+            guidance=family.guidance,
+            examples=_examples(folder),
+        ),
+        _network(family, denoiser),
         name=name,
         identity=identity if cheap is None else fingerprint({"lookahead": cheap.vae}, identity),
+        evaluator=Evaluator(_rows(family.event) if micro_batch is None else micro_batch, family.device),
+    )
+
+
+def _codec(family: Family, vae: Any, cheap: Decoder | None, evaluator: Evaluator) -> Codec:
+    if family.modality == "videos":
+        return Codec(Decoder(vae, evaluator), cheap, modality=family.modality)
+    return Codec(
+        Decoder(vae, evaluator),
+        cheap,
+        Encoder(vae, family.size, family.channels, family.device),
+        lambda mask: region(mask, family.sides, family.device),
+        family.modality,
     )
 
 

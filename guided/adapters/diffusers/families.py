@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from guided.adapters.diffusers.sizes import Size, latent_size
+from guided.adapters.diffusers.sizes import Frames, Latents, Size, latent_size
 from guided.errors import GuidedError, nearest
 
 Prompts = Sequence[str | None]  # None stands for no prompt at all
@@ -34,7 +34,7 @@ class Family:
     """
 
     component: ClassVar[str] = "unet"
-    kind: ClassVar[str] = "images"
+    modality: ClassVar[str] = "images"
     guidance: ClassVar[float | None] = 7.5  # the defaults of the pipelines
     steps: ClassVar[int] = 50
     conditional: ClassVar[bool] = True
@@ -43,7 +43,7 @@ class Family:
 
     def __init__(self, pipeline: Any, size: Size) -> None:
         self.pipeline = pipeline
-        self.size, self.event = latent_size(self, size)
+        self.size, self.event = latent_size(size, self.latents, type(pipeline).__name__)
         if self.net.config.get("time_cond_proj_dim"):
             raise GuidedError("a latent consistency network, which is told its guidance, is not supported")
 
@@ -75,6 +75,30 @@ class Family:
         """The side of the latents that the network was trained for."""
         size = self.net.config.sample_size
         return int(size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+    @property
+    def latents(self) -> Latents:
+        """The numbers that sizes are made of."""
+        vae, own = getattr(self.pipeline, "vae", None), self.own_size
+        return Latents(
+            channels=self.channels,
+            given=self.channels if vae is None else vae.config.latent_channels,
+            own=(own, own) if isinstance(own, int) else own,
+            factor=1 if vae is None else self.factor,
+            patch=self.patch,
+            frames=self.frames,
+        )
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side of a latent."""
+        factor = getattr(self.pipeline, "vae_scale_factor", None)  # DiT's pipeline has none
+        return int(factor or 2 ** (len(self.pipeline.vae.config.block_out_channels) - 1))
+
+    @property
+    def frames(self) -> Frames | None:
+        """Those of a video; None for images."""
+        return None
 
     def encode(self, prompts: Prompts) -> Conditions:
         """The conditions of `n` prompts, with shape `(n, *)` each."""
@@ -288,7 +312,7 @@ class Unconditional(Family):
 class CogVideoX(Family):
     """Videos: a transformer over frames, with the texts of T5."""
 
-    component, kind, guidance = "transformer", "videos", 6.0
+    component, modality, guidance = "transformer", "videos", 6.0
 
     @property
     def patch(self) -> int:  # type: ignore[override]
@@ -297,6 +321,15 @@ class CogVideoX(Family):
     @property
     def own_size(self) -> int | tuple[int, int]:
         return int(self.net.config.sample_height), int(self.net.config.sample_width)
+
+    @property
+    def factor(self) -> int:
+        return int(self.pipeline.vae_scale_factor_spatial)
+
+    @property
+    def frames(self) -> Frames:
+        config = self.net.config
+        return Frames(config.sample_frames, self.pipeline.vae_scale_factor_temporal, config.patch_size_t or 1)
 
     def encode(self, prompts: Prompts) -> Conditions:
         text, _ = self.pipeline.encode_prompt(

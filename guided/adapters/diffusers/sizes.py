@@ -1,14 +1,10 @@
 """Sizes of images and videos, in pixels and in latents."""
 
-__all__ = ["Size", "latent_size"]
+__all__ = ["Frames", "Latents", "Size", "Whole", "latent_size"]
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from guided.errors import GuidedError, check_number
-
-if TYPE_CHECKING:
-    from guided.adapters.diffusers.families import Family
 
 
 @dataclass(frozen=True)
@@ -39,50 +35,78 @@ class Whole:
     frames: int
 
 
-def latent_size(family: "Family", size: Size) -> tuple[Whole, tuple[int, ...]]:
-    """The size with the model's own where nothing is said, and the shape of its latents.
+@dataclass(frozen=True)
+class Frames:
+    """How videos are made of latents.
+
+    Args:
+        own: The number of frames that the network was trained for.
+        step: Frames of a video for each frame of latents, but for the first.
+        patch: Frames of latents that the network takes together.
+    """
+
+    own: int
+    step: int
+    patch: int
+
+
+@dataclass(frozen=True)
+class Latents:
+    """What a network takes.
+
+    Args:
+        channels: The number of channels that it takes.
+        given: The number of channels of a latent.
+        own: Height and width of the latents that it was trained for.
+        factor: Pixels a side of a latent.
+        patch: Latents a side that it takes together.
+        frames: Those of a video; None for images.
+    """
+
+    channels: int
+    given: int
+    own: tuple[int, int]
+    factor: int
+    patch: int
+    frames: Frames | None = None
+
+
+def latent_size(size: Size, latents: Latents, pipeline: str) -> tuple[Whole, tuple[int, ...]]:
+    """The size with the model's own where none is given, and the shape of its latents.
+
+    Args:
+        size: What is asked for.
+        latents: What the network takes.
+        pipeline: The pipeline's name, for messages.
 
     Raises:
-        ValueError: The size is no multiple of what the model needs, or an image has frames.
+        GuidedError: The size is no multiple of what the model needs, or an image has frames.
     """
-    pipeline, video = family.pipeline, family.kind == "videos"
-    factor = _factor(pipeline, video)
-    own = (family.own_size,) * 2 if isinstance(family.own_size, int) else family.own_size
-    height, width = size.height or own[0] * factor, size.width or own[1] * factor
+    factor, multiple = latents.factor, latents.factor * latents.patch
+    height, width = size.height or latents.own[0] * factor, size.width or latents.own[1] * factor
     for name, side in (("height", height), ("width", width)):
-        if side % (factor * family.patch):
-            raise GuidedError(f"{name} is {side}; it must be a multiple of {factor * family.patch}")
-    _check_channels(family)
-    latents = (family.channels, height // factor, width // factor)
-    if not video:
-        if size.frames is not None:
-            raise GuidedError(f"frames is {size.frames}, but {type(pipeline).__name__} makes images")
-        return Whole(height, width, 1), latents
-    step = pipeline.vae_scale_factor_temporal
-    frames = size.frames or (family.net.config.sample_frames - 1) // step * step + 1
-    if (frames - 1) % step:
-        raise GuidedError(f"frames is {frames}; it must be a multiple of {step}, plus 1")
-    count, patch = (frames - 1) // step + 1, family.net.config.patch_size_t or 1
-    if count % patch:
-        raise GuidedError(f"frames is {frames}, {count} frames of latents; those must be a multiple of {patch}")
-    return Whole(height, width, frames), (count, *latents)
-
-
-def _factor(pipeline: Any, video: bool) -> int:
-    """Pixels a side of a latent."""
-    if getattr(pipeline, "vae", None) is None:
-        return 1
-    if video:
-        return int(pipeline.vae_scale_factor_spatial)
-    factor = getattr(pipeline, "vae_scale_factor", None)  # DiT's pipeline has none
-    return int(factor or 2 ** (len(pipeline.vae.config.block_out_channels) - 1))
-
-
-def _check_channels(family: "Family") -> None:
-    vae = getattr(family.pipeline, "vae", None)
-    latent = vae.config.latent_channels if vae is not None else family.channels
-    if latent != family.channels:
+        if side % multiple:
+            raise GuidedError(f"{name} is {side}; it must be a multiple of {multiple}")
+    if latents.given != latents.channels:
         raise GuidedError(
-            f"the network takes {family.channels} channels and a latent has {latent}: networks that are also shown an "
-            "image (inpainting, editing) are not supported; give the plain one with `image` and `mask`"
+            f"the network takes {latents.channels} channels and a latent has {latents.given}: networks that are also "
+            "shown an image (inpainting, editing) are not supported; give the plain one with `image` and `mask`"
         )
+    event = (latents.channels, height // factor, width // factor)
+    if latents.frames is not None:
+        frames, count = _frames(size.frames, latents.frames)
+        return Whole(height, width, frames), (count, *event)
+    if size.frames is not None:
+        raise GuidedError(f"frames is {size.frames}, but {pipeline} makes images")
+    return Whole(height, width, 1), event
+
+
+def _frames(asked: int | None, known: Frames) -> tuple[int, int]:
+    """The number of frames of a video, and of its latents."""
+    frames = asked or (known.own - 1) // known.step * known.step + 1
+    if (frames - 1) % known.step:
+        raise GuidedError(f"frames is {frames}; it must be a multiple of {known.step}, plus 1")
+    count = (frames - 1) // known.step + 1
+    if count % known.patch:
+        raise GuidedError(f"frames is {frames}, {count} frames of latents; those must be a multiple of {known.patch}")
+    return frames, count

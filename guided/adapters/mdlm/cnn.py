@@ -15,6 +15,8 @@ from torch import Tensor
 from guided.adapters.mdlm.common import check, fill, subs
 from guided.adapters.nucleotides.adapter import Letters
 from guided.checkpoints.torch_files import entry, read_torch
+from guided.core.batching import Evaluator
+from guided.core.codec import Codec
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
@@ -73,12 +75,11 @@ def load(
     return Diffusion(
         around(net),
         Masked(length, len(alphabet), steps=128),
-        decode=letters.decode,
-        encode=letters.encode,
-        timed=timed,
+        Codec(letters.decode, encode=letters.encode),
         network=Network(net, around),
-        device=device,
+        timed=timed,
         identity=digest(path) + ("" if ema or shadow is None else "-raw"),
+        evaluator=Evaluator(device=device),
     )
 
 

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from guided.adapters.mdlm.common import fill, subs
 from guided.checkpoints.torch_files import read_torch
+from guided.core.batching import Evaluator
+from guided.core.codec import Codec
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
@@ -61,12 +63,11 @@ def load(
     return Diffusion(
         around(net),
         Masked(length, size["tokens"] - 1, steps=128),
-        decode=text.decode,
-        encode=text.encode,
-        timed=timed,
+        Codec(text.decode, encode=text.encode),
         network=Network(net, around),
-        device=device,
+        timed=timed,
         identity=digest(path),
+        evaluator=Evaluator(device=device),
     )
 
 

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from guided.checkpoints import read_weights
+from guided.core.batching import Evaluator
+from guided.core.codec import Codec
 from guided.core.denoiser import Denoiser, Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
+from guided.core.prompting import Prompting
 from guided.errors import GuidedError, nearest
 from guided.nets.convolution import TokenConvolution
 
@@ -40,16 +43,12 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
     return Diffusion(
         around(net),
         Masked(length, len(alphabet), steps=steps, temperature=temperature),
-        decode=letters.decode,
-        encode=letters.encode,
-        condition=Labels(labels, device),
-        unconditional=labels[0],
-        kind="dna",
-        network=Network(net, around),
-        examples=labels,
+        Codec(letters.decode, encode=letters.encode, modality="dna"),
+        Prompting(Labels(labels, device), unconditional=labels[0], examples=labels),
+        Network(net, around),
         timed=False,
-        device=device,
         identity=identity,
+        evaluator=Evaluator(device=device),
     )
 
 

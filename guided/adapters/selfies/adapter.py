@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from guided.adapters.selfies.tokens import SelfiesTokens
 from guided.checkpoints import read_weights
+from guided.core.batching import Evaluator
+from guided.core.codec import Codec
 from guided.core.denoiser import Denoiser, Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
@@ -41,13 +43,11 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
     return Diffusion(
         around(net),
         Masked(tokens.length, tokens.vocabulary, steps=64, temperature=config.get("temperature", 1.0)),
-        decode=_Decoder(tokens),
-        encode=lambda smiles: tokens.pad(tokens.encode(smiles)),
-        kind="molecules",
+        Codec(_Decoder(tokens), encode=lambda smiles: tokens.pad(tokens.encode(smiles)), modality="molecules"),
         network=Network(net, around),
         timed=False,
-        device=device,
         identity=identity,
+        evaluator=Evaluator(device=device),
     )
 
 

@@ -22,7 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from guided.core.denoiser import Denoiser
-from guided.core.masked import SCHEDULES
+from guided.core.gaussian import Gaussian
+from guided.core.guidance import Conditions
+from guided.core.masked import SCHEDULES, Masked
 from guided.core.random import Streams
 from guided.errors import GuidedError, check_number
 from guided.fitting.negative.levels import training_levels
@@ -66,7 +68,7 @@ class FlippedDPO:
         Raises:
             ValueError: The process has no `T` levels.
         """
-        if not process.discrete:
+        if isinstance(process, Gaussian):
             training_levels(process, self.T)
 
     def losses(
@@ -75,7 +77,7 @@ class FlippedDPO:
         student: Denoiser,
         teacher: Denoiser,
         x: Tensor,
-        cond: Mapping[str, Tensor],
+        cond: Conditions,
         streams: Streams,
     ) -> Tensor:
         """The loss of each pair, with shape `(n,)`.
@@ -90,11 +92,11 @@ class FlippedDPO:
         """
         told = untold(cond, streams.uniform() < self.p)
         both = {name: c.repeat_interleave(2, 0) for name, c in told.items()}
-        error = (_masked if process.discrete else _gaussian)(process, x, self.T, streams)
+        error = (_masked if isinstance(process, Masked) else _gaussian)(process, x, self.T, streams)
         with torch.no_grad():
             before = error(teacher, both)
         better, worse = (error(student, both) - before).view(-1, 2).unbind(1)
-        beta = self.beta or BETA["masked" if process.discrete else "continuous"]
+        beta = self.beta or BETA["masked" if isinstance(process, Masked) else "continuous"]
         return -F.logsigmoid(-0.5 * beta * (worse - better))
 
 

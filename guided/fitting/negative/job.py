@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from guided.core.diffusion import Diffusion
+from guided.core.masked import Masked
 from guided.errors import GuidedError
 from guided.fitting.negative.card import ENDS, describe
 from guided.fitting.negative.dpo import FlippedDPO, pairs_of
@@ -102,23 +103,22 @@ def train_negative(
     told = _prompts(model, prompts, guidance)
     objective = None if reward is None else resolve_reward(reward, aggregate=aggregate)
     if objective is not None:
-        objective.check(model.kind)
+        objective.check(model.modality)
     job = Job(model, Path(out), method, training or NegativeTraining(), told, guidance, objective)
     return job.run(progress)
 
 
 def _prompts(model: Diffusion, prompts: Sequence[str] | None, guidance: float | None) -> list[str]:
-    if model.network is None:
-        raise GuidedError(f"{model.name} does not say which network it has: it cannot be trained")
-    if model.negative is not None:
+    model.trainable()
+    if model.prompting.negative is not None:
         raise GuidedError(f"{model.name} has a negative side already; train from the model without it")
-    if getattr(model.process, "fixed", None) is not None or model.origin is not None:
+    if model.process.fixed is not None or model.requests.editing is not None:
         raise GuidedError(f"{model.name} has pinned tokens or starts from a sample; train from the model without them")
-    if model.condition is None:
+    if not model.prompting.conditional:
         if prompts or guidance is not None:
             raise GuidedError(f"{model.name} takes no {'prompts' if prompts else 'guidance'}: it is unconditional")
         return []
-    prompts = list(prompts) if prompts else list(model.examples)
+    prompts = list(prompts) if prompts else list(model.prompting.examples)
     if not prompts:
         raise GuidedError(f"{model.name} takes prompts: give some of what it shall show, in a file with one a line")
     return prompts
@@ -139,14 +139,13 @@ class Job:
     @property
     def config(self) -> dict[str, Any]:
         """What decides the checkpoint, JSON-able."""
-        assert self.model.network is not None
         training = asdict(
             replace(self.training, lora=self.training.rank(self.model), lr=self.training.rate(self.model))
         )
         training.pop("accumulate")  # which changes nothing but rounding
         return {
             "kind": "negative",
-            "base": {"name": self.model.name, "network": describe_base(self.model.network.bare)},
+            "base": {"name": self.model.name, "network": describe_base(self.model.trainable().bare)},
             "method": {"name": self.method.name, **asdict(self.method)},
             "data": "the model's own samples" + (", ranked by a reward" if self.objective else ""),
             "reward": None if self.objective is None else self.objective.identity,
@@ -171,7 +170,6 @@ class Job:
         Raises:
             ValueError: A prompt is unknown, or there are no such levels, no pairs, or no layers for LoRA weights.
         """
-        assert self.model.network is not None
         self.wanted.checked(self.model)
         self.method.check(self.model.process)
         if self.method.pairs and self.training.n <= len(self.prompts):
@@ -180,7 +178,7 @@ class Job:
                 f"give at least {2 * len(self.prompts)}"
             )
         if self.training.rank(self.model):
-            check_lora(self.model.network.bare)
+            check_lora(self.model.trainable().bare)
 
     def run(self, progress: Callable[[NegativeProgress], None]) -> Path:
         """Does what is left to do."""
@@ -230,11 +228,10 @@ class Job:
 
     def finish(self, trainer: Trainer, config: dict[str, Any], drawn: float) -> None:
         """Writes the weights and the card, and drops what was for resuming."""
-        assert self.model.network is not None
         lines = io.StringIO()
         csv.writer(lines).writerows([("step", "loss"), *trainer.history])
         write_whole(self.out / "history.csv", lines.getvalue())
-        save(trainer.averaged(), self.out, self.model.network.part, self.training.rank(self.model) > 0)
+        save(trainer.averaged(), self.out, self.model.trainable().part, self.training.rank(self.model) > 0)
         losses = [loss for _, loss in trainer.history]
         metrics = {
             "steps": trainer.step,
@@ -252,7 +249,7 @@ class Job:
 
 def _law(process: Any) -> dict[str, Any]:
     """What decides the samples of a process beside its steps, JSON-able."""
-    if process.discrete:
+    if isinstance(process, Masked):
         return {"schedule": process.schedule, "temperature": process.temperature}
     grid = hashlib.sha256(json.dumps([process.alphas, process.sigmas, process.times]).encode()).hexdigest()
     return {"grid": grid[:16], "eta": process.eta, "clip": process.clip}

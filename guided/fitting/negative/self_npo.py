@@ -18,7 +18,6 @@ References:
 
 __all__ = ["Lesson", "SelfNPO", "lesson"]
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,8 +26,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from guided.core.denoiser import Denoiser
-from guided.core.guidance import sides
-from guided.core.masked import SCHEDULES
+from guided.core.gaussian import Gaussian
+from guided.core.guidance import Conditions
+from guided.core.masked import SCHEDULES, Masked
 from guided.core.random import Streams
 from guided.errors import GuidedError, check_number
 from guided.fitting.negative.levels import sampling_levels, training_levels
@@ -85,7 +85,7 @@ class SelfNPO:
         Raises:
             ValueError: The process has no grid of `K` steps, or no `T` levels.
         """
-        if not process.discrete:
+        if isinstance(process, Gaussian):
             sampling_levels(process, self.K)
             training_levels(process, self.T)
 
@@ -95,7 +95,7 @@ class SelfNPO:
         student: Denoiser,
         teacher: Denoiser,
         x: Tensor,
-        cond: Mapping[str, Tensor],
+        cond: Conditions,
         streams: Streams,
     ) -> Tensor:
         """The loss of each row, with shape `(n,)`.
@@ -105,14 +105,14 @@ class SelfNPO:
             student: What is trained.
             teacher: The frozen model, guided with the weight `w`; takes the same conditions.
             x: Clean samples of the model's own, with shape `(n, *event)`.
-            cond: Their conditions, with shape `(n, *)`; those of the teacher's negative side begin with `negative_`.
+            cond: Their conditions, on both sides, with shape `(n, *)`.
             streams: A stream for each row.
         """
         with torch.no_grad():
             given = lesson(process, teacher, x, cond, self, streams)
         mine = untold(cond, streams.uniform() < self.p)
         y = student(given.x, given.t, **mine)
-        if process.discrete:
+        if isinstance(process, Masked):
             y = (y / process.temperature).log_softmax(-1)  # tokens are drawn from this law, as the target's were
         return self.distance(y, given)
 
@@ -142,36 +142,34 @@ class Lesson:
     hidden: Tensor | None = None
 
 
-def untold(cond: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+def untold(cond: Conditions, rows: Tensor) -> dict[str, Tensor]:
     """The positive side's conditions; in these rows, `(n,)`, those of no prompt."""
-    told, none = sides(cond)
-    return {name: torch.where(rows.view(-1, *[1] * (c.ndim - 1)), none[name], c) for name, c in told.items()}
+    none = cond.positive if cond.negative is None else cond.negative
+    return {name: torch.where(rows.view(-1, *[1] * (c.ndim - 1)), none[name], c) for name, c in cond.positive.items()}
 
 
-def lesson(
-    process: Any, teacher: Denoiser, x: Tensor, cond: Mapping[str, Tensor], method: SelfNPO, streams: Streams
-) -> Lesson:
+def lesson(process: Any, teacher: Denoiser, x: Tensor, cond: Conditions, method: SelfNPO, streams: Streams) -> Lesson:
     """Steps 1 to 4 for each of the clean rows `(n, *event)`."""
-    make = _masked if process.discrete else _gaussian
+    make = _masked if isinstance(process, Masked) else _gaussian
     return make(process, teacher, x, cond, method, streams)
 
 
 def _gaussian(
-    process: Any, teacher: Denoiser, x: Tensor, cond: Mapping[str, Tensor], method: SelfNPO, streams: Streams
+    process: Any, teacher: Denoiser, x: Tensor, cond: Conditions, method: SelfNPO, streams: Streams
 ) -> Lesson:
     coarse, fine = sampling_levels(process, method.K), training_levels(process, method.T)
     K = len(coarse.times)
     k = (streams.uniform() * K).long().clamp(max=K - 1)
     alpha, sigma, t = coarse.at(k, x)
     x = alpha * x + sigma * streams.normal(*x.shape[1:])
-    y = process.estimate(x, teacher(x, t, **cond))
+    y = process.estimate(x, cond.ask(teacher, x, t))
     for _ in range(method.j):
         new = (k + 1).clamp(max=K - 1)  # the grid's last noisy time is where a row stays
         a, s, t = coarse.at(new, x)
         moved = a * y + s * (x - alpha * y) / sigma
         x = torch.where((new > k).view(-1, *[1] * (x.ndim - 1)), moved, x)
         k, alpha, sigma = new, a, s
-        y = process.estimate(x, teacher(x, t, **cond))
+        y = process.estimate(x, cond.ask(teacher, x, t))
     s, any_noisier = fine.noisier(coarse, k, streams.uniform())
     a, std, level = fine.at(s, x)
     wide = any_noisier.view(alpha.shape)
@@ -181,20 +179,18 @@ def _gaussian(
     return Lesson(ratio * x + noise * streams.normal(*x.shape[1:]), t, y)
 
 
-def _masked(
-    process: Any, teacher: Denoiser, x: Tensor, cond: Mapping[str, Tensor], method: SelfNPO, streams: Streams
-) -> Lesson:
+def _masked(process: Any, teacher: Denoiser, x: Tensor, cond: Conditions, method: SelfNPO, streams: Streams) -> Lesson:
     rate = SCHEDULES[process.schedule]
     rates = torch.tensor([rate(1 - i / method.K) for i in range(method.K + 1)], device=x.device)
     k = (streams.uniform() * method.K).long().clamp(max=method.K - 1)
     x = torch.where(streams.uniform(x.shape[1]) < rates[k][:, None], process.mask, x)
     for _ in range(method.j):
         new = (k + 1).clamp(max=method.K - 1)  # the last step would leave nothing masked
-        y = teacher(x, 1 - k / method.K, **cond)
+        y = cond.ask(teacher, x, 1 - k / method.K)
         token = process.draw(x[:, None], y[:, None], 1, streams)[:, 0]
         reveal = streams.uniform(x.shape[1]) < (1 - rates[new] / rates[k])[:, None]
         x, k = torch.where((x == process.mask) & reveal, token, x), new
-    y = (teacher(x, 1 - k / method.K, **cond) / process.temperature).softmax(-1)
+    y = (cond.ask(teacher, x, 1 - k / method.K) / process.temperature).softmax(-1)
     known = F.one_hot(x.clamp(max=process.vocabulary - 1), process.vocabulary).to(y)
     target = torch.where((x == process.mask)[..., None], y, known)
     t = 1 - k / method.K * (1 - streams.uniform())  # in [1 - k / K, 1)

@@ -2,7 +2,6 @@
 
 __all__ = ["write_sheet"]
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +24,10 @@ def write_sheet(model: Diffusion, trainer: "Trainer", prompts: list[str], stem: 
     """Writes the same requests without and with the student: `stem.png` for a model of images, else `stem.txt`."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     told = [prompts[i * max(1, len(prompts) // SHOWN) % len(prompts)] for i in range(SHOWN)] if prompts else None
-    rows = [_drawn(part, told) for part in (model, replace(model, negative=trainer.denoiser))]
-    if model.kind == "images":
+    rows = [_drawn(part, told) for part in (model, model.with_negative(trainer.denoiser))]
+    if model.modality == "images":
         _grid(rows, stem.with_suffix(".png"))
-    elif model.kind != "videos":
+    elif model.modality != "videos":
         titles = ("without the checkpoint", "against it")
         blocks = [f"# {title}\n" + "".join(f"{s}\n" for s in row) for title, row in zip(titles, rows, strict=True)]
         write_whole(stem.with_suffix(".txt"), "\n".join(blocks))

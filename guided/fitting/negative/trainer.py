@@ -4,7 +4,7 @@ __all__ = ["NegativeTraining", "Trainer"]
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from guided.core.denoiser import Denoiser
 from guided.core.diffusion import Diffusion
-from guided.core.guidance import Guided, paired, sides
+from guided.core.guidance import Conditions, Guided
 from guided.core.random import Streams
 from guided.errors import GuidedError, check_number
 from guided.fitting.negative.dpo import FlippedDPO
@@ -96,7 +96,7 @@ class NegativeTraining:
         """The learning rate for a model."""
         if self.lr is not None:
             return self.lr
-        return RATES["lora" if self.rank(model) else "masked" if model.process.discrete else "full"]
+        return RATES["lora" if self.rank(model) else "full" if model.process.tokens is None else "masked"]
 
 
 class Trainer:
@@ -122,12 +122,11 @@ class Trainer:
         prompts: list[str | None],
         accelerator: Any,
     ) -> None:
-        assert model.network is not None
         self.model, self.method, self.training, self.accelerator = model, method, training, accelerator
         self.x, self.prompts, self.student = x, prompts, student
         self.weights = {name: p for name, p in student.named_parameters() if p.requires_grad}
         self.average = {name: p.detach().clone() for name, p in self.weights.items()}
-        self.denoiser, self.teacher = model.network.around(student), teacher_of(model, method.w)
+        self.denoiser, self.teacher = model.trainable().around(student), teacher_of(model, method.w)
         rate = training.rate(model)
         self.optimizer = accelerator.prepare(
             torch.optim.AdamW(list(self.weights.values()), rate, weight_decay=training.weight_decay)
@@ -232,33 +231,34 @@ class Trainer:
         self.history = [(step, loss) for step, loss in state["history"]]
 
 
-def conditions(model: Diffusion, prompts: list[str | None]) -> dict[str, Tensor]:
-    """The conditions of rows with these prompts, those of no prompt with names that begin with `negative_`."""
-    if model.condition is None:
-        return {}
+def conditions(model: Diffusion, prompts: list[str | None]) -> Conditions:
+    """The conditions of rows with these prompts, and on the negative side those of no prompt."""
+    prompting = model.prompting
+    if not prompting.conditional:
+        return Conditions()
+    none = prompting.unconditional
     with torch.no_grad():
-        cond = model.condition([model.unconditional if p is None else p for p in prompts])
-        return paired(cond, model.condition([model.unconditional] * len(prompts)))
+        told = prompting.conditions([none if p is None else p for p in prompts])
+        return Conditions(told, prompting.conditions([none] * len(prompts)))
 
 
 def teacher_of(model: Diffusion, w: float) -> Denoiser:
     """The frozen model, guided with a weight of `w`; at 0 and 1 one side is evaluated."""
     guided = Guided(model.denoiser, w)
 
-    def teacher(x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
-        told, untold = sides(cond)
-        if not told or w == 1:
-            return model.denoiser(x, t, **told)
-        return model.denoiser(x, t, **untold) if w == 0 else guided(x, t, **cond)
+    def teacher(x: Tensor, t: Tensor, negative: Mapping[str, Tensor] | None = None, /, **cond: Tensor) -> Tensor:
+        if not cond or w == 1:
+            return model.denoiser(x, t, **cond)
+        return model.denoiser(x, t, **(negative or cond)) if w == 0 else guided(x, t, negative, **cond)
 
     return teacher
 
 
 def student_of(model: Diffusion, training: NegativeTraining) -> nn.Module:
     """A network to train: with LoRA weights on a view of the model's, or a full copy of it in single precision."""
-    assert model.network is not None
+    network = model.trainable().bare
     with seeded(training.seed, model.device):
         rank = training.rank(model)
         if rank:
-            return add_lora(model.network.bare, rank).eval()
-        return copy.deepcopy(model.network.bare).float().requires_grad_(True).eval()
+            return add_lora(network, rank).eval()
+        return copy.deepcopy(network).float().requires_grad_(True).eval()

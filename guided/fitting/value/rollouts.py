@@ -149,10 +149,10 @@ def _steps(streams: Streams, K: int, states: int, last: bool) -> Tensor:
 
 def _small(particles: Particles) -> type[np.generic]:
     """The smallest type that holds the states."""
-    process = particles.model.process
-    if not process.discrete:
+    tokens = particles.model.process.tokens
+    if tokens is None:
         return np.float32
-    return next(kind for kind in (np.uint8, np.int16, np.int32) if process.output[-1] <= np.iinfo(kind).max)
+    return next(kind for kind in (np.uint8, np.int16, np.int32) if tokens - 1 <= np.iinfo(kind).max)
 
 
 def _shard(path: Path, index: int) -> Path:

@@ -3,11 +3,10 @@
 __all__ = ["Source"]
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from guided.core.diffusion import Diffusion
-from guided.core.guidance import Guided
 from guided.core.monitor import Monitor
 from guided.errors import GuidedError
 from guided.values.learned import describe
@@ -37,35 +36,36 @@ class Source:
         """
         if not any(model.process.stochastic(k) for k in range(model.steps)):
             raise GuidedError(f"{model.name} has eta = 0: where steps are deterministic, no value can choose")
-        fixed = getattr(model.process, "fixed", None)
+        fixed = model.process.fixed
         if fixed is not None and fixed.ndim > 1:
             raise GuidedError("the model has other pinned tokens for each request; a value holds for one (L,) pattern")
-        if model.origin is not None:
+        if model.requests.editing is not None:
             raise GuidedError("the model starts from a sample; a value holds for runs from noise")
-        if prompt is None and guidance is None and model.condition is None:
+        if prompt is None and guidance is None and not model.prompting.conditional:
             return cls(model)
         if prompt is not None and not isinstance(prompt, str) and not len(prompt):
             raise GuidedError("prompt is an empty list; give one or more")
         given = [prompt] if isinstance(prompt, str) else model.prompts if prompt is None else prompt
-        prompts = tuple(dict.fromkeys(given)) or (model.unconditional or "",)
-        if guidance is None and isinstance(model.denoiser, Guided) and model.denoiser.negative is None:
-            guidance = model.denoiser.scale
-        elif guidance is None and model.guidance is not None and model.cond:
+        prompts = tuple(dict.fromkeys(given)) or (model.prompting.unconditional or "",)
+        posed = model.requests.guidance
+        if guidance is None and posed is not None and model.prompting.negative is None:
+            guidance = posed.scale
+        elif guidance is None and model.prompting.guidance is not None and model.requests.conditions:
             guidance = 1.0  # the model was prompted without
-        model.prompted([told or model.unconditional for told in prompts], guidance)  # says early what is wrong
+        model.prompted(
+            [told or model.prompting.unconditional for told in prompts], guidance
+        )  # says early what is wrong
         return cls(model, prompts, guidance)
 
     @property
     def event(self) -> tuple[int, ...]:
         """The shape of a row."""
-        process = self.model.process
-        return process.output[:-1] if process.discrete else process.output
+        return self.model.process.event
 
     @property
     def tokens(self) -> int | None:
         """The number of tokens, the mask included; None for a continuous model."""
-        process = self.model.process
-        return process.output[-1] + 1 if process.discrete else None
+        return self.model.process.tokens
 
     def cycle(self, n: int) -> list[str] | None:
         """The prompts of trajectories `0..n-1`; None for an unconditional model."""
@@ -73,11 +73,11 @@ class Source:
 
     def part(self, trajectories: list[int]) -> Diffusion:
         """The model for these trajectories, with counters of its own."""
-        model = replace(self.model, monitor=Monitor())
+        model = self.model.posed(monitor=Monitor())
         if not self.prompts:
             return model
         prompts = [self.prompts[i % len(self.prompts)] for i in trajectories]
-        return model.prompted([prompt or model.unconditional for prompt in prompts], self.guidance)
+        return model.prompted([prompt or model.prompting.unconditional for prompt in prompts], self.guidance)
 
     @property
     def description(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from guided.adapters.diffusers.pixels import Decoder
 from guided.adapters.diffusers.prediction import PREDICTIONS, Prediction
 from guided.core.batching import Evaluator
 from guided.core.diffusion import Diffusion
-from guided.core.editing import Origin
+from guided.core.editing import Editing
 from guided.core.random import Streams
 from guided.samplers import SVDD, BestOfN, Unguided
 from guided.scoring.objective import resolve_reward
@@ -116,7 +116,7 @@ def test_small_rows_go_through_the_network_more_at_a_time() -> None:
     pipeline = build("sd-v")
     before = {key: weight.clone() for key, weight in pipeline.unet.state_dict().items()}
     model = wrap(pipeline, steps=K)
-    assert model.process.event == (4, 8, 8) and (model.evaluator.size, model.decode.evaluator.size) == (64, 16)
+    assert model.process.event == (4, 8, 8) and (model.evaluator.size, model.codec.decode.evaluator.size) == (64, 16)
     assert wrap(pipeline, height=1024, width=1024).evaluator.size == 16
     assert wrap(pipeline, micro_batch=3).evaluator.size == wrap(pipeline, micro_batch=3).decode.evaluator.size == 3
     with pytest.raises(ValueError, match="the micro-batch is 0 rows; it must be at least 1"):
@@ -176,9 +176,9 @@ def test_a_last_step_that_would_change_nothing_ends_at_data() -> None:
 def test_clip_bounds_clean_means() -> None:
     particles = wrap(build("ddpm-clipped"), steps=K).start(Streams(0, range(8)))
     assert particles.outputs.y.abs().max() > 1
-    assert particles.clean[0].abs().max() <= 1
+    assert particles.look_ahead().rows.abs().max() <= 1
     free = wrap(build("ddpm"), steps=K).start(Streams(0, range(8)))
-    torch.testing.assert_close(free.clean[0], free.outputs.y)
+    torch.testing.assert_close(free.look_ahead().rows, free.outputs.y)
 
 
 def picture(seed: int = 0, side: int = 16) -> Image.Image:
@@ -196,7 +196,7 @@ def half(side: int = 16) -> Image.Image:
 def test_starting_from_an_image_is_noising_its_latents(name: str) -> None:
     pipeline = build(name)
     model = wrap(pipeline, steps=10).prompted(["red cat"], 1.0).edited(picture(), strength=0.35)
-    latent = model.encode(picture())  # type: ignore[misc]
+    latent = model.encode(picture())
     particles = model.start(Streams(0, [0]), N=2)
     assert particles.k == 7
     noise = Streams(0, [0]).normal(2, *latent.shape)
@@ -225,7 +225,7 @@ def test_latents_of_an_image_are_those_of_diffusers() -> None:
     pixels = pipeline.image_processor.preprocess(picture(side=side), height=side, width=side)
     config = pipeline.vae.config
     wanted = (pipeline.vae.encode(pixels).latent_dist.mode() - config.shift_factor) * config.scaling_factor
-    torch.testing.assert_close(model.encode(picture(side=side)), wanted[0], atol=1e-5, rtol=1e-4)  # type: ignore[misc]
+    torch.testing.assert_close(model.encode(picture(side=side)), wanted[0], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
@@ -235,13 +235,13 @@ def test_a_kept_region_is_the_image_at_the_end_and_has_its_marginal_on_the_way(e
     model = wrap(build("sd"), steps=6, eta=eta)
     sides = model.process.output[-2:]
     model = model.prompted(["red cat"] * 40, 1.0).edited(picture(), strength, half())
-    known = model.origin.x[0, ..., : sides[1] // 2]  # type: ignore[union-attr]
+    known = model.requests.editing.x[0, ..., : sides[1] // 2]  # type: ignore[union-attr]
     particles, process = model.start(Streams(0, range(40))), model.process
     while not particles.done:
         kept = particles.x[:, 0, ..., : sides[1] // 2]
         noise = (kept - process.alphas[particles.k] * known) / process.sigmas[particles.k]  # type: ignore[attr-defined]
         assert noise.mean().abs() < 0.06 and (noise.std() - 1).abs() < 0.05
-        clean, _ = particles.clean
+        clean = particles.look_ahead().rows
         torch.testing.assert_close(clean[..., : sides[1] // 2], known.expand(len(clean), *known.shape))
         particles = particles.propose()
     process_end: Any = process
@@ -256,8 +256,9 @@ def test_a_kept_region_is_inpainted_as_by_diffusers() -> None:
     pipeline.scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config)
     model = wrap(pipeline, steps=5, eta=0.0).prompted(["red cat"], 1.0).edited(picture(), 0.8, half())
     particles = model.start(Streams(0, [0]))
-    assert model.origin is not None and particles.k == 1
-    known, free = model.origin.x[0], model.origin.free[0]  # type: ignore[index]
+    editing = model.requests.editing
+    assert editing is not None and particles.k == 1
+    known, free = editing.x[0], editing.free[0]  # type: ignore[index]
     noise = Streams(0, [0]).normal(1, *known.shape)[0, 0]
     scheduler, x = pipeline.scheduler, particles.x[:, 0]
     scheduler.set_timesteps(5)
@@ -291,10 +292,10 @@ def test_images_masks_and_files_from_python(tmp_path: Path) -> None:
 
 def test_masks_may_differ_between_requests() -> None:
     free = torch.tensor([[True, False], [False, True]])
-    origin = Origin(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), 1.0, free)
+    editing = Editing(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), 1.0, free)
     y = torch.zeros(3, 2)
-    assert origin.clamp(y, torch.tensor([1, 0, 1])).tolist() == [[3, 0], [0, 2], [3, 0]]
-    assert origin.select([1]).clamp(y, torch.tensor([0, 0, 0])).tolist() == [[3, 0]] * 3
+    assert editing.clamp(y, torch.tensor([1, 0, 1])).tolist() == [[3, 0], [0, 2], [3, 0]]
+    assert editing.select([1]).clamp(y, torch.tensor([0, 0, 0])).tolist() == [[3, 0]] * 3
 
 
 def test_look_aheads_use_the_small_decoder_and_samples_the_full_one() -> None:
@@ -320,10 +321,10 @@ def test_the_small_decoder_takes_latents_as_the_network_knows_them() -> None:
 def test_look_aheads_at_half_the_size() -> None:
     model = wrap(build("sd-v"), lookahead=0.5)
     x = torch.randn(2, *model.process.output)
-    assert model.preview is not None
-    assert [image.width for image in model.preview(x)] == [image.width // 2 for image in model.decode(x)]
+    assert model.codec.preview is not None
+    assert [image.width for image in model.codec.preview(x)] == [image.width // 2 for image in model.decode(x)]
     flat = torch.ones(1, *model.process.output)
-    low, high = (np.asarray(decode(flat)[0], dtype=float) for decode in (model.preview, model.decode))
+    low, high = (np.asarray(decode(flat)[0], dtype=float) for decode in (model.codec.preview, model.codec.decode))
     assert np.abs(low.mean((0, 1)) - high.mean((0, 1))).max() < 16  # the same picture, but for its edges
 
 
@@ -333,7 +334,7 @@ def test_a_folder_gives_the_pipelines_own_samples(tmp_path: Path) -> None:
     tiny_decoder().save_pretrained(tmp_path / "sd" / "vae_tiny")
     loaded = guided.load(tmp_path / "sd", device="cpu", steps=3)
     ready = guided.load(pipeline, steps=3)
-    assert loaded.identity == ready.identity and loaded.kind == "images" and loaded.guidance == 7.5
+    assert loaded.identity == ready.identity and loaded.modality == "images" and loaded.prompting.guidance == 7.5
     one, other = (guided.sample(model, sampler=Unguided(), n=2, prompt="red cat") for model in (loaded, ready))
     assert [a.tobytes() for a in one.samples] == [b.tobytes() for b in other.samples]
     tiny = guided.load(f"{tmp_path / 'sd'}?lookahead=tiny&eta=0.5", device="cpu")
@@ -398,9 +399,9 @@ def test_equal_prompts_are_encoded_once() -> None:
     model = wrap(pipeline, steps=2)
     del encoder
     seen: list[int] = []
-    inner = model.condition._encode  # type: ignore[union-attr]
-    model.condition._encode = lambda prompts: (seen.append(len(prompts)), inner(prompts))[1]  # type: ignore
-    text = model.condition(["red cat", "blue dog", "red cat"])["text"]  # type: ignore[misc]
+    inner = model.prompting.encode._encode  # type: ignore[union-attr]
+    model.prompting.encode._encode = lambda prompts: (seen.append(len(prompts)), inner(prompts))[1]  # type: ignore
+    text = model.prompting.conditions(["red cat", "blue dog", "red cat"])["text"]
     assert seen == [2] and torch.equal(text[0], text[2]) and not torch.equal(text[0], text[1])
 
 

@@ -104,7 +104,7 @@ def test_each_candidate_is_guided_by_its_own_prompt(name: str, M: int, micro_bat
         mine, none = (
             torch.cat(
                 [
-                    model.denoiser(x[None], t[None], **model.condition([words]))
+                    model.denoiser(x[None], t[None], **model.prompting.conditions([words]))
                     for x, t in zip(particles.x[b], times, strict=True)
                 ]
             )

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guided.core.gaussian import Gaussian
+from guided.core.guidance import Conditions
 from guided.core.masked import Masked
 from guided.fitting.negative.dpo import FlippedDPO, pairs_of
 from tests.toys.small import Numbers, Vector, cosine
@@ -26,7 +27,9 @@ def test_the_loss_begins_at_log_2():
     assert losses.tolist() == pytest.approx([math.log(2)] * N, rel=1e-6)
     y = torch.randn(3, 4).log_softmax(-1)
     tokens = torch.randint(0, 4, (N, 2, 3))
-    losses = FlippedDPO().losses(Masked(3, 4), *[lambda x, t: y.expand(len(x), 3, 4)] * 2, tokens, {}, Numbers(N))
+    losses = FlippedDPO().losses(
+        Masked(3, 4), *[lambda x, t: y.expand(len(x), 3, 4)] * 2, tokens, Conditions(), Numbers(N)
+    )
     assert losses.tolist() == pytest.approx([math.log(2)] * N, rel=1e-6)
 
 
@@ -42,7 +45,7 @@ def test_the_first_step_leads_from_the_better_sample_to_the_worse_one():
         return m.expand(len(x), 2)
 
     losses = FlippedDPO(beta=3.0, T=8).losses(
-        gaussian(), student, lambda x, t: m.detach().expand(len(x), 2), x, {}, Numbers(N)
+        gaussian(), student, lambda x, t: m.detach().expand(len(x), 2), x, Conditions(), Numbers(N)
     )
     losses.sum().backward()
     noisy, t = (part.view(N, 2, -1) for part in seen[0])
@@ -67,7 +70,7 @@ def test_the_first_step_of_a_masked_model_makes_the_worse_tokens_likelier():
         return said.log_softmax(-1)
 
     FlippedDPO(beta=6.0).losses(
-        Masked(3, 4), student, lambda x, t: logits.log_softmax(-1).expand(len(x), 3, 4), x, {}, Numbers(N)
+        Masked(3, 4), student, lambda x, t: logits.log_softmax(-1).expand(len(x), 3, 4), x, Conditions(), Numbers(N)
     ).sum().backward()
     hidden = (seen[0][0] == 4).view(N, 2, 3)
     assert torch.equal(hidden[:, 0], hidden[:, 1])  # a pair has the same masks
@@ -91,7 +94,7 @@ def test_masks_are_those_of_the_schedule_at_a_uniform_time(schedule, share):
         seen.append((x, t))
         return torch.zeros(len(x), length, 4).log_softmax(-1)
 
-    FlippedDPO().losses(Masked(length, 4, schedule=schedule), network, network, x, {}, Numbers(n))
+    FlippedDPO().losses(Masked(length, 4, schedule=schedule), network, network, x, Conditions(), Numbers(n))
     masked = (seen[0][0] == 4).double().view(n, 2, length)[:, 0].mean(1)
     assert float(masked.mean()) == pytest.approx(share, abs=5 * float(masked.std()) / n**0.5)
 
@@ -99,7 +102,7 @@ def test_masks_are_those_of_the_schedule_at_a_uniform_time(schedule, share):
 def test_a_step_makes_the_worse_sample_likelier():
     """Of a network: its error on the worse sample falls against that on the better one, with fresh noise."""
     net, x = Vector(), torch.tensor([[[2.0, 0.0], [-2.0, 0.0]]]).expand(400, 2, 2)
-    start, cond = Vector(), {"c": torch.zeros(400, 1)}
+    start, cond = Vector(), Conditions({"c": torch.zeros(400, 1)})
     method = FlippedDPO(beta=1.0, T=8)
     method.losses(gaussian(), net, start, x, cond, Numbers(400)).mean().backward()
     with torch.no_grad():
@@ -117,7 +120,7 @@ def test_a_step_makes_the_worse_sample_likelier():
 
 def test_larger_beta_weighs_the_same_errors_more():
     x = torch.randn(N, 2, 2, generator=torch.Generator().manual_seed(0))
-    student, teacher, cond = Vector(1), Vector(0), {"c": torch.zeros(N, 1)}
+    student, teacher, cond = Vector(1), Vector(0), Conditions({"c": torch.zeros(N, 1)})
     with torch.no_grad():
         one, four = (
             FlippedDPO(beta=b, T=8).losses(gaussian(), student, teacher, x, cond, Numbers(N)) for b in (0.05, 0.2)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 import guided
 from guided.adapters.diffusers import wrap
+from guided.core.prompting import Prompting
 from guided.fitting.negative import job
 from guided.fitting.negative import trainer as updates
 from guided.fitting.negative.dpo import FlippedDPO
@@ -325,9 +326,12 @@ def test_a_pipeline_with_pictures(tmp_path):
     pipeline = build("sd")
     pipeline.load_lora_weights(out)
     x, t = torch.randn(1, 4, 8, 8), torch.tensor([500.0])
-    cond = model.condition(["cat"])
+    cond = model.prompting.conditions(["cat"])
     with torch.no_grad():
-        wanted, mine = wrap(pipeline, steps=2).denoiser(x, t, **cond), attach(model, out).negative(x, t, **cond)
+        wanted, mine = (
+            wrap(pipeline, steps=2).denoiser(x, t, **cond),
+            attach(model, out).prompting.negative(x, t, **cond),
+        )
     torch.testing.assert_close(mine, wanted, rtol=1e-4, atol=1e-4)
 
 
@@ -337,7 +341,7 @@ def test_flipped_dpo_is_of_use(tmp_path):
     training = NegativeTraining(steps=60, batch=16, n=96, lr=1e-2, batch_size=96, ema=0.5, warmup=0)
     out = train_negative(model, tmp_path / "a", reward=many_a, training=training)
     both = attach(model, out)
-    student = replace(model, denoiser=both.negative)
+    student = replace(model, denoiser=both.prompting.negative)
     counts = [
         sum(many_a(guided.sample(m, sampler="unguided", n=300, batch_size=300, **more).samples)) / 1200
         for m, more in ((student, {}), (model, {}), (both, {"guidance": 2.0}))
@@ -349,12 +353,16 @@ def test_flipped_dpo_is_of_use(tmp_path):
     ("change", "given", "told"),
     [
         ({"network": None}, {}, "does not say which network it has: it cannot be trained"),
-        ({"negative": lambda x, t, **cond: x}, {}, "has a negative side already"),
+        ({"prompting": Prompting(dict, negative=lambda x, t, **cond: x)}, {}, "has a negative side already"),
         ({}, {"prompts": None}, "takes prompts: give some"),
         ({}, {"method": FlippedDPO()}, "needs a reward"),
         ({}, {"reward": to_the_right, "method": METHOD}, "takes no reward"),
-        ({"condition": None}, {}, "takes no prompts: it is unconditional"),
-        ({"condition": None}, {"prompts": None, "guidance": 2.0}, "takes no guidance: it is unconditional"),
+        ({"prompting": Prompting(guidance=2.0)}, {}, "takes no prompts: it is unconditional"),
+        (
+            {"prompting": Prompting(guidance=2.0)},
+            {"prompts": None, "guidance": 2.0},
+            "takes no guidance: it is unconditional",
+        ),
         ({}, {"reward": "no such reward", "method": None}, "no such reward"),
         ({}, {"reward": lambda samples: [1.0] * len(samples), "method": None}, "no two of the 8 samples"),
     ],

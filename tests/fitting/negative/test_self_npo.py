@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from guided.core.gaussian import Gaussian
+from guided.core.guidance import Conditions
 from guided.core.masked import SCHEDULES, Masked
 from guided.fitting.negative.self_npo import SelfNPO, lesson
 from tests.toys.chains import Chain
@@ -129,7 +130,7 @@ def agree(draws, wanted, what=""):
 def test_the_law_of_states_and_targets(path, j):
     """Moments, and those of the joint law."""
     mixture, numbers = Mixture(path), Numbers(N)
-    given = lesson(mixture.process, mixture.denoiser, mixture.draw(N), {}, SelfNPO(K=K, j=j, T=T), numbers)
+    given = lesson(mixture.process, mixture.denoiser, mixture.draw(N), Conditions(), SelfNPO(K=K, j=j, T=T), numbers)
     reference = Quadrature(mixture, j)
     assert reference.chosen.sum() == pytest.approx(1, abs=1e-4)
     x, y = given.x[:, 0], given.target[:, 0]
@@ -155,7 +156,7 @@ def test_a_student_that_is_regressed_learns_the_mean_target_of_a_state(path):
         counts.index_put_((time, place), torch.ones(len(x)), accumulate=True)
         return table[time, place][:, None]
 
-    losses = method.losses(mixture.process, student, mixture.denoiser, mixture.draw(N), {}, Numbers(N))
+    losses = method.losses(mixture.process, student, mixture.denoiser, mixture.draw(N), Conditions(), Numbers(N))
     losses.sum().backward()
     p, mean = Quadrature(mixture, 2, times=4).within(edges)
     assert (counts / N - p).abs().max() < SIGMAS * 0.5 / N**0.5
@@ -175,7 +176,7 @@ def test_states_are_noised_by_the_forward_law_to_a_time_drawn_uniformly():
         seen.append(t.double())
         return x
 
-    given = lesson(mixture.process, teacher, mixture.draw(N), {}, SelfNPO(K=K, j=1, T=T), Numbers(N))
+    given = lesson(mixture.process, teacher, mixture.draw(N), Conditions(), SelfNPO(K=K, j=1, T=T), Numbers(N))
     z, now, t = given.target[:, 0].double(), seen[-1], given.t.double()
     (a, s), (b, r) = mixture.level(now), mixture.level(t)
     noise = (given.x[:, 0] - b / a * z) / (r**2 - (b / a * s) ** 2).sqrt()
@@ -202,7 +203,7 @@ def test_the_teacher_takes_the_deterministic_steps_of_its_process():
         return torch.tanh(2 * x) + t[:, None]
 
     x = Mixture("cosine").draw(64)
-    given = lesson(process, teacher, x, {}, SelfNPO(K=K, j=3, T=T), Numbers(64))
+    given = lesson(process, teacher, x, Conditions(), SelfNPO(K=K, j=3, T=T), Numbers(64))
     assert len(seen) == 4
     still = 0
     for (x, t), (new, after) in itertools.pairwise(seen):
@@ -225,7 +226,12 @@ def test_no_signal_at_the_first_level_is_fine(levels, steps):
     """Zero terminal SNR: with one level the states are noise alone, and stay as they are."""
     mixture = Mixture("flow")
     given = lesson(
-        mixture.process, mixture.denoiser, mixture.draw(20_000), {}, SelfNPO(levels, steps, T=T), Numbers(20_000)
+        mixture.process,
+        mixture.denoiser,
+        mixture.draw(20_000),
+        Conditions(),
+        SelfNPO(levels, steps, T=T),
+        Numbers(20_000),
     )
     assert given.x.isfinite().all() and given.target.isfinite().all()
     if levels == 1:
@@ -238,7 +244,7 @@ def test_no_signal_at_the_first_level_is_fine(levels, steps):
 
 def test_a_process_without_a_grid_is_taken_as_it_is():
     process = Gaussian((1,), *cosine(3))
-    given = lesson(process, lambda x, t: x, torch.zeros(200, 1), {}, SelfNPO(K=25, j=1), Numbers(200))
+    given = lesson(process, lambda x, t: x, torch.zeros(200, 1), Conditions(), SelfNPO(K=25, j=1), Numbers(200))
     assert {round(3 * t) for t in given.t.tolist()} == {2, 3}
 
 
@@ -252,7 +258,7 @@ def test_a_student_is_told_how_noisy_its_state_is_with_fewer_times_than_steps(T)
 
     process = Gaussian((1,), *late(8), grid=late)
     n = 40_000
-    given = lesson(process, lambda x, t: 0 * x, torch.zeros(n, 1), {}, SelfNPO(K=8, j=0, T=T), Numbers(n))
+    given = lesson(process, lambda x, t: 0 * x, torch.zeros(n, 1), Conditions(), SelfNPO(K=8, j=0, T=T), Numbers(n))
     shares = given.x[:, 0] / (given.t + 0.05)
     agree(shares, 0.0)
     agree(shares**2, 1.0)
@@ -267,7 +273,7 @@ def test_the_last_step_is_no_level_even_if_it_has_noise():
         seen.append(t)
         return x
 
-    given = lesson(process, teacher, torch.zeros(200, 1), {}, SelfNPO(j=3), Numbers(200))
+    given = lesson(process, teacher, torch.zeros(200, 1), Conditions(), SelfNPO(j=3), Numbers(200))
     assert set(torch.cat(seen).tolist()) == {1.0, 2.0} and set(given.t.tolist()) == {2.0}
 
 
@@ -311,7 +317,12 @@ def test_the_law_of_masked_states_and_targets(j):
     n = 60_000
     x = chain.clean[torch.multinomial(chain.table, n, True, generator=torch.Generator().manual_seed(0))]
     given = lesson(
-        chain.process, lambda x, t: chain.conditionals[chain.index(x)].float(), x, {}, SelfNPO(K=4, j=j), Numbers(n)
+        chain.process,
+        lambda x, t: chain.conditionals[chain.index(x)].float(),
+        x,
+        Conditions(),
+        SelfNPO(K=4, j=j),
+        Numbers(n),
     )
     index = chain.index(given.x)
     for s in range(len(chain.states)):
@@ -341,7 +352,7 @@ def test_masks_grow_from_the_state_that_was_reached(schedule):
         return logits.expand(len(x), 8, 3)
 
     x = torch.multinomial(logits.exp(), n, True, generator=torch.Generator().manual_seed(1)).T.contiguous()
-    given = lesson(process, teacher, x, {}, SelfNPO(K=5, j=2), Numbers(n))
+    given = lesson(process, teacher, x, Conditions(), SelfNPO(K=5, j=2), Numbers(n))
     z, now = seen[-1]
     shown = z != process.mask
     assert bool((given.x[~shown] == process.mask).all())
@@ -368,7 +379,7 @@ def test_a_teacher_without_steps_teaches_itself_at_any_temperature(temperature):
         lambda x, t: mine.log_softmax(-1).expand(len(x), 3, 4),
         lambda x, t: logits.log_softmax(-1).expand(len(x), 3, 4),
         torch.zeros(5, 3, dtype=torch.long),
-        {},
+        Conditions(),
         Numbers(5),
     )
     losses.sum().backward()
@@ -387,7 +398,7 @@ def test_a_token_that_is_ruled_out_costs_nothing():
         lambda x, t: said.expand(len(x), 2, 3),
         lambda x, t: y.expand(len(x), 2, 3),
         torch.zeros(4, 2, dtype=torch.long),
-        {},
+        Conditions(),
         Numbers(4),
     )
     torch.testing.assert_close(losses.detach(), torch.full((4,), math.log(2)))
@@ -401,24 +412,30 @@ def test_the_student_is_told_its_prompt_or_none(p, told):
     seen = {"student": [], "teacher": []}
 
     def denoiser(name):
-        def call(x, t, **cond):
-            seen[name].append(cond)
+        def call(x, t, negative=None, /, **cond):
+            seen[name].append((cond, negative))
             return x
 
         return call
 
-    cond = {"c": torch.ones(7, 1), "negative_c": -torch.ones(7, 1)}
+    cond = Conditions({"c": torch.ones(7, 1)}, {"c": -torch.ones(7, 1)})
     SelfNPO(K=2, j=1, p=p, T=4).losses(
         Mixture("cosine").process, denoiser("student"), denoiser("teacher"), torch.zeros(7, 1), cond, Numbers(7)
     )
-    assert all(call.keys() == cond.keys() for call in seen["teacher"])
-    assert seen["student"][0].keys() == {"c"} and bool((seen["student"][0]["c"] == told).all())
+    assert all(call == (cond.positive, cond.negative) for call in seen["teacher"])
+    [(mine, other)] = seen["student"]
+    assert other is None and mine.keys() == {"c"} and bool((mine["c"] == told).all())
 
 
 def test_the_huber_loss_is_between_squared_and_absolute():
     """sqrt(d^2 + c^2) - c is d^2 / 2c near 0 and |d| - c far away."""
     given = lesson(
-        Mixture("flow").process, lambda x, t: torch.zeros_like(x), torch.zeros(3, 1), {}, SelfNPO(1, 0, T=4), Numbers(3)
+        Mixture("flow").process,
+        lambda x, t: torch.zeros_like(x),
+        torch.zeros(3, 1),
+        Conditions(),
+        SelfNPO(1, 0, T=4),
+        Numbers(3),
     )
     d = torch.tensor([[0.0], [1e-3], [50.0]])
     huber = SelfNPO(c=0.1).distance(d, given)

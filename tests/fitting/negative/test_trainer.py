@@ -56,10 +56,10 @@ class Together(Alone):
 def trainer(model, accelerator=None, method=METHOD, n=12, **settings):
     training = NegativeTraining(**{"steps": 5, "batch": 6, "lr": 2e-3, "warmup": 2, "seed": 3, **settings})
     generator = torch.Generator().manual_seed(0)
-    event = model.process.event if not model.process.discrete else (4,)
-    x = torch.randint(0, 3, (n, 4), generator=generator) if model.process.discrete else None
+    event = model.process.event
+    x = torch.randint(0, 3, (n, 4), generator=generator) if model.process.tokens else None
     x = torch.randn(n, *event, generator=generator) if x is None else x
-    prompts = [None] * n if model.condition is None else ["ab"[i % 2] for i in range(n)]
+    prompts = [None] * n if not model.prompting.conditional else ["ab"[i % 2] for i in range(n)]
     run = Trainer(model, student_of(model, training), method, training, x, prompts, accelerator or Alone())
     for group in run.optimizer.param_groups:
         group["eps"] = 1e-3  # or else a gradient that is 0 but for rounding moves a weight as far as any other
@@ -137,8 +137,8 @@ class Recorder:
     def losses(self, process, student, teacher, x, cond, streams):
         drawn = streams.normal(2)
         with self.lock:
-            self.rows += [tuple(row) for row in torch.cat([x, cond["c"], drawn], 1).tolist()]
-        return student(x, drawn[:, 0], c=cond["c"]).square().mean(1)
+            self.rows += [tuple(row) for row in torch.cat([x, cond.positive["c"], drawn], 1).tolist()]
+        return student(x, drawn[:, 0], c=cond.positive["c"]).square().mean(1)
 
 
 def test_what_a_row_draws_depends_on_the_seed_the_step_and_its_own_number(tmp_path):
@@ -234,9 +234,9 @@ def test_the_teacher_is_guided(w):
     model = vectors()
     x, t = torch.randn(3, 2), torch.rand(3)
     cond = conditions(model, ["a", "b", "a"])
-    assert cond["c"].tolist() == [[1], [-1], [1]] and cond["negative_c"].tolist() == [[0]] * 3
-    plus, minus = (model.denoiser(x, t, c=c) for c in (cond["c"], cond["negative_c"]))
-    torch.testing.assert_close(teacher_of(model, w)(x, t, **cond), minus + w * (plus - minus))
+    assert cond.positive["c"].tolist() == [[1], [-1], [1]] and cond.negative["c"].tolist() == [[0]] * 3
+    plus, minus = (model.denoiser(x, t, **side) for side in (cond.positive, cond.negative))
+    torch.testing.assert_close(cond.ask(teacher_of(model, w), x, t), minus + w * (plus - minus))
     plain = vectors(conditional=False)
     assert torch.equal(teacher_of(plain, w)(x, t), plain.denoiser(x, t))
 

@@ -1,0 +1,94 @@
+"""The network's outputs: each distinct row evaluated once, and whose output it is."""
+
+__all__ = ["Outputs", "check_output", "evaluate", "gather"]
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guided.core.process import Process
+from guided.errors import GuidedError
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The network's outputs at distinct rows; particle (b, n) has row `index[b, n]`.
+
+    Attributes:
+        x: The rows, with shape `(u, *event)`.
+        y: The outputs, with shape `(u, *)`.
+        index: With shape `(B, N)`.
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+
+    def take(self, index: Tensor) -> "Outputs":
+        return replace(self, index=gather(self.index, index))
+
+    def compact(self) -> "Outputs":
+        """Only the rows that are in use, so that what was not selected can be forgotten."""
+        used, inverse = self.index.unique(return_inverse=True)
+        return Outputs(self.x[used], self.y[used], inverse)
+
+
+def evaluate(
+    network: Callable[[Tensor, Tensor], Tensor],
+    process: Process,
+    x: Tensor,
+    parents: Outputs | None = None,
+    by_request: bool = False,
+) -> Outputs:
+    """The outputs at particles, with shape `(B, N, *event)`.
+
+    Where the process finds equal rows, they are evaluated once, and a row equal to that of its parent not at all.
+
+    Args:
+        network: Maps rows `(n, *event)` and the request of each, `(n,)`, to outputs `(n, *)`.
+        process: The reverse chain.
+        x: The particles.
+        parents: Outputs that still hold for the rows that are equal to theirs, indexed by `(B, N)`.
+        by_request: Whether equal rows of two requests may have different outputs.
+    """
+    rows = x.flatten(0, 1)
+    request = torch.arange(len(x), device=x.device).repeat_interleave(x.shape[1])
+    todo = torch.arange(len(rows), device=x.device)
+    if parents is not None:
+        todo = todo[process.changed(rows, parents.x[parents.index.flatten()])]
+    first, inverse = process.distinct(rows[todo], request[todo] if by_request else None)
+    new = todo[first]
+    if parents is None:
+        return Outputs(rows[new], network(rows[new], request[new]), inverse.view(x.shape[:2]))
+    index = parents.index.flatten().index_put((todo,), len(parents.x) + inverse).view(x.shape[:2])
+    if not len(new):
+        return Outputs(parents.x, parents.y, index)
+    y = network(rows[new], request[new])
+    return Outputs(torch.cat([parents.x, rows[new]]), torch.cat([parents.y, y]), index)
+
+
+def check_output(y: Any, wanted: tuple[int, ...], predicts: str) -> None:
+    """Says early what would otherwise be broadcast, or drawn as a token that does not exist.
+
+    Args:
+        y: What a denoiser returned.
+        wanted: The shape that it must have.
+        predicts: What it must be, in words.
+
+    Raises:
+        GuidedError: It is no floating-point tensor of this shape.
+    """
+    if isinstance(y, Tensor) and tuple(y.shape) == wanted and y.is_floating_point():
+        return
+    given = f"shape {tuple(y.shape)} and type {y.dtype}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
+    raise GuidedError(
+        f"the denoiser returned {given}; it must be a floating-point tensor of shape {wanted}: {predicts}"
+    )
+
+
+def gather(x: Tensor, index: Tensor) -> Tensor:
+    """Picks `x[b, index[b, n]]`: `(B, N, *)` by `(B, N')` to `(B, N', *)`."""
+    return x[torch.arange(len(x), device=x.device)[:, None], index.to(x.device)]

@@ -1,0 +1,86 @@
+"""How a model is prompted: prompts become conditions, and a weight of guidance."""
+
+__all__ = ["Prompting"]
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from guided.core.denoiser import Denoiser
+from guided.core.guidance import Conditions, Guidance
+from guided.errors import GuidedError
+
+NEGATIVE_SCALE = 1.5  # with a negative denoiser, for a model without a guidance weight of its own
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """What a model can be conditioned on, and its guidance.
+
+    Args:
+        encode: Maps `n` prompts to the conditions of as many requests, with shape `(n, *)` each; None for an
+            unconditional model.
+        unconditional: The prompt that stands for no prompt, the negative side of classifier-free guidance.
+        guidance: The default weight of classifier-free guidance; None for no guidance.
+        negative: The denoiser on the negative side of guidance; None for the model's own, without a prompt.
+        examples: Some prompts that the model knows, for trainings that need any.
+    """
+
+    encode: Callable[[Sequence[Any]], Mapping[str, Tensor]] | None = None
+    unconditional: str | None = ""
+    guidance: float | None = None
+    negative: Denoiser | None = None
+    examples: Sequence[str] = ()
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the model takes prompts."""
+        return self.encode is not None
+
+    def conditions(self, prompts: Sequence[str | None]) -> dict[str, Tensor]:
+        """The conditions of `n` prompts, with shape `(n, *)` each; none for an unconditional model."""
+        return {} if self.encode is None else dict(self.encode(prompts))
+
+    def check(self, model: str, prompts: Sequence[str | None], negative: Sequence[str | None] | None) -> None:
+        """Checks that the model, which is called by its name, can be prompted.
+
+        Raises:
+            GuidedError: It is unconditional, and has no negative denoiser or is given prompts.
+        """
+        if self.encode is not None:
+            return
+        if self.negative is None:
+            raise GuidedError(
+                f"{model} takes no prompt and no guidance: it is unconditional, "
+                "and has no negative checkpoint to lead away from"
+            )
+        if any(prompts) or negative is not None:
+            raise GuidedError(f"{model} takes no prompt: it is unconditional")
+
+    def pose(
+        self,
+        prompts: Sequence[str | None],
+        scale: float | None = None,
+        negative: Sequence[str | None] | None = None,
+        rescale: float = 0.0,
+    ) -> tuple[Conditions, Guidance | None]:
+        """The conditions of prompts, one for each request, and their guidance; None where one side is evaluated.
+
+        The arguments are those of :meth:`guided.core.diffusion.Diffusion.prompted`.
+
+        Raises:
+            GuidedError: A negative prompt or a rescale has no guidance to go with.
+        """
+        if scale is None:
+            scale = NEGATIVE_SCALE if self.guidance is None and self.negative is not None else self.guidance
+        positive = self.conditions(prompts)
+        plain = negative is None and all(prompt == self.unconditional for prompt in prompts)
+        same = plain and self.negative is None  # both sides are the same
+        if scale is None or same or (scale == 1 and negative is None):
+            if negative is not None or (rescale and not same):
+                raise GuidedError("a negative prompt and a guidance rescale need guidance; give its weight")
+            return Conditions(positive), None
+        away = self.conditions([self.unconditional] * len(prompts) if negative is None else negative)
+        return Conditions(positive, away), Guidance(scale, rescale)

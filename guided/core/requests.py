@@ -1,0 +1,46 @@
+"""What belongs to one run of a model: what its requests are conditioned on, where they start, who counts."""
+
+__all__ = ["Requests"]
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from guided.core.editing import Editing
+from guided.core.guidance import Conditions, Guidance
+from guided.core.monitor import Monitor
+
+
+@dataclass(frozen=True)
+class Requests:
+    """`B` requests.
+
+    Args:
+        conditions: What they are conditioned on, on both sides of guidance.
+        prompts: Their prompts, for rewards that take them; empty where there are none.
+        guidance: The guidance; None where one side is evaluated.
+        editing: The clean rows that they start from, or keep parts of; None to start from noise.
+        monitor: The counters of the run.
+    """
+
+    conditions: Conditions = field(default_factory=Conditions)
+    prompts: Sequence[str] = ()
+    guidance: Guidance | None = None
+    editing: Editing | None = None
+    monitor: Monitor = field(default_factory=Monitor)
+
+    def select(self, index: list[int]) -> "Requests":
+        """Some of the requests only."""
+        return replace(
+            self,
+            conditions=self.conditions.take(index),
+            prompts=[self.prompts[i] for i in index] if self.prompts else (),
+            editing=self.editing and self.editing.select(index),
+        )
+
+    def first_step(self, K: int) -> int:
+        """The step of `K` that the requests start at: 0, or a later one where they start from a sample.
+
+        Raises:
+            GuidedError: No step is left.
+        """
+        return 0 if self.editing is None else self.editing.begin(K)
