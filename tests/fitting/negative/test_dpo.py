@@ -22,7 +22,7 @@ def gaussian():
 
 def test_the_loss_begins_at_log_2():
     net, x = Vector(), torch.randn(N, 2, 2, generator=torch.Generator().manual_seed(0))
-    cond = {"c": torch.zeros(N, 1), "negative_c": torch.ones(N, 1)}
+    cond = Conditions({"c": torch.zeros(N, 1)}, {"c": torch.ones(N, 1)})
     losses = FlippedDPO(T=8).losses(gaussian(), net, net, x, cond, Numbers(N))
     assert losses.tolist() == pytest.approx([math.log(2)] * N, rel=1e-6)
     y = torch.randn(3, 4).log_softmax(-1)
