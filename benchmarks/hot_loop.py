@@ -72,7 +72,7 @@ def plain_loop(model: Diffusion, reward: Callable[[Any], Any], B: int, M: int) -
 
 def our_loop(model: Diffusion, reward: Any, B: int, M: int, seed: int) -> tuple[Tensor, Monitor, float]:
     """The final samples' rewards, the counters, and the wall-clock seconds."""
-    model = model.posed(monitor=Monitor())
+    model = model.with_requests(monitor=Monitor())
     start = time.perf_counter()
     value = PosteriorMean(reward)
     particles = SVDD(M)(model, value, Streams(seed, range(B)))

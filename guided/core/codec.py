@@ -8,6 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
+from guided.core.editing import Editing, default_strength
+from guided.errors import GuidedError
+
 
 @dataclass(frozen=True)
 class Codec:
@@ -27,6 +30,22 @@ class Codec:
     encode: Callable[[Any], Tensor] | None = None
     region: Callable[[Any], Tensor] | None = None
     modality: str = ""
+
+    def editing(self, model: str, sample: Any, strength: float | None, mask: Any) -> Editing:
+        """What requests that start from a sample keep of it.
+
+        The arguments are those of :meth:`guided.core.diffusion.Diffusion.edited`, and the name of the model.
+
+        Raises:
+            GuidedError: Samples cannot be encoded, there are no masks, or the strength is out of range.
+        """
+        if self.encode is None:
+            raise GuidedError(f"{model} cannot start from a sample: only models of images or videos can")
+        if mask is not None and self.region is None:
+            raise GuidedError(f"{model} has no masks")
+        free = None if mask is None or self.region is None else self.region(mask)[None]
+        strength = default_strength(mask is not None) if strength is None else strength
+        return Editing(self.encode(sample)[None], strength, free)
 
     def decoder(self, preview: bool) -> Callable[[Tensor], Any]:
         """The decoder of look-aheads, or that of samples."""

@@ -13,7 +13,6 @@ from torch import Tensor
 from guided.core.batching import Evaluator
 from guided.core.codec import Codec
 from guided.core.denoiser import Denoiser, Network
-from guided.core.editing import Editing, default_strength
 from guided.core.guidance import Conditions, Guided
 from guided.core.monitor import Monitor
 from guided.core.outputs import Outputs, check_output, evaluate
@@ -40,7 +39,7 @@ class Diffusion:
         name: What the model was loaded as.
         identity: A digest of the weights.
         evaluator: Where and in what micro-batches network rows run.
-        requests: What belongs to one run; set by :meth:`prompted`, :meth:`edited` and :meth:`posed`.
+        requests: What belongs to one run; set by :meth:`prompted`, :meth:`edited` and :meth:`with_requests`.
     """
 
     denoiser: Denoiser
@@ -84,24 +83,13 @@ class Diffusion:
         return self.codec.decode(x)
 
     def encode(self, sample: Any) -> Tensor:
-        """The clean row of a sample, with shape `(*event)`.
-
-        Raises:
-            GuidedError: The model cannot encode samples, or not this one.
-        """
+        """The clean row of a sample, with shape `(*event)`; GuidedError if the model cannot encode it."""
         if self.codec.encode is None:
             raise GuidedError(f"{self.name} cannot encode samples")
         return self.codec.encode(sample)
 
     def trainable(self, otherwise: str = "it cannot be trained") -> Network:
-        """The network.
-
-        Args:
-            otherwise: What follows, for the message, if there is none.
-
-        Raises:
-            GuidedError: The model does not say which network it has.
-        """
+        """The network; GuidedError, which ends with what follows from that, if the model does not say which it is."""
         if self.network is None:
             raise GuidedError(f"{self.name} does not say which network it has: {otherwise}")
         return self.network
@@ -114,7 +102,7 @@ class Diffusion:
         """The same model with another denoiser on the negative side of its guidance."""
         return replace(self, prompting=replace(self.prompting, negative=denoiser))
 
-    def posed(self, **changes: Any) -> "Diffusion":
+    def with_requests(self, **changes: Any) -> "Diffusion":
         """The same model with other entries of its :class:`Requests`: conditions, prompts, editing, monitor."""
         return replace(self, requests=replace(self.requests, **changes))
 
@@ -148,9 +136,9 @@ class Diffusion:
             GuidedError: The model takes no prompt, or a negative prompt or a rescale has no guidance to go with.
         """
         self.prompting.check(self.name, prompts, negative)
-        conditions, guided = self.prompting.pose(prompts, guidance, negative, rescale)
+        conditions, guided = self.prompting.resolve(prompts, guidance, negative, rescale)
         told = tuple(prompt or "" for prompt in prompts)
-        model = self.posed(conditions=conditions, guidance=guided, prompts=told)
+        model = self.with_requests(conditions=conditions, guidance=guided, prompts=told)
         model.guided()  # raises where the weight or the rescale is out of range
         return model
 
@@ -167,13 +155,9 @@ class Diffusion:
             GuidedError: The model cannot encode samples, the strength is out of range, or 1 with nothing that is kept,
                 or there is no such mask.
         """
-        if self.codec.encode is None or self.process.tokens is not None:
+        if self.process.tokens is not None:
             raise GuidedError(f"{self.name} cannot start from a sample: only models of images or videos can")
-        if mask is not None and self.codec.region is None:
-            raise GuidedError(f"{self.name} has no masks")
-        free = None if mask is None or self.codec.region is None else self.codec.region(mask)[None]
-        strength = default_strength(mask is not None) if strength is None else strength
-        return self.posed(editing=Editing(self.codec.encode(sample)[None], strength, free))
+        return self.with_requests(editing=self.codec.editing(self.name, sample, strength, mask))
 
     def select(self, requests: list[int]) -> "Diffusion":
         """The same model for some of the requests only."""
@@ -190,11 +174,7 @@ class Diffusion:
         return Particles(self, self.process.noise(x, k, streams), k, streams)
 
     def guided(self) -> Guided | None:
-        """The denoiser under the guidance of the requests; None where they have none.
-
-        Raises:
-            GuidedError: The weight or the rescale is out of range, or cannot be had.
-        """
+        """The denoiser under the guidance of the requests, None where they have none; GuidedError if out of range."""
         guidance = self.requests.guidance
         if guidance is None:
             return None

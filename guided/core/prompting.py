@@ -59,7 +59,7 @@ class Prompting:
         if any(prompts) or negative is not None:
             raise GuidedError(f"{model} takes no prompt: it is unconditional")
 
-    def pose(
+    def resolve(
         self,
         prompts: Sequence[str | None],
         scale: float | None = None,

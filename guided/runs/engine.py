@@ -144,7 +144,7 @@ def batches_of(
     for block in blocks:
         if watched is not None:
             watched.path = []
-        part = wanted.block(model, block).posed(monitor=Monitor(on_step=on_step))
+        part = wanted.block(model, block).with_requests(monitor=Monitor(on_step=on_step))
         yield _draw(part, objective, sampler, watched, Streams(seed, block, model.device), block)
         done += len(block)
 

@@ -63,7 +63,7 @@ class Prompts:
 
     def block(self, model: Diffusion, requests: list[int]) -> Diffusion:
         """The model for these requests, conditioned on their prompts."""
-        part = (model.posed(conditions=Conditions(), prompts=()) if self.positive else model).select(requests)
+        part = (model.with_requests(conditions=Conditions(), prompts=()) if self.positive else model).select(requests)
         if self.positive is None:
             return part
         negative = None if self.negative is None else [self.negative[i] for i in requests]
@@ -79,10 +79,10 @@ class Prompts:
             return model
         negative = self.negative or [None] * len(self.positive)
         first = {pair: i for i, pair in reversed([*enumerate(zip(self.positive, negative, strict=True))])}
-        distinct, part, bare = sorted(first.values())[:CHECKED], model, model.posed(editing=None)
+        distinct, part, bare = sorted(first.values())[:CHECKED], model, model.with_requests(editing=None)
         for i in range(0, len(distinct), TOGETHER):
             part = self.block(bare, distinct[i : i + TOGETHER])
-        return part.posed(prompts=tuple(prompt or "" for prompt in self.positive), conditions=Conditions())
+        return part.with_requests(prompts=tuple(prompt or "" for prompt in self.positive), conditions=Conditions())
 
 
 def _each(what: str, prompt: str | Sequence[str], n: int) -> list[str | None]:

@@ -135,7 +135,9 @@ def test_unconditional_requests_share_the_first_row():
 def test_requests_of_different_conditions_share_no_row():
     """The same all-masked row, and each request gets its own condition's answer."""
     denoiser = Counting(lambda x, t, mu: mu[:, None, :].expand(*x.shape, 4))
-    model = Diffusion(denoiser, Masked(6, 4, 4), timed=False).posed(conditions=Conditions({"mu": torch.eye(3, 4)}))
+    model = Diffusion(denoiser, Masked(6, 4, 4), timed=False).with_requests(
+        conditions=Conditions({"mu": torch.eye(3, 4)})
+    )
     particles = model.start(Streams(0, range(3)), 5)
     y = particles.outputs.y[particles.outputs.index]
     assert denoiser.rows == 3
@@ -145,7 +147,7 @@ def test_requests_of_different_conditions_share_no_row():
 def test_conditions_follow_their_rows_through_micro_batches():
     denoiser = Counting(lambda x, t, mu: x * 0 + mu)
     cond = {"mu": torch.arange(3.0)[:, None].expand(3, 2)}
-    model = replace(gaussian(), denoiser=denoiser, evaluator=Evaluator(4)).posed(conditions=Conditions(cond))
+    model = replace(gaussian(), denoiser=denoiser, evaluator=Evaluator(4)).with_requests(conditions=Conditions(cond))
     out = model.evaluate(torch.zeros(3, 5, 2), 0)
     y = out.y[out.index]
     assert denoiser.largest == 4
@@ -196,7 +198,7 @@ def test_several_particles_with_conditions_get_what_the_network_says():
         return (torch.nn.functional.one_hot(x, 5).float().cumsum(1)[..., :4] * c[:, None]).log_softmax(-1)
 
     cond = {"c": torch.tensor([[1.0], [-2.0], [3.0]])}
-    model = Diffusion(Counting(denoiser), Masked(6, 4, 12), timed=False).posed(conditions=Conditions(cond))
+    model = Diffusion(Counting(denoiser), Masked(6, 4, 12), timed=False).with_requests(conditions=Conditions(cond))
     particles, most = model.start(Streams(0, range(3)), 2), 0
     while not particles.done:
         outputs = particles.outputs

@@ -57,7 +57,7 @@ def test_wrong_input_is_told() -> None:
     with pytest.raises(ValueError, match="draws is 0"):
         log_likelihood(chain.model(), chain.clean, draws=0)
     with pytest.raises(ValueError, match="conditions for 2 requests, and there are 8 rows"):
-        log_likelihood(chain.model().posed(conditions=Conditions({"label": torch.zeros(2)})), chain.clean)
+        log_likelihood(chain.model().with_requests(conditions=Conditions({"label": torch.zeros(2)})), chain.clean)
 
 
 @pytest.mark.parametrize(("scale", "temperature"), [(2.0, 1.0), (6.0, 1.0), (None, 0.5)])

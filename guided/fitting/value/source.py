@@ -73,7 +73,7 @@ class Source:
 
     def part(self, trajectories: list[int]) -> Diffusion:
         """The model for these trajectories, with counters of its own."""
-        model = self.model.posed(monitor=Monitor())
+        model = self.model.with_requests(monitor=Monitor())
         if not self.prompts:
             return model
         prompts = [self.prompts[i % len(self.prompts)] for i in trajectories]
