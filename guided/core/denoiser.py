@@ -18,7 +18,7 @@ Denoiser: TypeAlias = Callable[..., Tensor]
 class Network:
     """A network and what turns it, or another one like it, into a denoiser.
 
-    Arguments:
+    Args:
         module: The network; frozen.
         around: Maps a network of the same architecture to its denoiser.
         part: Its name among the parts of a pipeline, "unet" or "transformer"; "" where there is no pipeline.

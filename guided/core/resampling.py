@@ -19,7 +19,7 @@ from guided.core.random import Streams
 def tilt(value: Tensor, alpha: float) -> Tensor:
     r"""The log-weights :math:`(v - \max v) / \alpha`, at most 0; at `alpha = 0` the best have 0, all others -inf.
 
-    Arguments:
+    Args:
         value: The values, with shape `(*, N)`; infinities and nan are allowed.
         alpha: The temperature, at least 0.
     """
@@ -34,7 +34,7 @@ def choose(value: Tensor, alpha: float, streams: Streams) -> Tensor:
 
     At `alpha = 0` it is the best one, and a uniform choice among equals: the limit of the law above.
 
-    Arguments:
+    Args:
         value: The values, with shape `(B, *, N)`.
         alpha: The temperature, in units of the value, at least 0.
         streams: The random streams of the requests.
@@ -59,7 +59,7 @@ def ess(log_w: Tensor) -> Tensor:
 def systematic(log_w: Tensor, streams: Streams) -> Tensor:
     """Draws ancestors, with shape `(B, N)`: particle n has floor or ceil of `N w_n` copies.
 
-    Arguments:
+    Args:
         log_w: The log-weights, with shape `(B, N)`.
         streams: The random streams of the requests; one uniform number each.
     """

@@ -27,7 +27,7 @@ def attach(model: Any, negative: str | Path, *, alpha: float = 1.0, beta: float 
 
     LoRA weights share the weights of the model; full ones are a second network.
 
-    Arguments:
+    Args:
         model: A model, or what :func:`guided.load` takes.
         negative: A folder of `guided npo train`, the name of a shipped model, whose own one is meant, or a published
             file: LoRA weights, or the network's whole state.

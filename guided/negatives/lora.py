@@ -87,7 +87,7 @@ def put_lora(
 ) -> Any:
     """A view of a network with the adapters of a file.
 
-    Arguments:
+    Args:
         module: The network.
         weights: `part.layer.lora_A.weight` and `.lora_B.weight`, in any precision.
         part: The part of the pipeline; "" for none.

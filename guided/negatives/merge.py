@@ -24,7 +24,7 @@ Weights = Mapping[str, Tensor]
 def merge(base: Weights, positive: Weights, npo: Weights, alpha: float = 1.0, beta: float = 0.0) -> dict[str, Tensor]:
     """The weights of the negative side, each in the precision of the positive model's.
 
-    Arguments:
+    Args:
         base: The weights that the negative checkpoint was trained from.
         positive: Those of the model that is guided; often the same.
         npo: Those of the negative checkpoint.

@@ -30,7 +30,7 @@ NEGATIVES = FOLDER / "negatives"
 class Stored:
     """What a file holds.
 
-    Arguments:
+    Args:
         name: As it was asked for.
         weights: LoRA weights by `part.layer.lora_A.weight`, or a network's whole state.
         lora: Whether they are LoRA weights.

@@ -43,7 +43,7 @@ _GRID = {"steps", "alphas", "sigmas", "times"}  # what differs when only the num
 class LearnedValue:
     """The value of a state by a network: :math:`v = shift + scale * net(x, t, prompt)`.
 
-    Arguments:
+    Args:
         net: Maps rows `(n, *event)`, times `(n,)` from 1 (noise) to 0 (data) and numbers of prompts `(n,)` to `(n,)`.
         config: What it was fitted for and how, JSON-able: `model`, `reward`, `target`, `alpha`, `times`, `shift`,
             `scale`, …
@@ -95,7 +95,7 @@ class LearnedValue:
     def bind(self, model: Diffusion, reward: Reward, alphas: Any = ()) -> "LearnedValue":
         """The same value, for this run.
 
-        Arguments:
+        Args:
             model: The model of the run, with its prompts and its guidance.
             reward: The reward of the run. If it has an identity, it must be the one that the value was fitted for.
             alphas: The sampler's alpha, a number or a schedule, to be refused early.

@@ -27,7 +27,7 @@ def load_value(
 ) -> LearnedValue:
     """The value in a folder that :func:`guided.fit_value` wrote.
 
-    Arguments:
+    Args:
         path: The folder.
         reward: The reward of the last step, for use outside of `guided.sample`, which gives it that of the run.
         network: What made its network, if it was made by a function.

@@ -51,7 +51,7 @@ def wrap(
 ) -> Diffusion:
     """A pipeline as a model. Its modules are shared, frozen and put into evaluation mode.
 
-    Arguments:
+    Args:
         pipeline: A `DiffusionPipeline` of a class in `FAMILIES`, on its device.
         eta: The share of fresh noise of a step, from 0 (DDIM, or a flow's Euler steps) to 1 (ancestral).
         steps: The number of steps `K`; None for the pipeline's default.
@@ -162,7 +162,7 @@ def _examples(folder: Path | None) -> list[str]:
 class Condition:
     """Prompts to conditions, with shape `(n, *)` each; equal prompts are encoded once.
 
-    Arguments:
+    Args:
         encode: Of a family.
     """
 

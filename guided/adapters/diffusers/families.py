@@ -22,7 +22,7 @@ Conditions = dict[str, Tensor]
 class Family:
     """Stable Diffusion 1.x and 2.x; the other families say what they do otherwise.
 
-    Arguments:
+    Args:
         pipeline: Of diffusers, on its device.
         size: Height and width in pixels, and the number of frames; None for the pipeline's own.
 

@@ -44,7 +44,7 @@ def load(
 ) -> Diffusion:
     """The pipeline in a folder, or of a repository by its name.
 
-    Arguments:
+    Args:
         folder: The folder, or the name as in `Path("stabilityai/stable-diffusion-xl-base-1.0")`.
         config: Not used: pipelines have an index of their own.
         device: Where the networks go.

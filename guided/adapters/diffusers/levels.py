@@ -28,7 +28,7 @@ Array = NDArray[np.float64]
 class Levels:
     """The pair alpha, sigma of a network's time; between whole times sigma / alpha is interpolated as in diffusers.
 
-    Arguments:
+    Args:
         ratios: sigma / alpha at the times `0..N-1` of a diffusion, infinite where there is no data left; None for a
             flow of `steps` times.
         steps: The number of times `N` that the network was trained with.
@@ -101,7 +101,7 @@ class Levels:
 def grid(scheduler: Any, levels: Levels, timing: Callable[[int], Mapping[str, Any]]) -> Callable[[int], Grid]:
     """Maps a number of steps to the scheduler's alphas, sigmas and times.
 
-    Arguments:
+    Args:
         scheduler: Of diffusers; it stays as it is.
         levels: Its levels.
         timing: What `set_timesteps` is given beside the number of steps, as the shift of a resolution.

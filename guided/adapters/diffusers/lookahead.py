@@ -41,7 +41,7 @@ PUBLISHED = {
 def preview(lookahead: Any, pipeline: Any, folder: Path | None, evaluator: Evaluator) -> Decoder | None:
     """The decoder of look-aheads; None for that of the samples.
 
-    Arguments:
+    Args:
         lookahead: "full" for the decoder of the samples; a number in (0, 1), the factor by which the sides of the
             latents are made smaller before; "tiny" for the small decoder beside the pipeline, or the published one of
             its family; the name or folder of an `AutoencoderTiny`; or such a network.

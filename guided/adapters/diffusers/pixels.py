@@ -22,7 +22,7 @@ from guided.errors import GuidedError
 class Decoder:
     """Clean rows `(n, *event)` to `n` PIL images, or lists of frames for videos.
 
-    Arguments:
+    Args:
         vae: The network, `AutoencoderKL` or another of diffusers with `decode`; None where rows are pixels.
         evaluator: Micro-batches of rows.
         scale: The factor of a side, at most 1: rows are made smaller by it before they are decoded.
@@ -77,7 +77,7 @@ class Decoder:
 class Encoder:
     """An image, or its file, to its row `(*event)`: the mean of what the network makes of it.
 
-    Arguments:
+    Args:
         vae: The network; None where rows are pixels.
         size: The size of the model's images; others are resized to it.
         channels: The number of channels of a row of pixels.

@@ -29,7 +29,7 @@ PREDICTIONS = ("epsilon", "v_prediction", "flow", "sample")
 class Prediction:
     """A denoiser made of a network.
 
-    Arguments:
+    Args:
         network: Maps noisy rows `(n, *event)` at times `(n,)`, with conditions, to the raw prediction `(n, *event)`.
         levels: Alpha and sigma of a time.
         kind: What is predicted.

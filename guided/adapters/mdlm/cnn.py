@@ -42,7 +42,7 @@ def load(
 ) -> Diffusion:
     """The model in a file; samples are strings of `length` letters.
 
-    Arguments:
+    Args:
         path: A checkpoint of Lightning, or a state dictionary alone, with keys that start with `backbone.`.
         config: Nothing; the file is all there is.
         device: Where the network goes.

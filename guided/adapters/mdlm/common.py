@@ -48,7 +48,7 @@ def total_noise(t: Tensor) -> Tensor:
 def subs(net: Network, dtype: torch.dtype, device: torch.device, timed: bool = False) -> Denoiser:
     """A network as a denoiser: `(n, L)` to log-probabilities of the clean tokens, with shape `(n, L, V)`.
 
-    Arguments:
+    Args:
         net: The network, on its device.
         dtype: The precision of its output's computation; the time's embedding is made in float32.
         device: The device.

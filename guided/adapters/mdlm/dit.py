@@ -39,7 +39,7 @@ def load(
 
     The mask is the last token of the vocabulary, as in the release with GPT-2's tokens.
 
-    Arguments:
+    Args:
         folder: The folder.
         config: What its `config.json` says.
         device: Where the network goes.
@@ -98,7 +98,7 @@ def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
 class Text:
     """Rows of tokens as texts.
 
-    Arguments:
+    Args:
         path: The `tokenizer.json`; if there is none, a text is the tokens' numbers with spaces between.
         vocabulary: The number of tokens `V`, without the mask.
         length: The number of tokens of a row, `L`.

@@ -28,7 +28,7 @@ from guided.errors import GuidedError
 class SelfiesTokens:
     """Encodes a SMILES as `L` tokens, and decodes them. Token 0 is the padding, at the end; token `V` is the mask.
 
-    Arguments:
+    Args:
         symbols: The SELFIES symbols, tokens 1, 2, …
         merges: The pairs of tokens that became one, in the order in which they were learned; the i-th made
             token `1 + len(symbols) + i`.

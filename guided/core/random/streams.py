@@ -24,7 +24,7 @@ from guided.errors import GuidedError
 class Streams:
     """The random streams of `B` requests. A stream moves on with every draw.
 
-    Arguments:
+    Args:
         seed: The seed of the run, in [0, 2^64).
         requests: The indices of the requests.
         device: Where the numbers go.

@@ -118,7 +118,7 @@ def test_small_rows_go_through_the_network_more_at_a_time() -> None:
     model = wrap(pipeline, steps=K)
     assert model.process.event == (4, 8, 8) and (model.evaluator.size, model.codec.decode.evaluator.size) == (64, 16)
     assert wrap(pipeline, height=1024, width=1024).evaluator.size == 16
-    assert wrap(pipeline, micro_batch=3).evaluator.size == wrap(pipeline, micro_batch=3).decode.evaluator.size == 3
+    assert wrap(pipeline, micro_batch=3).evaluator.size == wrap(pipeline, micro_batch=3).codec.decode.evaluator.size == 3
     with pytest.raises(ValueError, match="the micro-batch is 0 rows; it must be at least 1"):
         wrap(pipeline, micro_batch=0)
     for key, weight in pipeline.unet.state_dict().items():
@@ -338,7 +338,7 @@ def test_a_folder_gives_the_pipelines_own_samples(tmp_path: Path) -> None:
     one, other = (guided.sample(model, sampler=Unguided(), n=2, prompt="red cat") for model in (loaded, ready))
     assert [a.tobytes() for a in one.samples] == [b.tobytes() for b in other.samples]
     tiny = guided.load(f"{tmp_path / 'sd'}?lookahead=tiny&eta=0.5", device="cpu")
-    assert tiny.preview is not None and tiny.process.eta == 0.5  # type: ignore[attr-defined]
+    assert tiny.codec.preview is not None and tiny.process.eta == 0.5  # type: ignore[attr-defined]
 
 
 def test_schedulers_by_name_and_by_entry(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_lora_weights_change_the_network_and_its_identity(tmp_path: Path) -> Non
     none, some = (guided.load(tmp_path / "sd", device="cpu", lora=file, lora_scale=s) for s in (0.0, 1.0))
     assert plain.identity == none.identity != some.identity
     x, t = torch.randn(1, *plain.process.output), torch.tensor([500.0])
-    text = plain.condition(["red cat"])  # type: ignore[misc]
+    text = plain.prompting.conditions(["red cat"])
     with torch.no_grad():
         wanted = pipeline.unet(x, t, encoder_hidden_states=text["text"]).sample
         raw = some.denoiser.network(x, t, **text)  # type: ignore[attr-defined]
@@ -470,7 +470,7 @@ def test_half_precision_does_not_reach_an_autoencoder_that_overflows() -> None:
     pipeline = build("sdxl")
     pipeline.vae.register_to_config(force_upcast=True)
     pipeline.vae.half()
-    assert wrap(pipeline).decode.vae.dtype == torch.float32  # type: ignore[attr-defined]
+    assert wrap(pipeline).codec.decode.vae.dtype == torch.float32  # type: ignore[attr-defined]
 
 
 def test_the_column_preview_is_for_runs_that_look_ahead() -> None:
