@@ -137,8 +137,8 @@ class Diffusion:
         """
         self.prompting.check(self.name, prompts, negative)
         conditions, guided = self.prompting.resolve(prompts, guidance, negative, rescale)
-        told = tuple(prompt or "" for prompt in prompts)
-        model = self.with_requests(conditions=conditions, guidance=guided, prompts=told)
+        texts = tuple(prompt or "" for prompt in prompts)
+        model = self.with_requests(conditions=conditions, guidance=guided, prompts=texts)
         model.guided()  # raises where the weight or the rescale is out of range
         return model
 

@@ -1,8 +1,8 @@
 r"""Where requests start, if not from noise: clean rows, and which of their entries are kept.
 
 Starting from a sample is noising it back to step :math:`k = K - \lfloor K s \rfloor`, for a strength :math:`s`. Keeping
-a region of it is replacing the network's clean mean there by the sample itself: a step that is told the truth as its
-clean mean leaves the marginal :math:`\mathcal{N}(\alpha_k x, \sigma_k^2)` of the noised sample as it is, for any eta,
+a region of it is replacing the network's clean mean there by the sample itself: a step whose clean mean is the truth
+leaves the marginal :math:`\mathcal{N}(\alpha_k x, \sigma_k^2)` of the noised sample as it is, for any eta,
 and at eta = 1 draws from :math:`q(x_{k+1} \mid x_k, x)`. So the kept region is the noised sample at every step, as far
 as no candidates are selected by it, and at the end the sample itself, up to :math:`\sigma_K`. Look-aheads see it so.
 

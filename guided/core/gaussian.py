@@ -47,7 +47,7 @@ class Gaussian:
         event: The shape of a sample.
         alphas: The factor :math:`\alpha_k` of the data, `K + 1` numbers from noise to data.
         sigmas: The standard deviation :math:`\sigma_k` of the noise, `K + 1` numbers; sigma / alpha decreases.
-        times: The times that the network is told, `K + 1` numbers.
+        times: The times that the network is given, `K + 1` numbers.
         eta: The share of fresh noise, from 0 (deterministic) to 1 (ancestral).
         grid: Maps a number of steps to other `(alphas, sigmas, times)`, for :meth:`with_steps`.
         clip: The largest magnitude of a clean mean, as pixels have one; None for no bound.

@@ -32,7 +32,7 @@ def tilt(value: Tensor, alpha: float) -> Tensor:
 def choose(value: Tensor, alpha: float, streams: Streams) -> Tensor:
     r"""Draws one of `N` with probability proportional to :math:`\exp(v / \alpha)`, by the Gumbel-max trick.
 
-    At `alpha = 0` it is the best one, and a uniform choice among equals: the limit of the law above.
+    At `alpha = 0` it is the best one, and a uniform choice among equals: the limit of the distribution above.
 
     Args:
         value: The values, with shape `(B, *, N)`.
