@@ -1,17 +1,25 @@
 r"""Evaluation of many rows: duplicates once, at most `size` at a time.
 
 This is the only module that knows about micro-batches; everything else sees one large batch.
+
+Libraries choose how to add up by the shape of a batch, so the last digits of a row depend on how many rows are
+evaluated together, though not on which ones or on its place among them. With `least = size` every batch has one shape,
+and a row's output does not depend on the others at all, to the last bit.
 """
 
-__all__ = ["Evaluator", "distinct"]
+__all__ = ["Evaluator", "Rows", "distinct"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from guided.errors import GuidedError
+
+#: Some of many rows: a slice, or their positions, with shape `(m,)`.
+Rows: TypeAlias = slice | Tensor
 
 
 @dataclass
@@ -22,22 +30,28 @@ class Evaluator:
     Args:
         size: The number of rows that the function gets at a time, or None for all at once.
         device: Where the rows are.
+        least: The number of rows that the function gets at least, where there are any: fewer are filled up with copies
+            of the last one, whose outputs are dropped.
 
     Raises:
-        GuidedError: The size is below 1.
+        GuidedError: The size or the least number is below 1, or the latter above the former.
     """
 
     size: int | None = None
     device: torch.device = torch.device("cpu")
+    least: int = 1
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
             raise GuidedError(f"the micro-batch is {self.size} rows; it must be at least 1")
+        if not 1 <= self.least <= (self.size or self.least):
+            raise GuidedError(f"micro-batches have at least {self.least} rows; it must be from 1 to {self.size}")
 
-    def __call__(self, fn: Callable[[slice], Tensor], n: int) -> Tensor:
+    def __call__(self, fn: Callable[[Rows], Tensor], n: int, count: Callable[[int], None] | None = None) -> Tensor:
         """Args:
-            fn: Maps a slice of the rows to its outputs, with shape `(m, *)`.
+            fn: Maps some of the rows to their outputs, with shape `(m, *)`.
             n: The number of rows.
+            count: Called after each micro-batch with the number of its rows, copies left out.
 
         Returns:
             The outputs, with shape `(n, *)`.
@@ -45,15 +59,30 @@ class Evaluator:
         outputs: list[Tensor] = []
         done = 0
         while done < n or not outputs:
-            rows = slice(done, min(n, done + (self.size or n)))
+            stop = min(n, done + (self.size or n))
             try:
-                outputs.append(fn(rows))
-                done = rows.stop
+                outputs.append(fn(self._filled(done, stop))[: stop - done])
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error) or rows.stop - rows.start <= 1:
-                    raise
-                self.size = (rows.stop - rows.start) // 2
+                self._halve(error, stop - done)
+                continue
+            if count is not None:
+                count(stop - done)
+            done = stop
         return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+
+    def _filled(self, start: int, stop: int) -> Rows:
+        """The rows from `start` to `stop`, filled up to the least number."""
+        if not 0 < stop - start < self.least:
+            return slice(start, stop)
+        return torch.arange(start, start + self.least, device=self.device).clamp(max=stop - 1)
+
+    def _halve(self, error: Exception, rows: int) -> None:
+        """Makes micro-batches smaller; raises the error again if that cannot help."""
+        rows = max(rows, self.least)
+        if not _out_of_memory(error) or rows <= 1:
+            raise error
+        self.size = rows // 2
+        self.least = min(self.least, self.size)
 
 
 def distinct(x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guided.core.batching import Evaluator
+from guided.core.batching import Evaluator, Rows
 from guided.core.codec import Codec
 from guided.core.denoiser import Denoiser, Network
 from guided.core.guidance import Conditions, Guided
@@ -207,12 +207,10 @@ class Diffusion:
         conditions, editing, monitor = self.requests.conditions, self.requests.editing, self.monitor
         cost = getattr(self.guided() or self.denoiser, "cost", 1)
 
-        def fn(part: slice) -> Tensor:
+        def fn(part: Rows) -> Tensor:
             y = self.predict(rows[part], t[part], conditions.take(request[part]))
             check_output(y, (len(rows[part]), *self.process.output), self.process.predicts)
-            y = y if editing is None else editing.clamp(y, request[part])
-            monitor.count(len(rows[part]) * cost)  # a call that failed cost nothing
-            return y
+            return y if editing is None else editing.clamp(y, request[part])
 
         with monitor.time("network"):
-            return self.evaluator(fn, len(rows))
+            return self.evaluator(fn, len(rows), lambda n: monitor.count(n * cost))

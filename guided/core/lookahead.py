@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from guided.core.batching import Rows
 from guided.core.monitor import Monitor
 from guided.errors import GuidedError
 
@@ -31,7 +32,7 @@ class LookAhead:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def samples(self, part: slice = slice(None)) -> Any:
+    def samples(self, part: Rows = slice(None)) -> Any:
         """The decoded samples of a part of the rows.
 
         Raises:

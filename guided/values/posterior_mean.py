@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from guided.core.batching import Evaluator
+from guided.core.batching import Evaluator, Rows
 from guided.core.lookahead import LookAhead
 from guided.core.particles import Particles
 from guided.core.resampling import tilt
@@ -58,10 +58,11 @@ class PosteriorMean:
         r = r.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
         return soft_mean(r[ahead.index.cpu()], alpha)
 
-    def _score(self, ahead: LookAhead, part: slice) -> Tensor:
+    def _score(self, ahead: LookAhead, part: Rows) -> Tensor:
         """The rewards of a part of the samples, with shape `(m,)`, in double precision."""
         samples = ahead.samples(part)
-        prompts = () if ahead.prompts is None else (ahead.prompts[part],)
+        chosen = torch.arange(len(ahead))[part].tolist()
+        prompts = () if ahead.prompts is None else ([ahead.prompts[i] for i in chosen],)
         with ahead.monitor.time("reward"):
             scores = torch.as_tensor(self.reward(samples, *prompts), dtype=torch.float64, device="cpu")
         if scores.shape != (len(samples),):

@@ -30,9 +30,9 @@ from guided.core.process import check_steps
 from guided.core.prompting import Prompting
 from guided.errors import GuidedError
 
-ENCODED = 32  # prompts that are encoded together
-ROWS = 16  # of latents of 512 x 512 pixels, or of pictures, that are worked on together
-SMALL = 4  # so many times more rows of small latents at most
+ROWS = 16  # of latents that the network is given at a time
+DECODED = 8  # of small latents that the decoder is given at a time
+SMALL = 4 * 32 * 32  # the numbers in a row of latents that is small
 
 
 def wrap(
@@ -60,7 +60,7 @@ def wrap(
         frames: The number of frames of a video.
         lookahead: How look-aheads are decoded, as :func:`guided.adapters.diffusers.lookahead.preview` takes it.
         micro_batch: Rows that the network and the decoder are given at a time; halved where memory runs out. None for
-            16, and for the network up to 64 where rows are small.
+            16, and 8 for the decoder where rows are small. There fewer rows are filled up to this number.
         distilled: The guidance that a distilled network (Flux) is told; None for 3.5.
         folder: Where the pipeline was loaded from, to find a small decoder beside it.
         identity: The digest of the pipeline's weights; None to make it here.
@@ -80,14 +80,14 @@ def wrap(
     levels = Levels.of(pipeline.scheduler)
     process = _process(family, levels, eta, check_steps(family.steps if steps is None else steps))
     vae = _autoencoder(pipeline)
-    together = ROWS if micro_batch is None else micro_batch
-    cheap = preview(lookahead, pipeline, folder, Evaluator(together))
+    decoding = _evaluator(family, micro_batch, DECODED)
+    cheap = preview(lookahead, pipeline, folder, decoding)
     identity = identity or fingerprint(pipeline.components)
     denoiser = _denoiser(family, levels, process)
     return Diffusion(
         denoiser,
         process,
-        _codec(family, vae, cheap, Evaluator(together)),
+        _codec(family, vae, cheap, decoding),
         Prompting(
             Condition(family.encode) if family.conditional else None,
             unconditional=None,
@@ -97,7 +97,7 @@ def wrap(
         _network(family, denoiser),
         name=name,
         identity=identity if cheap is None else fingerprint({"lookahead": cheap.vae}, identity),
-        evaluator=Evaluator(_rows(family.event) if micro_batch is None else micro_batch, family.device),
+        evaluator=_evaluator(family, micro_batch, ROWS),
     )
 
 
@@ -172,14 +172,16 @@ class Condition:
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str | None]) -> dict[str, Tensor]:
         different = list(dict.fromkeys(prompts))
-        parts = [self._encode(different[i : i + ENCODED]) for i in range(0, len(different), ENCODED)]
+        parts = [self._encode([prompt]) for prompt in different]  # together, their last digits would depend on another
         index = torch.tensor([different.index(prompt) for prompt in prompts])
         return {name: torch.cat([part[name] for part in parts])[index.to(parts[0][name].device)] for name in parts[0]}
 
 
-def _rows(event: Sequence[int]) -> int:
-    """Rows that fill a processor: more of them where they are small."""
-    return ROWS * max(1, min(SMALL, 4 * 64 * 64 // math.prod(event)))
+def _evaluator(family: Family, micro_batch: int | None, rows: int) -> Evaluator:
+    """Micro-batches: of one size where rows are small, so that no row depends on how many others there are."""
+    small = math.prod(family.event) <= SMALL
+    size = (rows if small else ROWS) if micro_batch is None else micro_batch
+    return Evaluator(size, family.device, least=size if small else 1)
 
 
 def _autoencoder(pipeline: Any) -> Any:

@@ -55,8 +55,8 @@ def load(
         frames: The number of frames of a video; None for the pipeline's own.
         lookahead: How look-aheads are decoded: "full", "tiny", a factor, or a name or folder
             (:func:`guided.adapters.diffusers.lookahead.preview`).
-        micro_batch: Rows that the network and the decoder are given at a time; None for 16, and for the network up to
-            64 where rows are small.
+        micro_batch: Rows that the network and the decoder are given at a time; None for 16, and 8 for the
+            decoder where rows are small.
         scheduler: Another scheduler of diffusers by its class, or entries of the configuration to change, with the
             class as "class": `{"timestep_spacing": "trailing"}`.
         lora: Files or repositories of LoRA weights.
