@@ -118,7 +118,8 @@ def test_small_rows_go_through_the_network_more_at_a_time() -> None:
     model = wrap(pipeline, steps=K)
     assert model.process.event == (4, 8, 8) and (model.evaluator.size, model.codec.decode.evaluator.size) == (64, 16)
     assert wrap(pipeline, height=1024, width=1024).evaluator.size == 16
-    assert wrap(pipeline, micro_batch=3).evaluator.size == wrap(pipeline, micro_batch=3).codec.decode.evaluator.size == 3
+    small: Any = wrap(pipeline, micro_batch=3)
+    assert small.evaluator.size == small.codec.decode.evaluator.size == 3
     with pytest.raises(ValueError, match="the micro-batch is 0 rows; it must be at least 1"):
         wrap(pipeline, micro_batch=0)
     for key, weight in pipeline.unet.state_dict().items():
