@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from guided.report import write_report
-from guided.report.pictures import preview_line
-from guided.report.thumbnails import is_picture, thumbnail
+from guided.report.images import preview_line
+from guided.report.thumbnails import is_image, thumbnail
 from guided.runs.images import encoded
 from guided.storage import write_csv
 
@@ -101,7 +101,7 @@ def test_requests_without_an_unguided_one_stand_alone(tmp_path):
 
 def test_the_best_are_first_and_distinct_by_their_bytes(tmp_path):
     page = fill(tmp_path, 6, make=lambda i: plain(i // 2))
-    best = section(page, "Best pictures")
+    best = section(page, "Best images")
     assert [number_of(match) for match in IMAGE.finditer(best)] == [2, 1, 0]
     assert re.findall(r"#\d", text_of(best)) == ["#5", "#3", "#1"]
     assert "50 % distinct samples of 6" in text_of(page)
@@ -153,7 +153,7 @@ def test_a_picture_that_is_gone_is_said_and_the_page_goes_on(tmp_path, breakage)
 
 @pytest.mark.parametrize("sample", ["../secret.png", "samples/../../secret.png", "/secret.png", "samples/1.svg"])
 def test_no_file_but_those_of_the_run_is_opened(tmp_path, sample):
-    assert not is_picture([{"sample": sample}])
+    assert not is_image([{"sample": sample}])
     save(tmp_path / "secret.png", plain(0))
     (tmp_path / "run" / "samples").mkdir(parents=True)
     assert "cannot be read" in thumbnail(tmp_path / "run", sample, 64)

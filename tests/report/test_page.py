@@ -7,8 +7,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from guided.report import write_report
-from guided.report.draw import histogram, molecule, value_path
-from guided.report.report import average_path
+from guided.report.figures import histogram, value_path
+from guided.report.molecules import molecule
+from guided.report.page import average_path
 from guided.storage import write_csv
 
 MOLECULES = ["CCO", "c1ccccc1", "CC(=O)O", "C1CC1", "CCN"]
