@@ -30,6 +30,7 @@ SAMPLES = {
     "molecules": ["CCO", "CCN"],
     "texts": ["=1+1", "@a"],
 }
+NUMBERS = ["", "nan", "-inf", "inf", "1e308", "-1e308", "1e-320", "a", "0x1", "1_0", "é", "2", "2.5"]
 HEADER = ["request", "seed", "sample", "reward", "preview", "qed_raw", "qed", "gc_raw", "gc"]
 
 
@@ -76,9 +77,6 @@ def test_every_cell_is_escaped(tmp_path, modality):
     path = [["batch", "step", "mean", "best"], [EVIL, 1, 1, 2], [0, 2, 1, 2], [0, EVIL, 3, 4]]
     page = fill(tmp_path, evil, rows, run, unguided=rows, path=path, looks=looks)
     assert "script" not in tags(page) and "&lt;script&gt;" in page
-    assert tags(page) <= {*tags(fill(tmp_path / "plain", HEADER, [])), "figure", "figcaption", "td", "th", "tr", "code"} | {
-        "b", "br", "details", "i", "img", "p", "small", "span", "summary", "wbr", "h3", "table",
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("modality", SAMPLES)
@@ -95,9 +93,9 @@ def test_a_column_may_be_missing(tmp_path, modality, missing):
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.sampled_from(["", "nan", "-inf", "inf", "1e308", "-1e308", "1e-320", "a", "0x1", "1_0", "é", "2", "2.5"]), min_size=7, max_size=7),
+    st.lists(st.sampled_from(NUMBERS), min_size=7, max_size=7),
     st.sampled_from(sorted(SAMPLES)),
-)  # fmt: skip
+)
 def test_a_number_may_be_anything(tmp_path, cells, modality):
     request, seed, *rest = cells
     rows = [[request, seed, sample, *rest, 1] for sample in SAMPLES[modality]]
