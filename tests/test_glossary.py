@@ -10,7 +10,11 @@ from guided.cli import main
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines() if line.startswith("| ") and "---" not in line]
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in PAGE.splitlines()
+    if line.startswith("| ") and "---" not in line
+]
 SOURCES = [path.read_text(encoding="utf-8") for room in ("guided", "samplers") for path in (ROOT / room).rglob("*.py")]
 CLASSES = sorted(set(re.findall(r"`([A-Z][a-zA-Z]+(?:\.[a-z_]+)?)`", PAGE)))
 CODE = set(re.findall(r"`(--?[a-zA-Z][a-z-]*)", PAGE))
