@@ -1,4 +1,4 @@
-"""Sequences are told from molecules by their letters, and go into a FASTA file with what the run says of them."""
+"""Sequences are recognised by their letters, and go into a FASTA file with what the run says of them."""
 
 import json
 
