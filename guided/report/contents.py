@@ -26,7 +26,7 @@ class _Part(BaseModel):
 
 
 class _File(_Part):
-    file: str
+    file: str | None = None  # none for an image in memory
 
 
 class _Sampler(_Part):
@@ -50,8 +50,6 @@ class _Config(_Part):
     steps: Count
     device: str
     reward: _Reward | None = None
-    prompt: str | list[str] | None = None
-    negative_prompt: str | list[str] | None = None
     guidance: Finite | None = None
     rescale: Finite | None = None
     strength: Finite | None = None
@@ -114,7 +112,7 @@ class Contents:
     @property
     def learned(self) -> bool:
         """Whether candidates were chosen by a learned value."""
-        return "value" in self.run["config"]
+        return self.run["config"].get("value") is not None
 
 
 def read_record(file: Path) -> dict[str, Any]:

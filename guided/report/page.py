@@ -107,7 +107,7 @@ def _conditions(config: Mapping[str, Any]) -> list[str]:
     texts = {"guidance": "guidance {:g}", "negative_prompt": "without {!r}", "rescale": "rescale {:g}"}
     found = [text.format(config[key]) for key, text in texts.items() if config.get(key) is not None]
     for key, word in (("image", "from"), ("mask", "where white in")):
-        found += [f"{word} {Path(config[key]['file']).name}"] if config.get(key) else []
+        found += [f"{word} {Path(config[key].get('file') or 'an image in memory').name}"] if config.get(key) else []
     return [*found, *([f"strength {config['strength']:g}"] if config.get("strength") is not None else [])]
 
 

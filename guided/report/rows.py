@@ -103,8 +103,8 @@ def prompt_of(run: Mapping[str, Any], request: int | None) -> str | None:
     """The prompt of a request; None in a run without prompts, and for a request that the run does not have."""
     prompt = run["config"].get("prompt")
     if isinstance(prompt, list):
-        return prompt[request] if request is not None and request < len(prompt) else None
-    return prompt if isinstance(prompt, str) else None
+        prompt = prompt[request] if request is not None and request < len(prompt) else None
+    return None if prompt is None else str(prompt)
 
 
 def prompt_text(run: Mapping[str, Any], row: Row) -> str:

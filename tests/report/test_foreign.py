@@ -120,8 +120,15 @@ def test_a_reward_that_is_no_number_is_the_worst():
 
 
 def test_a_prompt_is_that_of_the_request_or_none():
-    run = {"config": {"prompt": ["a", "b"]}}
-    assert [prompt_of(run, request) for request in (0, 1, 2, None)] == ["a", "b", None, None]
+    run = {"config": {"prompt": ["a", 2]}}
+    assert [prompt_of(run, request) for request in (0, 1, 2, None)] == ["a", "2", None, None]
+    assert prompt_of({"config": {"prompt": 207}}, None) == "207" and prompt_of({"config": {}}, 0) is None
+
+
+def test_an_image_in_memory_has_no_file(tmp_path):
+    run = copy.deepcopy(RUN)
+    run["config"] |= {"image": {"object": "Image", "sha256": None}, "strength": 0.5}
+    assert "from an image in memory · strength 0.5" in fill(tmp_path, HEADER, [], run)
 
 
 @pytest.mark.parametrize(
