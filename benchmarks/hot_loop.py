@@ -5,8 +5,8 @@ r"""Our loop beside a plain loop, in one process, on one network, with one rewar
 
 The plain loop is SVDD as research code is usually written: for each candidate in turn a proposal, a network call for
 its look-ahead and a call of the reward; then the chosen state is evaluated again at the next step; nothing is
-remembered. Both draw from the same law; rows, seconds and their ratios are printed, and our overhead, which is what
-is left of the wall-clock time without network, decoding and reward.
+cached. Both sample the same distribution. Printed are rows, seconds and their ratios, and our overhead: the wall-clock
+time without network, decoding and reward.
 """
 
 import time

@@ -1,10 +1,10 @@
-r"""Decoders of look-aheads side by side, in one process: how long a decode takes, what it does to the reward, and what
+r"""Decoders of look-aheads side by side, in one process: how long a decode takes, how it changes the reward, and what
 SVDD reaches with it.
 
     python benchmarks/lookahead.py --reward compressibility --requests 8 -M 10 --steps 50
 
 The same latents, of unguided samples, are decoded by each; the wall-clock ratio is the median over pairs of decodes
-that are next to each other in time. Samples of SVDD are always decoded in full and judged so.
+that follow one another. SVDD's samples are always decoded in full, and scored so.
 """
 
 import time

@@ -5,11 +5,11 @@ r"""A negative checkpoint against classifier-free guidance, at equal network row
     python benchmarks/npo.py dna --negative runs/dna --n 500 --out runs/npo_dna.json
     python benchmarks/npo.py images --negative runs/self_npo --svdd piqe --weights 5 --n 32 --out runs/npo_svdd.json
 
-Plain sampling (w = 1) is drawn once a seed, CFG and NPO with each weight. An unconditional model has no CFG: there
-NPO stands beside plain sampling with twice the steps. With `--svdd` all arms are steered by a reward (SVDD-PM), and its
-median is one measure more; plain sampling has twice the candidates then.
+Plain sampling (w = 1) is drawn once for each seed, CFG and NPO with each weight. An unconditional model has no CFG: NPO
+is then compared with plain sampling of twice the steps. With `--svdd` all arms are steered by a reward (SVDD-PM), whose
+median is one more measure; plain sampling then has twice the candidates.
 
-Results are written as they finish. The same command goes on where it was stopped; more seeds or weights add to the
+Results are written as they finish. The same command resumes where it was stopped; more seeds or weights add to the
 file.
 """
 
@@ -110,7 +110,7 @@ def dna(
     device: str = "auto",
     dtype: str = "float32",
 ) -> None:
-    """6-mers beside real sequences, what the judging oracle tells, and binding sites, for each cell type."""
+    """6-mers against real sequences, the judging oracle, and binding sites, for each cell type."""
     given: dict[str, Any] = locals()
     with one_line():
         from npo_dna import CELLS, dna_task
@@ -120,7 +120,7 @@ def dna(
 
 
 def measured(given: dict[str, Any], make: Callable[[Diffusion], Task]) -> tuple[Options, Task, Results, list[Arm]]:
-    """Draws and measures what the options of a verb ask for, and shows what came out."""
+    """Draws and measures what the options ask for, and shows the result."""
     options = Options(**{name: value for name, value in given.items() if name in Options.__dataclass_fields__})
     results, task, arms = run(options, make)
     summarise(results, task)

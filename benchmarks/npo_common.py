@@ -148,7 +148,7 @@ def opened(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:
 def run(options: Options, make: Callable[[Diffusion], Task]) -> tuple[Results, Task, list[Arm]]:
     """Draws and measures what the file does not hold yet.
 
-    Arguments:
+    Args:
         options: What was asked for.
         make: Makes the task for a model.
     """

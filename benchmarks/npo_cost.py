@@ -16,7 +16,7 @@ from guided.negatives.weights import NEGATIVES
 def cost(model: str, negative: str, pretrained: int | None = None) -> dict[str, Any] | None:
     """What the training of a checkpoint took, from its card, JSON-able; None where it has none.
 
-    Arguments:
+    Args:
         model: The model's name or folder.
         negative: The checkpoint's.
         pretrained: Rows of the model's own training; None for those of its card.

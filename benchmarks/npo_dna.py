@@ -1,7 +1,7 @@
 """How DNA is judged: by the real sequences that were kept out of training, and by an oracle that guidance never saw.
 
 `6-mer r` is Pearson's correlation of 6-mer frequencies, both strands, with the held-out sequences of the same cell
-type, lower for few samples; `AUC` the area under the curve with which the judging oracle tells the cell type of
+type, lower for few samples; `AUC` the area under the curve with which the judging oracle separates the cell type of
 samples from the other three; `sites` the hits of the cell type's known factors (JASPAR, p < 1e-4) a sequence, best
 where real sequences have them. Each is a mean over the cell types; those of every one follow. Imported by npo.py; it
 does nothing by itself.

@@ -1,8 +1,8 @@
-"""How pictures are judged: the classifier of categories that judges the shipped image model, and PIQE.
+"""How images are judged: the classifier of categories that judges the shipped image model, and PIQE.
 
-The prompts are names of pictures that the model was trained on, the eight categories in turns. `accuracy` is the share
-whose category the classifier tells; `Fréchet` the distance of its 64 features to those of 480 real pictures, too large
-for few samples; `PIQE` is a distortion, 0 to 100. Imported by npo.py; it does nothing by itself.
+The prompts are names of images that the model was trained on, the eight categories in turns. `accuracy` is the share
+whose category the classifier recognises; `Fréchet` the distance of its 64 features to those of 480 real images, biased
+upwards for few samples; `PIQE` is a distortion, 0 to 100. Imported by npo.py; it does nothing by itself.
 """
 
 import math
@@ -33,16 +33,16 @@ SHOWN = 16
 
 
 def image_task(model: Diffusion, n: int, judges: Sequence[str], work: Path) -> Task:
-    """The task for n pictures, judged by rewards of images too.
+    """The task for n images, judged by rewards of images too.
 
     Raises:
-        GuidedError: The model is none of images, or the pictures that the classifier learns from are missing.
+        GuidedError: The model does not make images, or the images that the classifier learns from are missing.
     """
     if model.modality != "images" or not model.prompting.conditional:
-        raise GuidedError(f"{model.name!r} is no model of images with prompts")
+        raise GuidedError(f"{model.name!r} is not a model of images with prompts")
     if not (work / "pictures.npy").is_file():
         raise GuidedError(
-            f"there are no pictures in {str(work)!r} for the classifier to learn from; "
+            f"there are no images in {str(work)!r} for the classifier to learn from; "
             "get them with `python -m training.images.train prepare`"
         )
     rewards = {judge: resolve_reward(judge) for judge in judges}
@@ -50,12 +50,12 @@ def image_task(model: Diffusion, n: int, judges: Sequence[str], work: Path) -> T
         reward.check("images")
     torch.manual_seed(0)
     net = train_classifier(work)
-    entries, pictures = load_pictures(work)
+    entries, images = load_pictures(work)
     each = -(-n // len(CATEGORIES))
     rows = np.array(chosen_rows(entries, each)).reshape(len(CATEGORIES), each).T.flatten()[:n]
     label, prompts = labels(entries)[torch.from_numpy(rows)], [entries[i].names[0] for i in rows]
     torch.manual_seed(0)
-    real = vary(pictures[chosen_rows(entries, 60, 1)] / 255, turned=0.0)
+    real = vary(images[chosen_rows(entries, 60, 1)] / 255, turned=0.0)
 
     def scores(samples: list[Any]) -> dict[str, Sequence[float]]:
         logp = net(as_rows(samples)).log_softmax(1).gather(1, label[:, None])[:, 0]
@@ -79,7 +79,7 @@ def image_task(model: Diffusion, n: int, judges: Sequence[str], work: Path) -> T
 
 
 def write_sheet(options: Options, task: Task, results: Results, arms: Sequence[Arm]) -> Path:
-    """Pictures of CFG and NPO side by side, each at the weight that the classifier likes best; beside the results."""
+    """Images of CFG and NPO side by side, each at the weight that the classifier prefers; beside the results."""
     weight, n = best_by_score(results, CATEGORY), min(SHOWN, options.n)
     columns = []
     for method in (CFG, NPO):
@@ -88,9 +88,9 @@ def write_sheet(options: Options, task: Task, results: Results, arms: Sequence[A
             replace(a, weight=weight[method], guidance=weight[method]) for a in arms if a.method == method
         )
         columns.append(arm.draw(options, task, 0, only=range(n)).samples)
-    told = [results.of(method, weight[method])[0]["scores"][CATEGORY] for method in (CFG, NPO)]
+    scored = [results.of(method, weight[method])[0]["scores"][CATEGORY] for method in (CFG, NPO)]
     rows = [
-        (prompt, [(column[i], f"{logp[i]:.2f}") for column, logp in zip(columns, told, strict=True)])
+        (prompt, [(column[i], f"{logp[i]:.2f}") for column, logp in zip(columns, scored, strict=True)])
         for i, prompt in enumerate(list(task.prompts or ())[:n])
     ]
     path = options.out.with_suffix(".png")

@@ -114,7 +114,7 @@ def show(summary: Mapping[str, Any], task: Task, results: Results) -> None:
         "", "w", "seeds", "rows a sample", *(m.name for m in shown), title=f"{task.name}: n = {n}, K = {steps}{drawn}"
     )
     for arm in summary["arms"]:
-        cells = [told(arm["measures"][metric.name]) for metric in shown]
+        cells = [shown_as(arm["measures"][metric.name]) for metric in shown]
         table.add_row(arm["method"], f"{arm['weight']:g}", str(arm["seeds"]), f"{arm['network_rows'] / n:.1f}", *cells)
     console.print(table)
     methods = [method for method in METHODS if any(arm["method"] == method for arm in summary["arms"])]
@@ -123,20 +123,20 @@ def show(summary: Mapping[str, Any], task: Task, results: Results) -> None:
     for name, found in summary["best"].items():
         cells = [weighted(method, found.get(method)) for method in methods]
         real = f"{task.reference[name]:.4g}" if name in task.reference else ""
-        best.add_row(name, real, *cells, told(found.get("difference")))
+        best.add_row(name, real, *cells, shown_as(found.get("difference")))
     console.print(best)
     for name, found in summary["preferred"].items():
         weights = f"NPO at {found['NPO']:g}, CFG at {found['CFG']:g}"
-        console.print(f"{name} prefers NPO in {told(found)} of the requests ({weights})", highlight=False)
+        console.print(f"{name} prefers NPO in {shown_as(found)} of the requests ({weights})", highlight=False)
     console.print(training(data["results"]["training"]), highlight=False)
 
 
 def weighted(method: str, value: Mapping[str, Any] | None) -> str:
     """A mean with half of its interval, and the weight where there is a choice of weights."""
-    return told(value) + ("" if value is None or method in (PLAIN, DOUBLE) else f" ({value['weight']:g})")
+    return shown_as(value) + ("" if value is None or method in (PLAIN, DOUBLE) else f" ({value['weight']:g})")
 
 
-def told(value: Mapping[str, Any] | None) -> str:
+def shown_as(value: Mapping[str, Any] | None) -> str:
     """A mean with half of its interval."""
     if value is None or value["mean"] is None:
         return ""

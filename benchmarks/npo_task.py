@@ -16,7 +16,7 @@ from guided.errors import GuidedError
 class Metric:
     """One measure of a set of samples.
 
-    Arguments:
+    Args:
         name: Its name.
         best: Where it is best: inf, -inf, or a number that real data have.
         shown: Whether it is a column of the table of all arms.
@@ -37,7 +37,7 @@ class Metric:
 class Task:
     """What is drawn and how it is judged.
 
-    Arguments:
+    Args:
         name: The benchmark.
         metrics: The measures.
         measure: Maps n samples to their measures, by name.

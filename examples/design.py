@@ -24,7 +24,7 @@ from guided.samplers import SVDD, BestOfN, Unguided
 class Comparison:
     """The rows of a table: what each sampler drew, what it is worth, and what it cost.
 
-    Arguments:
+    Args:
         model: The loaded model.
         reward: What `guided.sample` takes.
         n: Samples of each sampler.

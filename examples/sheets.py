@@ -15,7 +15,7 @@ Row = tuple[str, Sequence[tuple[Image.Image, str]]]
 def sheet(rows: Sequence[Row], path: Path, title: str = "", heads: Sequence[str] = ()) -> None:
     """Writes rows of pictures as one PNG.
 
-    Arguments:
+    Args:
         rows: The rows, from above.
         path: The file.
         title: Stands above them.

@@ -1,4 +1,4 @@
-"""Best-of-N: N independent samples for each request, of which the best is kept."""
+"""Best of N: N independent samples for each request, of which the best is kept."""
 
 __all__ = ["BestOfN"]
 
@@ -24,7 +24,7 @@ class BestOfN:
         N: The number of samples for each request.
 
     Raises:
-        ValueError: `N` is no whole number, or below 1.
+        GuidedError: `N` is not a whole number, or below 1.
     """
 
     N: int = 10
@@ -38,5 +38,5 @@ class BestOfN:
         particles = model.start(streams, self.N)
         while not particles.done:
             particles = particles.propose()
-        best = tilt(value(particles, 0.0), 0.0).argmax(1, keepdim=True)  # where nan is no value
+        best = tilt(value(particles, 0.0), 0.0).argmax(1, keepdim=True)  # nan is never the best
         return particles.take(best)

@@ -38,12 +38,12 @@ class SVDD:
     Args:
         M: The number of candidates; a number, or a schedule: a tuple that is spread evenly over the steps.
         alpha: The temperature, in units of the reward, at least 0; 0 keeps the best. A number or a schedule.
-        every: The look-ahead is on every j-th step, counted back from the last one that has noise.
-        interval: The part of the run, from 0 (noise) to 1 (data), in which there are look-aheads. Other steps are
-            the model's own.
+        every: Every j-th step looks ahead, counted back from the last one that has noise.
+        interval: The part of the run, from 0 (noise) to 1 (data), in which steps look ahead. Other steps are the
+            model's own.
 
     Raises:
-        ValueError: A number is out of range.
+        GuidedError: A number is out of range.
     """
 
     M: Schedule[int] = 10
@@ -62,7 +62,7 @@ class SVDD:
         """Draws one sample for each request, with shape `(B, 1, *event)`.
 
         Raises:
-            ValueError: The process is deterministic, or no step has a look-ahead, so that M would mean nothing.
+            GuidedError: The process is deterministic, or no step looks ahead: M would have no effect.
         """
         particles = model.start(streams)
         self._check_steps(model.process, range(particles.k, model.steps))

@@ -16,11 +16,11 @@ from guided.values.protocol import Value
 @register_sampler("unguided")
 @dataclass(frozen=True)
 class Unguided:
-    """Samples of the pretrained model, with no guidance by any reward."""
+    """Samples of the pretrained model; no reward guides them."""
 
     @torch.no_grad()
     def __call__(self, model: Diffusion, value: Value | None, streams: Streams) -> Particles:
-        """Draws one sample for each request, with shape `(B, 1, *event)`; the value is not asked."""
+        """Draws one sample for each request, with shape `(B, 1, *event)`; the value is not used."""
         particles = model.start(streams)
         while not particles.done:
             particles = particles.propose()

@@ -74,9 +74,9 @@ def imports(module: str, source: str) -> set[str]:
 
 
 def _module(origin: str, name: str) -> str:
-    """What `from origin import name` loads: in `from guided import samplers` the package that is named last."""
-    path = ROOT / "guided" / name
-    return f"guided.{name}" if origin == "guided" and (path.is_dir() or path.with_suffix(".py").is_file()) else origin
+    """What `from origin import name` loads: the module of that name in the package if there is one, else `origin`."""
+    path = ROOT.joinpath(*origin.split("."), name)
+    return f"{origin}.{name}" if path.is_dir() or path.with_suffix(".py").is_file() else origin
 
 
 def violations(module: str, source: str) -> list[str]:

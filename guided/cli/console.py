@@ -1,11 +1,11 @@
 """What the command line shows: a progress bar, and tables that stay whole when they are piped."""
 
-__all__ = ["Bar", "LiveBar", "console", "number", "show_table"]
+__all__ = ["Bar", "LiveBar", "console", "number", "printable", "show_table"]
 
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -36,7 +36,13 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: 
     out = console()
     with out.capture() as capture:
         out.print(table)
-    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    print(printable("\n".join(line.rstrip() for line in capture.get().splitlines()), sys.stdout))
+
+
+def printable(text: str, stream: TextIO) -> str:
+    """The text with "?" for each character that the stream's encoding does not have."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "replace").decode(encoding)
 
 
 def number(cell: object) -> str:
@@ -45,12 +51,12 @@ def number(cell: object) -> str:
 
 
 class LiveBar:
-    """A bar on standard error while it is open; `plain` says that there is no terminal to show it."""
+    """A bar on standard error while it is open; `plain` says that there is no terminal that can show it."""
 
     def __init__(self) -> None:
         columns = [BarColumn(bar_width=None), TextColumn("{task.fields[text]}", markup=False), TimeRemainingColumn()]
         self.bar = Progress(*columns, console=Console(stderr=True), transient=True, expand=True)
-        self.plain = not self.bar.console.is_terminal
+        self.plain = not self.bar.console.is_terminal or self.bar.console.is_dumb_terminal
 
     def __enter__(self: Shown) -> Shown:
         if not self.plain:
@@ -65,7 +71,7 @@ class LiveBar:
 class Bar(LiveBar):
     """A progress bar on standard error; a plain line for each finished batch where that is no terminal.
 
-    Arguments:
+    Args:
         n: The number of requests of the run.
         done: How many of them are there already.
         batch_size: The size of its blocks of requests.

@@ -1,1 +1,1 @@
-"""Measures of samples."""
+"""Measures of samples that no reward has guided: k-mers, likelihood, diversity, distance to a data set."""

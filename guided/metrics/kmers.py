@@ -1,8 +1,14 @@
-r"""Frequencies of k-mers, the words of k letters in nucleotide sequences, and how two laws of them agree.
+r"""Frequencies of k-mers, the words of length k in nucleotide sequences, and how well two sets of sequences agree.
 
 .. math:: f_w = \frac{\text{occurrences of } w \text{ in all sequences}}{\text{occurrences of any word}}
 
 Words overlap. They are in alphabetical order: word w has the index :math:`\sum_j w_j 4^{k-1-j}` with A, C, G, T = 0..3.
+Pearson's correlation r of the frequencies in samples and in real sequences says how natural designed sequences are.
+
+References:
+    | Fine-Tuning Discrete Diffusion Models via Reward Optimization with Applications to DNA and Protein Design
+    | (Wang et al., 2024), for this correlation with k = 3
+    | https://arxiv.org/abs/2410.13643
 """
 
 __all__ = ["correlation", "kmer_counts", "kmer_frequencies", "kmers"]
@@ -13,7 +19,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_number
 
 LONGEST = 12  # 4^12 words, 134 MB
 CHUNK = 1 << 20  # letters that are counted at a time
@@ -24,7 +30,11 @@ for _code, _letters in enumerate(("Aa", "Cc", "Gg", "TtUu")):
 
 
 def kmers(k: int) -> list[str]:
-    """The `4**k` words over A, C, G, T, in the order of the frequencies."""
+    """The `4**k` words over A, C, G, T, in the order of the frequencies.
+
+    Raises:
+        GuidedError: k is not a whole number from 1 to 12.
+    """
     return ["".join(word) for word in product("ACGT", repeat=_checked(k))]
 
 
@@ -34,15 +44,16 @@ def kmer_counts(sequences: Iterable[str], k: int, both_strands: bool = False) ->
     U is the same letter as T, lower case the same as upper case. A word with any other letter, N for instance, is left
     out, and nothing is read across the border of two sequences.
 
-    Arguments:
+    Args:
         sequences: The sequences.
         k: The length of the words, 1 to 12.
         both_strands: Whether the reverse complements of the sequences are counted too.
 
     Raises:
-        ValueError: k is out of range, or the sequences are one string.
+        GuidedError: k is out of range, or the sequences are one string.
     """
-    words, counts = 4 ** _checked(k), np.zeros(4 ** _checked(k), dtype=np.int64)
+    k = _checked(k)
+    words, counts = 4**k, np.zeros(4**k, dtype=np.int64)
     if isinstance(sequences, str):
         raise GuidedError(f"k-mers are counted in a list of sequences, given one string: write [{sequences[:20]!r}]")
     for letters in _chunks(sequences):
@@ -59,10 +70,10 @@ def kmer_counts(sequences: Iterable[str], k: int, both_strands: bool = False) ->
 def kmer_frequencies(sequences: Iterable[str], k: int, both_strands: bool = False) -> NDArray[np.float64]:
     """The share of each word of k letters among all words, with shape `(4**k,)`; they sum to 1.
 
-    Arguments: as of `kmer_counts`.
+    Args: as of `kmer_counts`.
 
     Raises:
-        ValueError: There is no word of k letters in the sequences; or as `kmer_counts`.
+        GuidedError: There is no word of k letters in the sequences; or as `kmer_counts`.
     """
     counts = kmer_counts(sequences, k, both_strands)
     if not counts.any():
@@ -71,7 +82,7 @@ def kmer_frequencies(sequences: Iterable[str], k: int, both_strands: bool = Fals
 
 
 def reverse_complement(table: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A table of words, with shape `(4**k,)`, as the other strand has it: entry w becomes that of w's complement."""
+    """A table of words, with shape `(4**k,)`, for the other strand: entry w becomes that of w's reverse complement."""
     k = round(np.log2(table.size) / 2)
     flipped = table.reshape((4,) * k)[(slice(None, None, -1),) * k]  # A, C, G, T backwards are T, G, C, A
     return flipped.transpose().reshape(-1)
@@ -81,7 +92,7 @@ def correlation(a: ArrayLike, b: ArrayLike) -> float:
     """Pearson's correlation of two arrays with shape `(n,)`; nan where one of them is constant.
 
     Raises:
-        ValueError: They differ in length, or have fewer than two entries.
+        GuidedError: They differ in length, or have fewer than two entries.
     """
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.shape != y.shape or x.ndim != 1 or len(x) < 2:
@@ -93,13 +104,14 @@ def correlation(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def _checked(k: int) -> int:
-    if not 1 <= k <= LONGEST:
-        raise GuidedError(f"k-mers have 1 to {LONGEST} letters, given k = {k}")
-    return k
+    try:
+        return check_number("k", k, int, least=1, most=LONGEST)
+    except GuidedError as error:
+        raise GuidedError(f"k-mers have 1 to {LONGEST} letters, given k = {k!r}") from error
 
 
 def _chunks(sequences: Iterable[str]) -> Iterable[NDArray[np.uint8]]:
-    """The codes of the letters, many sequences at a time; a letter that is none stands between any two."""
+    """The codes of the letters, many sequences at a time; between any two there is the code of no letter."""
     part: list[str] = []
     size = 0
     for sequence in sequences:

@@ -1,4 +1,4 @@
-r"""How likely samples are under a masked model: what tells a good sample from one that only pleases the reward.
+r"""How likely samples are under a masked model: it separates good samples from those that only please the reward.
 
 References:
     | Simple and Effective Masked Diffusion Language Models (Sahoo et al., 2024), for the bound
@@ -13,9 +13,9 @@ from torch import Tensor
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
 from guided.core.random import Streams
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_number
 
-APART = 2**61  # the first of the streams that mask: samples are judged by other noise than they were drawn by
+APART = 2**61  # the first of the streams that mask: samples are judged with other noise than they were drawn with
 
 
 @torch.no_grad()
@@ -28,20 +28,19 @@ def log_likelihood(model: Diffusion, x: Tensor, draws: int = 32, seed: int = 0) 
     Each draw takes one step k, so that a row costs `draws` network rows. The steps are spread evenly, and are the same
     for all rows; row i is masked by a stream of its own, which no run draws samples from.
 
-    Arguments:
+    Args:
         model: A masked model; a conditional one must be prompted, with a prompt for each row.
         x: Clean token rows, with shape `(n, L)`.
-        draws: The number of draws for each row.
-        seed: The seed of the masks.
+        draws: The number of draws for each row, at least 1.
+        seed: The seed of the masks, at least 0.
 
     Raises:
-        ValueError: The model is not a masked one, `draws` is below 1, or rows and prompts differ in number.
+        GuidedError: The model is not a masked one, `draws` is below 1, or rows and prompts differ in number.
     """
     process = model.process
     if not isinstance(process, Masked):
         raise GuidedError(f"{model.name} is a continuous model; the bound is one of masked models")
-    if draws < 1:
-        raise GuidedError(f"draws is {draws}; it must be at least 1")
+    draws, seed = check_number("draws", draws, int, least=1), check_number("seed", seed, int, least=0)
     wrong = next((len(c) for c in model.requests.conditions.positive.values() if len(c) != len(x)), None)
     if wrong is not None:
         raise GuidedError(f"the model has conditions for {wrong} requests, and there are {len(x)} rows")
@@ -53,8 +52,8 @@ def log_likelihood(model: Diffusion, x: Tensor, draws: int = 32, seed: int = 0) 
         k = int((draw + start) / draws * process.steps)
         masked = process.noise(x, k, streams)
         outputs = model.evaluate(masked, k)
-        law = (outputs.y[outputs.index] / process.temperature).log_softmax(-1)  # guidance leaves it unnormalised
-        log_p = law.gather(-1, x[..., None])[..., 0]  # (n, 1, L)
+        logits = outputs.y[outputs.index] / process.temperature
+        log_p = logits.log_softmax(-1).gather(-1, x[..., None])[..., 0]  # (n, 1, L); guidance leaves y unnormalised
         hidden = (masked == process.mask) & (x != process.mask)
         step = torch.where(hidden, log_p, 0.0).sum((1, 2)).double().cpu()
         total += process.steps * (1 - process.rate(k + 1) / process.rate(k)) * step

@@ -1,9 +1,15 @@
-r"""How sets of generated molecules are judged: the definitions of MOSES.
+r"""Measures of sets of generated molecules, as MOSES defines them.
 
-Validity is the fraction of samples that RDKit parses. All other metrics are over the valid samples, as canonical
-SMILES: unique@k over the first k of them, novelty over the distinct ones, internal diversity over all,
-IntDiv1 = 1 - mean of the Tanimoto similarity of all pairs (a molecule and itself too). The Fréchet ChemNet distance is
-`|mu - mu'|^2 + Tr(C + C' - 2 (C C')^(1/2))` between Gaussians fitted to ChemNet's activations.
+Validity is the fraction of samples that RDKit parses. All other measures are over the valid samples, as canonical
+SMILES: unique@k over the first k of them, novelty over the distinct ones, internal diversity over all of them,
+
+.. math:: \mathrm{IntDiv}_1 = 1 - \frac{1}{n^2} \sum_{i,j} T(m_i, m_j)
+
+with the Tanimoto similarity T, a molecule and itself included. The Fréchet ChemNet distance is
+
+.. math:: |\mu - \mu'|^2 + \mathrm{Tr}\big(C + C' - 2 (C C')^{1/2}\big)
+
+between Gaussians fitted to ChemNet's activations. All are fractions or plain numbers without a unit.
 
 References:
     | Molecular Sets (MOSES): A Benchmarking Platform for Molecular Generation Models (Polykovskiy et al., 2020)
@@ -13,7 +19,15 @@ References:
     | https://arxiv.org/abs/1803.09518
 """
 
-__all__ = ["ChemNet", "canonical", "frechet_distance", "internal_diversity", "novelty", "unique"]
+__all__ = [
+    "ChemNet",
+    "canonical",
+    "fingerprints",
+    "frechet_distance",
+    "internal_diversity",
+    "novelty",
+    "unique",
+]
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,11 +36,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from guided.errors import GuidedError, check_number
+
 Array = NDArray[np.float64]
 
 
 def canonical(smiles: str) -> str | None:
-    """The canonical SMILES, None where RDKit cannot parse the given one."""
+    """The canonical SMILES; None for one that RDKit cannot parse, and for an empty one."""
     from rdkit import Chem, rdBase
 
     with rdBase.BlockLogs():
@@ -35,29 +51,67 @@ def canonical(smiles: str) -> str | None:
 
 
 def unique(molecules: Sequence[str], k: int) -> float:
-    """The fraction of distinct ones among the first `k` canonical SMILES, or among all where there are fewer."""
-    return len(set(molecules[:k])) / len(molecules[:k])
+    """The fraction of distinct molecules among the first k, or among all where there are fewer; 0 to 1.
+
+    Args:
+        molecules: Canonical SMILES.
+        k: How many are looked at, at least 1.
+
+    Raises:
+        GuidedError: `k` is below 1, or there is no molecule.
+    """
+    first = _some(molecules)[: check_number("k", k, int, least=1)]
+    return len(set(first)) / len(first)
 
 
 def novelty(molecules: Iterable[str], known: Iterable[str]) -> float:
-    """The fraction of the distinct canonical SMILES that are not among the known ones, which may be a stream."""
-    distinct = set(molecules)
+    """The fraction of the distinct molecules that are not among the known ones; 0 to 1.
+
+    Args:
+        molecules: Canonical SMILES.
+        known: Canonical SMILES, of the training data for instance; they may be a stream.
+
+    Raises:
+        GuidedError: There is no molecule.
+    """
+    distinct = set(_some(molecules))
     return len(distinct.difference(known)) / len(distinct)
 
 
 def fingerprints(molecules: Sequence[str]) -> NDArray[np.float32]:
-    """Morgan fingerprints of radius 2, with shape `(n, 1024)`."""
-    from rdkit import Chem
+    """Morgan fingerprints of radius 2 as zeros and ones, with shape `(n, 1024)`.
+
+    Args:
+        molecules: SMILES that RDKit can read.
+
+    Raises:
+        GuidedError: There is no molecule, or RDKit cannot read one.
+    """
+    from rdkit import Chem, rdBase
     from rdkit.Chem import rdFingerprintGenerator
 
     morgan = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
-    rows = [morgan.GetFingerprintAsNumPy(Chem.MolFromSmiles(smiles)) for smiles in molecules]
+    rows = []
+    for smiles in _some(molecules):
+        with rdBase.BlockLogs():
+            molecule = Chem.MolFromSmiles(smiles)
+        if molecule is None:
+            raise GuidedError(f"fingerprints are those of valid SMILES, given {smiles!r}; leave it out")
+        rows.append(morgan.GetFingerprintAsNumPy(molecule))
     return np.stack(rows).astype(np.float32)
 
 
 def internal_diversity(molecules: Sequence[str], rows: int = 1000) -> float:
-    """IntDiv1: one minus the mean Tanimoto similarity of all pairs, `rows` of them against all at a time."""
-    bits = fingerprints(molecules)
+    """IntDiv1: one minus the mean Tanimoto similarity of all pairs; 0 (all equal) to 1.
+
+    Args:
+        molecules: SMILES that RDKit can read.
+        rows: How many are compared with all others at a time; it changes the memory that is taken, not the result.
+
+    Raises:
+        GuidedError: There is no molecule, RDKit cannot read one, or `rows` is below 1.
+    """
+    rows, bits = check_number("rows", rows, int, least=1), fingerprints(molecules)
     sizes = bits.sum(1)
     total = 0.0
     for start in range(0, len(bits), rows):
@@ -67,17 +121,46 @@ def internal_diversity(molecules: Sequence[str], rows: int = 1000) -> float:
     return 1 - total / len(bits) ** 2
 
 
+def _some(molecules: Iterable[str]) -> list[str]:
+    """The molecules as a list."""
+    if isinstance(molecules, str):
+        raise GuidedError(f"molecules are a list of SMILES, given one string: write [{molecules[:20]!r}]")
+    found = list(molecules)
+    if not found:
+        raise GuidedError("there is no molecule to measure")
+    return found
+
+
 def frechet_distance(mean: Array, covariance: Array, other_mean: Array, other_covariance: Array) -> float:
-    """The squared 2-Wasserstein distance of two Gaussians, with means `(d,)` and covariances `(d, d)`.
+    """The squared 2-Wasserstein distance of two Gaussians, in squared units of their coordinates, at least 0.
 
     The trace of the root of the product is taken as `Tr (A C' A)^(1/2)` with `A = C^(1/2)`, which is symmetric: its
     eigenvalues are real and not negative, unlike those of the product in floating point.
+
+    Args:
+        mean: With shape `(d,)`.
+        covariance: With shape `(d, d)`.
+        other_mean: With shape `(d,)`.
+        other_covariance: With shape `(d, d)`.
+
+    Raises:
+        GuidedError: The shapes do not agree, or a number is not finite.
     """
+    _check_gaussians(mean, covariance, other_mean, other_covariance)
     values, vectors = np.linalg.eigh(covariance)
     root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
     cross = np.sqrt(np.linalg.eigvalsh(root @ other_covariance @ root).clip(0)).sum()
     shift = mean - other_mean
     return float(shift @ shift + np.trace(covariance) + np.trace(other_covariance) - 2 * cross)
+
+
+def _check_gaussians(mean: Array, covariance: Array, other_mean: Array, other_covariance: Array) -> None:
+    shapes = [np.shape(part) for part in (mean, covariance, other_mean, other_covariance)]
+    d = shapes[0][:1]
+    if len(d) != 1 or shapes != [d, d * 2, d, d * 2]:
+        raise GuidedError(f"two Gaussians have the shapes (d,), (d, d), (d,), (d, d), given {shapes}")
+    if not all(np.isfinite(part).all() for part in (mean, covariance, other_mean, other_covariance)):
+        raise GuidedError("the means and covariances of two Gaussians must be finite; a covariance takes two samples")
 
 
 class ChemNet:
@@ -102,7 +185,16 @@ class ChemNet:
 
     @torch.no_grad()
     def activations(self, molecules: Sequence[str], rows: int = 512) -> NDArray[np.float32]:
-        """The activations of canonical SMILES, with shape `(n, 512)`, computed `rows` at a time."""
+        """The activations, with shape `(n, 512)`.
+
+        Args:
+            molecules: Canonical SMILES.
+            rows: How many are computed at a time.
+
+        Raises:
+            GuidedError: There is no molecule, or `rows` is below 1.
+        """
+        molecules, rows = _some(molecules), check_number("rows", rows, int, least=1)
         outputs = []
         for start in range(0, len(molecules), rows):
             x = np.stack([self.one_hot(smiles, 350) for smiles in molecules[start : start + rows]])
@@ -110,6 +202,12 @@ class ChemNet:
         return np.concatenate(outputs)
 
     def statistics(self, molecules: Sequence[str]) -> tuple[Array, Array]:
-        """The mean, with shape `(512,)`, and the covariance, with shape `(512, 512)`, of the activations."""
+        """The mean, with shape `(512,)`, and the covariance, with shape `(512, 512)`, of the activations.
+
+        Raises:
+            GuidedError: There are fewer than two molecules.
+        """
         activations = self.activations(molecules).astype(np.float64)
+        if len(activations) < 2:
+            raise GuidedError("a covariance takes two molecules or more, given 1")
         return activations.mean(0), np.cov(activations.T)

@@ -1,8 +1,8 @@
 r"""A residual convolutional network from tokens, and a label, to log-probabilities of clean tokens.
 
-Nucleotides have no pieces to learn: what there is to know is local (a motif of 6 to 20 positions may start anywhere),
-so that convolutions learn from few sequences what attention would need many for. Like
-:class:`guided.nets.transformer.TokenTransformer` it takes no time.
+Nucleotides need no learned vocabulary, and what matters is local: a motif of 6 to 20 positions may start anywhere.
+Convolutions learn that from fewer sequences than attention. Like :class:`guided.nets.transformer.TokenTransformer`
+the network is not given the time.
 
 References:
     | Dirichlet Flow Matching with Applications to DNA Sequence Design (Stark et al., 2024), for the dilated stack
@@ -46,8 +46,8 @@ def normalize(h: Tensor, norm: nn.GroupNorm, scale: Tensor | float = 1.0, shift:
 
 
 def convolve(h: Tensor, layer: nn.Conv1d) -> Tensor:
-    """`layer` on rows `(n, C, 1, L)`: with channels last, which only two-dimensional ones know, a CPU takes half as
-    long as in one dimension.
+    """`layer` on rows `(n, C, 1, L)`, as a two-dimensional convolution with channels last, which takes a CPU half as
+    long as one in one dimension.
     """
     weight, padding, dilation = layer.weight[:, :, None], (0, int(layer.padding[0])), (1, layer.dilation[0])
     return F.conv2d(h, weight.to(memory_format=torch.channels_last), layer.bias, 1, padding, dilation)
@@ -56,7 +56,7 @@ def convolve(h: Tensor, layer: nn.Conv1d) -> Tensor:
 class TokenConvolution(nn.Module):
     """Logits of the clean token at every position.
 
-    Arguments:
+    Args:
         vocabulary: The number of tokens `V`; token `V` is the mask.
         labels: The number of labels.
         width: The number of channels.

@@ -3,8 +3,8 @@ r"""The dilated convolutional network of masked models of DNA and RNA, under its
 Every layer adds a projection of the time's embedding to the features, normalises over the channels and convolves,
 beside a residual path. The receptive field is 2,761 positions with four stacks, so the same weights serve any length.
 
-The released models were trained without time conditioning: they are fed sigma = 0, whose embedding is a learned
-constant and not zero. :meth:`MaskedCNN.embed` makes what depends on the time, so that a caller makes it once.
+The released models were trained without time conditioning: they are given sigma = 0, whose embedding is a learned
+constant, not zero. :meth:`MaskedCNN.embed` computes what depends on the time, so that a caller can do it once.
 
 References:
     | Dirichlet Flow Matching with Applications to DNA Sequence Design (Stark et al., 2024), the network
@@ -38,12 +38,12 @@ class Fourier(nn.Module):
         self.W = nn.Parameter(torch.randn(width // 2) * scale, requires_grad=False)
 
     def forward(self, t: Tensor) -> Tensor:
-        angles = t[:, None] * self.W * 2 * math.pi  # in this order: angles are large, their rounding is seen
+        angles = t[:, None] * self.W * 2 * math.pi  # in this order: angles are large, so their rounding matters
         return torch.cat([angles.sin(), angles.cos()], -1)
 
 
 class Projection(nn.Module):
-    """A linear map that is called `dense` in checkpoints."""
+    """A linear map; its key in checkpoints is `dense`."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -56,8 +56,8 @@ class Projection(nn.Module):
 class Convolution(nn.Conv1d):
     """A convolution along `L` of `(n, 1, L, channels)`, images of height 1 with the channels last in memory.
 
-    There a norm finds the channels in a row and a CPU convolves fastest: 30 to 40 % less time for the network than
-    with channels before positions. Taps that only ever reach padding are left out.
+    In this layout normalisation reads contiguous channels and a CPU convolves fastest: the network takes 30 to 40 %
+    less time than with channels before positions. Taps that only ever reach padding are left out.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = KERNEL, dilation: int = 1) -> None:
@@ -75,7 +75,7 @@ class Convolution(nn.Conv1d):
 class MaskedCNN(nn.Module):
     """Logits of the clean token at every position.
 
-    Arguments:
+    Args:
         tokens: The number of tokens, the mask included.
         width: The number of channels, an even number.
         stacks: How often each dilation is repeated; there are five layers a stack.
@@ -100,7 +100,7 @@ class MaskedCNN(nn.Module):
     def forward(self, x: Tensor, embedded: Sequence[Tensor]) -> Tensor:
         """Maps tokens, with shape `(n, L)`, to logits, with shape `(n, L, tokens)`, the mask's included.
 
-        Arguments:
+        Args:
             x: The tokens; `L` is any length.
             embedded: What :meth:`embed` returned, for each row, or for one that stands for all.
         """

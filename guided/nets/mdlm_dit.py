@@ -1,8 +1,8 @@
 r"""The transformer of masked diffusion language models (MDLM), under its published key names.
 
 Every block shifts, scales and gates its two branches by vectors that depend on the time alone (adaLN). The released
-models were trained without time conditioning: they are fed sigma = 0, so that these vectors are constants.
-:meth:`MaskedDiT.embed` makes them, so that a caller makes them once.
+models were trained without time conditioning: they are given sigma = 0, so these vectors are constants.
+:meth:`MaskedDiT.embed` computes them, so that a caller can do it once.
 
 References:
     | Simple and Effective Masked Diffusion Language Models (Sahoo et al., 2024)
@@ -120,7 +120,7 @@ class Head(nn.Module):
 class MaskedDiT(nn.Module):
     """Logits of the clean token at every position.
 
-    Arguments:
+    Args:
         tokens: The number of tokens, the mask included.
         width: The width of the residual stream.
         heads: The number of attention heads; `width / heads` is an even number.
@@ -146,7 +146,7 @@ class MaskedDiT(nn.Module):
     def forward(self, x: Tensor, embedded: Sequence[Tensor]) -> Tensor:
         """Maps tokens, with shape `(n, L)`, to logits, with shape `(n, L, tokens)`, the mask's included.
 
-        Arguments:
+        Args:
             x: The tokens; `L` is any length.
             embedded: What :meth:`embed` returned, for each row, or for one that stands for all.
         """

@@ -1,9 +1,9 @@
 r"""Networks of learned values: noisy rows, a time in [0, 1] and the number of a prompt to one number a row.
 
-They are asked about every candidate of every step, so they are small: for 200 tokens a few million multiplications a
-row. They are fitted to a few thousand rewards, so there is dropout, and no normalisation, with which they learned the
-trajectories by heart. The last layer starts at zero, so that a fit starts at the constant that is best, and so do the
-residual blocks.
+They are evaluated for every candidate at every step, so they are small: a few million multiplications a row of 200
+tokens. They are fitted to a few thousand rewards, so they have dropout, and no normalisation, with which they memorised
+the trajectories. The last layer starts at zero, so that a fit starts from the best constant, and so do the residual
+blocks.
 """
 
 __all__ = ["ImageValue", "SequenceValue", "VectorValue", "build", "kind_of"]
@@ -49,9 +49,9 @@ class Head(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block, scaled and shifted by the condition; nothing at the start.
+    """A residual block, scaled and shifted by the condition; the identity at the start.
 
-    Arguments:
+    Args:
         first: Its layer that mixes positions.
         second: Its layer back to the residual stream.
         width: The number of channels.
@@ -78,17 +78,17 @@ def _zero(layer: nn.Linear | nn.Conv1d | nn.Conv2d) -> None:
 
 
 class SequenceValue(nn.Module):
-    """Values of token rows: a convolution as long as a motif, the maximum of neighbours, residual blocks that see
-    farther and farther, the mean and the maximum over positions. What it finds it can weigh by its position.
+    """Values of token rows: a convolution as long as a motif, the maximum over neighbours, residual blocks with a
+    growing receptive field, the mean and the maximum over positions. It can weigh what it finds by its position.
 
-    Arguments:
+    Args:
         tokens: The number of tokens, the mask included.
         length: The number of positions `L`.
-        prompts: The number of prompts that it knows.
+        prompts: The number of prompts.
         width: The number of channels.
         depth: The number of blocks.
         kernel: The length of the first convolution, an odd number.
-        pool: The number of neighbours of which only the maximum is kept; None for what leaves at most 32 positions.
+        pool: The number of neighbours of which the maximum is kept; None for one that leaves at most 32 positions.
         dropout: The share of dropout.
     """
 
@@ -132,10 +132,10 @@ class ImageValue(nn.Module):
     """Values of images or latents of any number of channels and any size: residual blocks, halved in between until
     at most 8 x 8 positions are left, the mean over positions.
 
-    Arguments:
+    Args:
         channels: The number of channels.
         size: Height and width.
-        prompts: The number of prompts that it knows.
+        prompts: The number of prompts.
         width: The number of channels inside.
         dropout: The share of dropout.
     """
@@ -166,9 +166,9 @@ class ImageValue(nn.Module):
 class VectorValue(nn.Module):
     """Values of continuous rows of any other shape, taken as flat vectors: a residual multilayer perceptron.
 
-    Arguments:
+    Args:
         size: The number of entries of a row.
-        prompts: The number of prompts that it knows.
+        prompts: The number of prompts.
         width: The width.
         depth: The number of blocks.
         dropout: The share of dropout.
@@ -192,16 +192,16 @@ class VectorValue(nn.Module):
 
 
 def kind_of(event: tuple[int, ...], tokens: int | None) -> str:
-    """The kind of network for rows of that shape: "sequence", "image" or "vector"."""
+    """The kind of network for rows of this shape: "sequence", "image" or "vector"."""
     if tokens is not None and len(event) == 1:
         return "sequence"
     return "image" if tokens is None and len(event) == 3 else "vector"
 
 
 def build(kind: str, event: tuple[int, ...], tokens: int | None, prompts: int, **size: Any) -> nn.Module:
-    """The network of a kind.
+    """A network of this kind.
 
-    Arguments:
+    Args:
         kind: "sequence", "image" or "vector".
         event: The shape of a row.
         tokens: The number of tokens, the mask included; None for a continuous model.
@@ -209,7 +209,7 @@ def build(kind: str, event: tuple[int, ...], tokens: int | None, prompts: int, *
         size: Its other arguments, such as `width`.
 
     Raises:
-        ValueError: There is no such kind, or it does not take such rows or arguments.
+        GuidedError: There is no such kind, or it does not take such rows or arguments.
     """
     try:
         if kind == "sequence" and tokens is not None and len(event) == 1:

@@ -1,5 +1,5 @@
-"""The report of a run: one HTML file with its pictures."""
+"""The report of a run: one HTML page that needs no other file, with a section for the modality of its samples."""
 
 __all__ = ["write_report"]
 
-from guided.report.report import write_report
+from guided.report.page import write_report

@@ -1,9 +1,22 @@
 """Figures without a window system, as SVG text that HTML takes inline."""
 
-__all__ = ["FAINT", "GUIDED", "INK", "NUCLEOTIDES", "UNGUIDED", "canvas", "inline", "styled", "to_svg"]
+__all__ = [
+    "FAINT",
+    "GUIDED",
+    "INK",
+    "NUCLEOTIDES",
+    "UNGUIDED",
+    "canvas",
+    "inline",
+    "label_text",
+    "mathematics",
+    "styled",
+    "to_svg",
+]
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -35,9 +48,12 @@ STYLE: Any = {
     "ytick.major.width": 0.7,
     "svg.fonttype": "path",
     "svg.hashsalt": "guided",
+    "text.parse_math": False,  # a name with two dollar signs is no formula
+    "text.usetex": False,
 }
 _COORDINATES = re.compile(r' (?:d|x|y)="[^"]*"')
 _DIGITS = re.compile(r"(\.\d\d)\d+")
+LONGEST = 60  # characters of a label
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
@@ -53,6 +69,27 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
     return drawn
 
 
+def mathematics(draw: Callable[P, R]) -> Callable[P, R]:
+    """A function that draws, with formulas in its text, as in the powers of ten at logarithmic axes; none of it is a
+    user's.
+    """
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
+        import matplotlib
+
+        with matplotlib.rc_context({"text.parse_math": True}):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def label_text(name: str) -> str:
+    """A name as a figure can have it: on one line, not too long, without characters that cannot be drawn."""
+    text = "".join(letter if letter.isprintable() else "�" for letter in " ".join(name.split()))
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+
+
 def canvas(width: float = 4.9, height: float = 3.1) -> "Figure":
     """An empty figure, in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -66,7 +103,9 @@ def canvas(width: float = 4.9, height: float = 3.1) -> "Figure":
 def to_svg(figure: "Figure") -> str:
     """The figure as an `<svg>` element; hundredths of a point are enough for its lines."""
     text = io.StringIO()
-    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # it is a box, whatever the fonts
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     return _COORDINATES.sub(lambda path: _DIGITS.sub(r"\1", path[0]), inline(text.getvalue()))
 
 

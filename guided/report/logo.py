@@ -2,8 +2,8 @@ r"""Sequence logos: what is common to the samples at each position, in bits.
 
 .. math:: I_i = \log_2 4 + \sum_b f_{ib} \log_2 f_{ib} - \frac{4 - 1}{2 n \ln 2}
 
-is the information of position i, with the frequencies f of n sequences; the last term is what n sequences of no
-preference would show by chance. The letters of a position share its height as their frequencies are.
+is the information of position i, with the frequencies f of n sequences; the last term is the information that n random
+sequences would show by chance. The letters at a position share its height in proportion to their frequencies.
 
 References:
     | Sequence logos: a new way to display consensus sequences
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guided.errors import GuidedError
-from guided.report.canvas import FAINT, GUIDED, NUCLEOTIDES, canvas, styled, to_svg
+from guided.report.canvas import FAINT, GUIDED, NUCLEOTIDES, canvas, label_text, styled, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,11 +54,11 @@ def information(frequencies: NDArray[np.float64], n: int) -> NDArray[np.float64]
 
 
 @styled
-def logo(laws: Mapping[str, Sequence[str]], letters: str) -> str:
+def logo(sets: Mapping[str, Sequence[str]], letters: str) -> str:
     """The logos of one or two sets of sequences, the first set's above the second's, fifty positions in a row.
 
-    Arguments:
-        laws: Sequences by the name that their logo gets, all of one length.
+    Args:
+        sets: Sequences by the name that their logo gets, all of one length.
         letters: "ACGT" or "ACGU".
 
     Raises:
@@ -66,21 +66,21 @@ def logo(laws: Mapping[str, Sequence[str]], letters: str) -> str:
     """
     _needs_logomaker()
     heights = {}
-    for name, sequences in laws.items():
+    for name, sequences in sets.items():
         frequencies = position_frequencies(sequences, letters)
         heights[name] = frequencies * information(frequencies, len(sequences))[:, None]
     length = max(map(len, heights.values()))
     top = max(LEAST, 1.08 * max(height.sum(axis=1).max() for height in heights.values()))
     rows = ceil(length / ROW)
-    figure = canvas(WIDTH, rows * (0.62 * len(laws) + 0.42))
+    figure = canvas(WIDTH, rows * (0.62 * len(sets) + 0.42))
     blocks = figure.subfigures(rows, 1, squeeze=False, hspace=0.04)[:, 0]
     for start, block in zip(range(0, length, ROW), blocks, strict=True):
-        pair = block.subplots(len(laws), 1, squeeze=False, sharex=True)[:, 0]
+        pair = block.subplots(len(sets), 1, squeeze=False, sharex=True)[:, 0]
         for (name, height), axes in zip(heights.items(), pair, strict=True):
             _letters(axes, height[start : start + ROW], start, letters, top)
             axes.set(xlim=(start + 0.3, start + min(length, ROW) + 0.7), ylim=(0, top), ylabel="bits")
             color = FAINT if name == "unguided" else GUIDED
-            axes.text(1.008, 0.5, name, transform=axes.transAxes, color=color, va="center")
+            axes.text(1.008, 0.5, label_text(name), transform=axes.transAxes, color=color, va="center")
             axes.tick_params(axis="x", length=2.5, labelbottom=axes is pair[-1])
         pair[-1].set_xticks([start + 1, *range(start + 10, min(start + ROW, length) + 1, 10)])
     pair[-1].set_xlabel("position (nt)")

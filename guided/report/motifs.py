@@ -16,7 +16,7 @@ REWARDS = ("motif_count", "motif_score")
 def motif_section(sequences: Sequence[str], unguided: Sequence[str], spec: Mapping[str, Any] | None) -> str:
     """A line for each motif that the rewards name and for each of the usual ones.
 
-    Arguments:
+    Args:
         sequences: The samples.
         unguided: The unguided model's; none where there are none.
         spec: The `Objective.spec` of the run's rewards, None if it has none.
@@ -38,11 +38,11 @@ def motif_section(sequences: Sequence[str], unguided: Sequence[str], spec: Mappi
 def named(spec: Mapping[str, Any] | None) -> list[str]:
     """The motifs that the rewards are about."""
     terms = spec["terms"] if spec else []
-    return [str(term["parameters"]["id"]) for term in terms if term["reward"] in REWARDS]
+    return [str(term["parameters"].get("id")) for term in terms if term["reward"] in REWARDS]
 
 
 def _line(hits: MotifHits, beside: Sequence[MotifHits]) -> str:
-    laws = [hits, *beside]
-    numbers = [f"{law.mean:.2f}" for law in laws] + [f"{100 * law.present:.0f} %" for law in laws]
-    name = f"{escape(hits.motif.name)} <small>{hits.motif.id}</small>"
+    sets = [hits, *beside]
+    numbers = [f"{found.mean:.2f}" for found in sets] + [f"{100 * found.present:.0f} %" for found in sets]
+    name = f"{escape(hits.motif.name)} <small>{escape(hits.motif.id)}</small>"
     return f"<tr><td>{name}</td>{''.join(f'<td>{number}</td>' for number in numbers)}</tr>"

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from guided.errors import GuidedError
-from guided.report.canvas import FAINT, GUIDED, INK, NUCLEOTIDES, canvas, styled, to_svg
+from guided.report.canvas import FAINT, GUIDED, INK, NUCLEOTIDES, canvas, label_text, styled, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,8 +44,8 @@ def changes(
 
     Batches of rewards grow from one on, so that the time is known before much of it is spent.
 
-    Arguments:
-        sequence: Of L letters.
+    Args:
+        sequence: Of L bases.
         score: Maps n sequences to n rewards, higher is better.
         letters: "ACGT" or "ACGU".
         seconds: After which it gives up, between two batches.
@@ -77,8 +77,8 @@ def effect_map(sequence: str, table: NDArray[np.float64], letters: str, label: s
 
     A change to a reward that failed (-inf) is grey; the colours end at the 99th percentile of the sizes.
 
-    Arguments:
-        sequence: Of L letters.
+    Args:
+        sequence: Of L bases.
         table: Its changes, with shape `(L, len(letters))`.
         letters: "ACGT" or "ACGU".
         label: The reward's name.
@@ -103,7 +103,9 @@ def effect_map(sequence: str, table: NDArray[np.float64], letters: str, label: s
             axes.set_xlim(start + 0.5, start + width + 0.5)
     grid[-1].set_xlabel("position (nt)")
     ends = "both" if finite.any() and finite.max() > limit else "neither"
-    figure.colorbar(mesh, ax=list(grid), aspect=22 * rows, extend=ends, pad=0.01, label=f"change of {label}")
+    figure.colorbar(
+        mesh, ax=list(grid), aspect=22 * rows, extend=ends, pad=0.01, label=f"change of {label_text(label)}"
+    )
     return to_svg(figure)
 
 

@@ -1,68 +1,82 @@
-"""What the page says of a run of sequences: the best of them, logos, the effect of each base, and motifs."""
+"""The report's section of DNA and RNA: the best sequences, logos, the effect of each base, and motifs."""
 
-__all__ = ["kmer_figure", "sections"]
+__all__ = ["NAME", "kmer_figure", "letters_of", "section"]
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from guided.errors import GuidedError
 from guided.metrics.kmers import kmer_counts, kmers
-from guided.report.draw import kmer_scatter
-from guided.report.fasta import fasta, prompt_of
+from guided.report.contents import Contents
+from guided.report.fasta import alphabet, fasta
+from guided.report.figures import kmer_scatter
 from guided.report.logo import logo
 from guided.report.motifs import motif_section
 from guided.report.mutagenesis import changes, effect_map
-from guided.report.rows import Row, best_rows, parts_text, reward_text
+from guided.report.rows import (
+    Row,
+    best_rows,
+    parts_text,
+    prompt_of,
+    prompt_text,
+    request_text,
+    reward_text,
+    sample_of,
+    whole_number,
+)
 from guided.scoring.objective import Objective, resolve_reward
 from guided.scoring.registry import rewards
 
+NAME = "sequences"
 BEST = 12
 ENOUGH = 10  # sequences, of which a logo says anything
 LONGEST = 400  # nt that the figures show
 NAMED = 4  # k-mers that the scatter's caption names
-GROUP = 10  # letters of a sequence between two gaps
+GROUP = 10  # bases between two gaps
 
 
-def sections(
-    folder: Path,
-    run: Mapping[str, Any],
-    rows: Sequence[Row],
-    unguided: Sequence[Row],
-    letters: str,
-    objective: Objective | None,
-) -> str:
-    """The best sequences, and a section for each of the other parts; a part that is left out says why in a line."""
+def letters_of(contents: Contents) -> str | None:
+    """The alphabet of the samples, "ACGT" or "ACGU"; None if they are no sequences of one of the two."""
+    return alphabet(sample_of(row) for row in [*contents.rows, *contents.unguided])
+
+
+def section(contents: Contents) -> str | None:
+    """The best sequences, and a section for each of the other parts; a part that is left out says why in a line.
+
+    None if not all of these samples are sequences.
+    """
+    letters, run, rows, unguided = letters_of(contents), contents.run, contents.rows, contents.unguided
+    if not letters or not rows:
+        return None
     best = best_rows(rows, BEST)
-    name = str(run.get("reward_name") or "")
-    parts = [best_table(best, run), _copies(best, run, len(rows), (folder / "samples.fasta").exists())]
+    parts = [best_table(best, run), _copies(best, run, len(rows), (contents.folder / "samples.fasta").exists())]
     parts += ["<h2>Letters at each position</h2>", logo_section(rows, unguided, letters)]
-    if name:
-        parts += ["<h2>What each base is worth</h2>", effect_section(best[0], run, letters, name, objective)]
+    if contents.reward_name:
+        parts += ["<h2>What each base is worth</h2>", effect_section(best[0], contents, letters)]
     if letters == "ACGT":
-        found, beside = ([row["sample"] for row in law] for law in (rows, unguided))
-        parts += ["<h2>Motifs</h2>", motif_section(found, beside, run["config"].get("reward"))]
+        samples, others = ([sample_of(row) for row in part] for part in (rows, unguided))
+        parts += ["<h2>Motifs</h2>", motif_section(samples, others, run["config"].get("reward"))]
     return "".join(parts)
 
 
 def best_table(best: Sequence[Row], run: Mapping[str, Any]) -> str:
-    """A row for each sequence, its letters in colours, with its reward, request and prompt."""
+    """A row for each sequence, its bases in colours, with its reward, request and prompt."""
     prompted, terms = run["config"].get("prompt") is not None, any(map(parts_text, best))
     names = ["reward", *(["terms"] if terms else []), "request", *(["prompt"] if prompted else []), "sequence"]
     lines = []
     for row in best:
-        cells = [f"<b>{reward_text(row)}</b>", *([escape(parts_text(row))] if terms else []), f"#{row['request']}"]
-        cells += [escape(prompt_of(run, int(row["request"])) or "")] if prompted else []
-        lines.append("".join(f"<td>{cell}</td>" for cell in [*cells, colored(row["sample"])]))
+        cells = [f"<b>{reward_text(row)}</b>", *([escape(parts_text(row))] if terms else []), escape(request_text(row))]
+        cells += [escape(prompt_text(run, row))] if prompted else []
+        lines.append("".join(f"<td>{cell}</td>" for cell in [*cells, colored(sample_of(row))]))
     head = "".join(f"<th>{name}</th>" for name in names)
     return f'<table class="sequences"><tr>{head}</tr>{"".join(f"<tr>{line}</tr>" for line in lines)}</table>'
 
 
 def colored(sequence: str) -> str:
-    """The letters in colours, in groups that are apart to the eye only: a copy of the text has no gaps."""
+    """The bases in colours, in groups that are apart to the eye only: a copy of the text has no gaps."""
     groups = [sequence[i : i + GROUP] for i in range(0, len(sequence), GROUP)]
     return "<code>" + "<wbr>".join(f"<span>{''.join(map(_letter, group))}</span>" for group in groups) + "</code>"
 
@@ -78,9 +92,9 @@ def _copies(best: Sequence[Row], run: Mapping[str, Any], n: int, written: bool) 
 
 def logo_section(rows: Sequence[Row], unguided: Sequence[Row], letters: str) -> str:
     """The logos of the samples and of the unguided model's."""
-    laws = {"guided" if unguided else "samples": rows, "unguided": unguided}
-    texts = {name: [row["sample"] for row in law] for name, law in laws.items() if len(law) >= ENOUGH}
-    lengths = {len(text) for law in texts.values() for text in law}
+    sets = {"guided" if unguided else "samples": rows, "unguided": unguided}
+    texts = {name: [sample_of(row) for row in part] for name, part in sets.items() if len(part) >= ENOUGH}
+    lengths = {len(text) for part in texts.values() for text in part}
     if len(rows) < ENOUGH:
         return f"<p>Left out: it takes {ENOUGH} sequences.</p>"
     if len(lengths) > 1 or max(lengths) > LONGEST:
@@ -92,13 +106,13 @@ def logo_section(rows: Sequence[Row], unguided: Sequence[Row], letters: str) -> 
         return f"<p>Left out: {escape(str(error))}.</p>"
 
 
-def effect_section(best: Row, run: Mapping[str, Any], letters: str, name: str, objective: Objective | None) -> str:
+def effect_section(best: Row, contents: Contents, letters: str) -> str:
     """The map of the best sequence's changes, by the run's own reward."""
-    sequence, prompt = best["sample"], prompt_of(run, int(best["request"]))
+    sequence, prompt = sample_of(best), prompt_of(contents.run, whole_number(best.get("request")))
     if len(sequence) > LONGEST:
         return f"<p>Left out: the sequence is longer than {LONGEST} nt.</p>"
     try:
-        reward = objective or rebuilt(run)
+        reward = contents.objective or rebuilt(contents.run)
         prompts = (lambda n: None) if prompt is None else (lambda n: [prompt] * n)
         table = changes(sequence, lambda new: reward(new, prompts(len(new))).numpy(), letters)
     except (GuidedError, ImportError) as error:
@@ -109,7 +123,7 @@ def effect_section(best: Row, run: Mapping[str, Any], letters: str, name: str, o
         f"Change of the best sequence's reward ({reward_text(best)}) by each other base, and the mean of a position's "
         f"three; dots: the sequence's own bases{note}"
     )
-    return _wide(effect_map(sequence, table, letters, name), caption)
+    return _wide(effect_map(sequence, table, letters, contents.reward_name), caption)
 
 
 def rebuilt(run: Mapping[str, Any]) -> Objective:
@@ -122,14 +136,17 @@ def rebuilt(run: Mapping[str, Any]) -> Objective:
     spec = run["config"].get("reward")
     if not isinstance(spec, Mapping) or any(term["reward"] not in rewards() for term in spec["terms"]):
         raise GuidedError("the reward is none of the registered ones, from which it could be rebuilt")
-    return resolve_reward(spec, on_error="worst", time_limit=run.get("time_limit"))
+    try:
+        return resolve_reward(spec, on_error="worst", time_limit=run.get("time_limit"))
+    except (AttributeError, KeyError, TypeError) as error:  # somebody has edited it
+        raise GuidedError(f"the reward in run.json is incomplete: {error}") from error
 
 
 def kmer_figure(rows: Sequence[Row], unguided: Sequence[Row]) -> tuple[str, str]:
     """The scatter of the k-mers' frequencies and its caption; empty when there is too little to compare."""
-    texts = [[row["sample"] for row in law] for law in (rows, unguided)]
-    counts = {k: [kmer_counts(law, k) for law in texts] for k in range(2, 7)}
-    k = max((k for k, laws in counts.items() if min(law.sum() for law in laws) >= 4**k), default=0)
+    texts = [[sample_of(row) for row in part] for part in (rows, unguided)]
+    counts = {k: [kmer_counts(part, k) for part in texts] for k in range(2, 7)}
+    k = max((k for k, pair in counts.items() if min(part.sum() for part in pair) >= 4**k), default=0)
     if not k:
         return "", ""
     guided, other = counts[k]

@@ -1,15 +1,19 @@
-"""Pictures of a run folder, made small and put into the page."""
+"""Images of a run folder, made small and put into the page."""
 
-__all__ = ["digest", "is_picture", "thumbnail"]
+__all__ = ["digest", "is_image", "thumbnail"]
 
 import base64
 import hashlib
 import io
 import re
+import struct
+import zlib
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from guided.report.rows import sample_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,42 +22,49 @@ QUALITIES = ((85, 0), (60, 2), (30, 2))  # of a JPEG, with its subsampling of co
 ENOUGH = 24_000  # bytes
 VIDEO = 70  # the quality of a WebP
 FRAMES = 16  # of a video, at most
-_PATH = re.compile(r"(samples|unguided|path)/\d{3,}\.(png|webp)")  # nothing else is opened, whatever a file says
+TORN = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error)  # what Pillow raises for such files
+_PATH = re.compile(r"(samples|unguided|path)/[0-9]{3,}\.(png|webp)")  # nothing else is opened, whatever a file says
 
 
-def is_picture(rows: Iterable[Mapping[str, str]]) -> bool:
-    """Whether all samples are pictures in files of the folder, and there are any."""
-    paths = [row["sample"] for row in rows]
+def is_image(rows: Iterable[Mapping[str, str]]) -> bool:
+    """Whether all samples are images in files of the folder, and there are any."""
+    paths = [sample_of(row) for row in rows]
     return bool(paths) and all(map(_PATH.fullmatch, paths))
 
 
 def digest(folder: Path, sample: str) -> str:
-    """What tells a picture from others: its bytes. A sample that is none, or is missing, is told by its text."""
+    """What two equal samples have in common: the bytes of an image, the text of any other sample."""
     try:
-        return hashlib.sha256((folder / sample).read_bytes()).hexdigest() if _PATH.fullmatch(sample) else sample
+        return hashlib.sha256(_file(folder, sample).read_bytes()).hexdigest()
     except OSError:
         return sample
+
+
+def _file(folder: Path, sample: str) -> Path:
+    """The file of an image; raises OSError if the sample is none, or its file is not there."""
+    path = folder / sample if _PATH.fullmatch(sample) else None
+    if path is None or not path.is_file():
+        raise OSError(f"{sample!r} is no image of a run")
+    return path
 
 
 def thumbnail(folder: Path, sample: str, side: int, text: str = "") -> str:
     """An `<img>` that needs no other file.
 
-    Arguments:
+    Args:
         folder: The run folder.
-        sample: The picture's path there.
+        sample: The image's path there.
         side: The length of its longer side, in pixels, at most.
         text: What it shows.
     """
     from PIL import Image
 
     try:
-        if not _PATH.fullmatch(sample):
-            raise OSError(f"{sample!r} is no picture of a run")
-        with Image.open(folder / sample) as image:
-            kind, data = _small(image, side)
-    except (OSError, SyntaxError):  # removed, or torn
+        with Image.open(_file(folder, sample)) as image:
+            form, data = _small(image, side)
+    except (*TORN, Image.DecompressionBombError):
         return f'<span class="missing">{escape(sample)} cannot be read</span>'
-    return f'<img src="data:image/{kind};base64,{base64.b64encode(data).decode()}" alt="{escape(text)}">'
+    return f'<img src="data:image/{form};base64,{base64.b64encode(data).decode()}" alt="{escape(text)}">'
 
 
 def _small(image: "Image.Image", side: int) -> tuple[str, bytes]:
@@ -70,9 +81,9 @@ def _small(image: "Image.Image", side: int) -> tuple[str, bytes]:
     return ("png", lossless) if len(lossless) <= len(lossy) else ("jpeg", lossy)
 
 
-def _saved(image: "Image.Image", kind: str, **options: Any) -> bytes:
+def _saved(image: "Image.Image", form: str, **options: Any) -> bytes:
     data = io.BytesIO()
-    image.save(data, kind, **options)
+    image.save(data, form, **options)
     return data.getvalue()
 
 

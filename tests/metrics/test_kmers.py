@@ -4,9 +4,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guided.errors import GuidedError
 from guided.metrics import kmers as module
 from guided.metrics.kmers import correlation, kmer_counts, kmer_frequencies, kmers
 
@@ -100,3 +102,15 @@ def test_one_string_is_no_list_of_sequences():
 def test_lengths_that_differ_are_refused():
     with pytest.raises(ValueError, match=r"\(3,\) and \(2,\)"):
         correlation([1, 2, 3], [1, 2])
+
+
+@pytest.mark.parametrize("k", [2.5, "2", None, True, float("nan")])
+def test_a_length_that_is_no_whole_number_is_refused(k):
+    with pytest.raises(GuidedError, match="1 to 12 letters, given k = "):
+        kmer_counts(["ACGT"], k)
+
+
+def test_numbers_of_numpy_and_torch_are_numbers():
+    for k in (np.int64(2), torch.tensor(2), 2.0):
+        assert (kmer_counts(["ACGT"], k) == kmer_counts(["ACGT"], 2)).all()
+        assert kmers(k) == kmers(2)

@@ -10,6 +10,7 @@ from guided.core.diffusion import Diffusion
 from guided.core.guidance import Conditions
 from guided.core.masked import Masked
 from guided.core.prompting import Prompting
+from guided.errors import GuidedError
 from guided.metrics.likelihood import log_likelihood
 from tests.toys.chains import Chain, gaussian
 
@@ -50,30 +51,35 @@ def test_rows_do_not_depend_on_those_beside_them() -> None:
     assert torch.equal(log_likelihood(chain.model(), x)[:3], log_likelihood(chain.model(), x[:3]))
 
 
-def test_wrong_input_is_told() -> None:
+def test_wrong_input_is_refused() -> None:
     chain = Chain()
     with pytest.raises(ValueError, match="continuous"):
         log_likelihood(gaussian(), torch.zeros(1, 2))
     with pytest.raises(ValueError, match="draws is 0"):
         log_likelihood(chain.model(), chain.clean, draws=0)
+    for wrong in (2.5, "8", float("nan")):
+        with pytest.raises(GuidedError, match="draws is "):
+            log_likelihood(chain.model(), chain.clean, draws=wrong)  # type: ignore[arg-type]
+    with pytest.raises(GuidedError, match="seed is -1"):
+        log_likelihood(chain.model(), chain.clean, seed=-1)
     with pytest.raises(ValueError, match="conditions for 2 requests, and there are 8 rows"):
         log_likelihood(chain.model().with_requests(conditions=Conditions({"label": torch.zeros(2)})), chain.clean)
 
 
 @pytest.mark.parametrize(("scale", "temperature"), [(2.0, 1.0), (6.0, 1.0), (None, 0.5)])
-def test_law_is_that_of_the_tokens_as_they_are_drawn(scale: float | None, temperature: float) -> None:
-    """Guidance and temperature change the law; what comes out is the log-probability under the changed one."""
-    laws = torch.tensor([[0.4, 0.3, 0.3], [0.6, 0.3, 0.1]]).log()
+def test_the_distribution_is_that_of_the_tokens_as_they_are_drawn(scale: float | None, temperature: float) -> None:
+    """Guidance and temperature change the distribution; the log-probability is that under the changed one."""
+    label_log_p = torch.tensor([[0.4, 0.3, 0.3], [0.6, 0.3, 0.1]]).log()
 
     def denoiser(x: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        return laws[label][:, None].expand(*x.shape, 3)
+        return label_log_p[label][:, None].expand(*x.shape, 3)
 
     def condition(prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         return {"label": torch.tensor([int(prompt == "yes") for prompt in prompts])}
 
     process = Masked(30, 3, 16, temperature=temperature)
     model = Diffusion(denoiser, process, prompting=Prompting(condition), timed=False).prompted(["yes"] * 200, scale)
-    p = laws[1] if scale is None else laws[0] + scale * (laws[1] - laws[0])
+    p = label_log_p[1] if scale is None else label_log_p[0] + scale * (label_log_p[1] - label_log_p[0])
     p = (p / temperature).log_softmax(-1)
     x = torch.multinomial(p.exp().expand(200, 3), 30, replacement=True)
     assert log_likelihood(model, x).mean().item() == pytest.approx(p[x].sum(1).mean().item(), rel=0.03)

@@ -1,10 +1,13 @@
 """Laws of the metrics: closed forms, and the packages that the field uses."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guided.errors import GuidedError
 from guided.metrics.molecules import (
     ChemNet,
     canonical,
@@ -116,3 +119,35 @@ def test_activations_do_not_depend_on_the_batch() -> None:
     pytest.importorskip("fcd_torch")
     net = ChemNet()
     np.testing.assert_allclose(net.activations(SMILES, rows=2), net.activations(SMILES), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "measure", [lambda m: unique(m, 10), lambda m: novelty(m, []), internal_diversity, fingerprints]
+)
+def test_no_molecule_has_no_measure(measure: Callable[[Sequence[str]], object]) -> None:
+    with pytest.raises(GuidedError, match="no molecule"):
+        measure([])
+    with pytest.raises(GuidedError, match="given one string"):
+        measure("CCO")
+
+
+def test_a_molecule_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(GuidedError, match="given 'C1CC'"):
+        internal_diversity(["CCO", "C1CC"])
+
+
+def test_numbers_are_checked() -> None:
+    for k in (0, 2.5, "3"):
+        with pytest.raises(GuidedError, match="k is "):
+            unique(["a"], k)  # type: ignore[arg-type]
+    with pytest.raises(GuidedError, match="rows is 0"):
+        internal_diversity(SMILES, 0)
+    assert unique(["a", "a", "b"], np.int64(2)) == 1 / 2  # type: ignore[arg-type]
+
+
+def test_gaussians_that_are_none_are_refused() -> None:
+    mean, covariance = np.zeros(3), np.eye(3)
+    with pytest.raises(GuidedError, match=r"given \[\(3,\), \(3, 3\), \(3,\), \(2, 2\)\]"):
+        frechet_distance(mean, covariance, mean, np.eye(2))
+    with pytest.raises(GuidedError, match="must be finite"):
+        frechet_distance(mean, covariance, mean, np.full((3, 3), np.nan))  # the covariance of a single sample

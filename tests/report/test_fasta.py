@@ -1,4 +1,4 @@
-"""Sequences are told from molecules by their letters, and go into a FASTA file with what the run says of them."""
+"""Sequences are recognised by their letters, and go into a FASTA file with what the run says of them."""
 
 import json
 
@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guided.report.fasta import alphabet, fasta, prompt_of, write_fasta
+from guided.report.fasta import alphabet, fasta, write_fasta
+from guided.report.rows import prompt_of
 from guided.storage import write_csv
 
 RUN = {"config": {"prompt": None}}

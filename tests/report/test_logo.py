@@ -23,9 +23,9 @@ def test_frequencies_are_those_of_each_position():
     assert table.tolist() == [[1, 0, 0, 0], [0, 0.5, 0.5, 0], [0.25, 0, 0.25, 0.5]]
 
 
-@pytest.mark.parametrize(("law", "bits"), [([0.25] * 4, 0), ([1, 0, 0, 0], 2), ([0, 0.5, 0.5, 0], 1)])
-def test_information_of_known_laws(law, bits):
-    assert information(np.array([law]), INFINITE) == pytest.approx([bits], abs=1e-9)
+@pytest.mark.parametrize(("frequencies", "bits"), [([0.25] * 4, 0), ([1, 0, 0, 0], 2), ([0, 0.5, 0.5, 0], 1)])
+def test_information_of_known_frequencies(frequencies, bits):
+    assert information(np.array([frequencies]), INFINITE) == pytest.approx([bits], abs=1e-9)
 
 
 def test_few_sequences_are_corrected_for_chance():
@@ -67,10 +67,10 @@ def test_missing_library_is_named(monkeypatch):
 
 
 def test_a_logo_is_svg_with_the_colours_of_its_letters():
-    picture = logo({"guided": ["AAU"] * 20, "unguided": ["AAU"] * 20}, "ACGU")
-    assert ET.fromstring(picture).tag.endswith("svg")
-    assert NUCLEOTIDES["A"] in picture and NUCLEOTIDES["U"] in picture
-    assert NUCLEOTIDES["C"] not in picture and NUCLEOTIDES["G"] not in picture
+    svg = logo({"guided": ["AAU"] * 20, "unguided": ["AAU"] * 20}, "ACGU")
+    assert ET.fromstring(svg).tag.endswith("svg")
+    assert NUCLEOTIDES["A"] in svg and NUCLEOTIDES["U"] in svg
+    assert NUCLEOTIDES["C"] not in svg and NUCLEOTIDES["G"] not in svg
 
 
 def test_long_sequences_take_several_rows(monkeypatch):

@@ -54,7 +54,7 @@ def test_it_gives_up_when_the_time_is_over(monkeypatch):
     assert changes("A" * 60, slow, "ACGT", seconds=181).shape == (60, 4)
 
 
-def test_changes_that_fail_are_told_apart():
+def test_changes_that_fail_are_minus_infinity():
     table = changes("AC", lambda batch: [-np.inf if s.endswith("T") else len({*s}) for s in batch], "ACGT")
     np.testing.assert_array_equal(table, [[np.nan, -1, 0, 0], [-1, np.nan, 0, -np.inf]])
     assert mean_effect(table).tolist() == [-1 / 3, -1 / 2]

@@ -25,8 +25,8 @@ STATS = {"network_rows": 1, "network_calls": 1, "reward_calls": 1, "seconds": {"
 GC = {"terms": [{"reward": "gc", "parameters": {}, "weight": 1.0, "transform": None}], "aggregate": "mean"}
 
 
-def draw(n, length, seed=0, letters="ACGT", law=None):
-    codes = np.random.default_rng(seed).choice(4, size=(n, length), p=law)
+def draw(n, length, seed=0, letters="ACGT", p=None):
+    codes = np.random.default_rng(seed).choice(4, size=(n, length), p=p)
     return ["".join(letters[i] for i in row) for row in codes]
 
 
@@ -38,9 +38,9 @@ def page(folder, samples, unguided=(), objective=None, **config):
     """The report of a run with these samples, rewarded by their share of G and C."""
     run = {"config": CONFIG | {"reward": GC} | config, "reward_name": "gc", "stats": STATS}
     (folder / "run.json").write_text(json.dumps(run))
-    for name, law in (("samples.csv", samples), ("unguided.csv", unguided)):
-        if law:
-            rows = [[i, 0, s, r, r, r, 0, 0] for i, (s, r) in enumerate(zip(law, gc(law), strict=True))]
+    for name, found in (("samples.csv", samples), ("unguided.csv", unguided)):
+        if found:
+            rows = [[i, 0, s, r, r, r, 0, 0] for i, (s, r) in enumerate(zip(found, gc(found), strict=True))]
             write_csv(folder / name, [HEADER, *rows])
     return write_report(folder, objective).read_text(encoding="utf-8")
 
@@ -132,10 +132,10 @@ def rows(samples):
 
 
 def test_the_kmers_are_the_longest_that_there_are_enough_of():
-    law = [0.1, 0.4, 0.4, 0.1]
-    guided, unguided = draw(20, 20, 1, law=law), draw(20, 20, 2)  # 20 * 17 words of four letters, of 256
-    picture, caption = kmer_figure(rows(guided), rows(unguided))
-    assert picture.startswith("<svg") and "Words of 4 letters" in caption
+    p = [0.1, 0.4, 0.4, 0.1]
+    guided, unguided = draw(20, 20, 1, p=p), draw(20, 20, 2)  # 20 * 17 words of four letters, of 256
+    svg, caption = kmer_figure(rows(guided), rows(unguided))
+    assert svg.startswith("<svg") and "Words of 4 letters" in caption
     assert re.search(r"more frequent than expected are [CG]{2,}", caption)
     assert kmer_figure(rows(["ACG"]), rows(guided)) == ("", "")
 

@@ -1,4 +1,4 @@
-"""The report of pictures: one file, guided beside unguided, nothing that a file says is trusted."""
+"""The report of images: one file, guided beside unguided, nothing that a file says is trusted."""
 
 import base64
 import io
@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from guided.report import write_report
-from guided.report.pictures import preview_line
-from guided.report.thumbnails import is_picture, thumbnail
+from guided.report.images import preview_line
+from guided.report.thumbnails import is_image, thumbnail
 from guided.runs.images import encoded
 from guided.storage import write_csv
 
@@ -21,7 +21,7 @@ IMAGE = re.compile(r'<img src="data:image/(\w+);base64,([^"]+)" alt="([^"]*)">')
 
 
 def colour(i):
-    """A colour that tells its number."""
+    """A colour from which the number can be read."""
     return (10 * (i % 25), 10 * (i // 25), 200)
 
 
@@ -39,7 +39,7 @@ def save(path, sample):
 
 
 def fill(folder, n, prompt=None, unguided=0, make=plain, ending="png", path=(), **columns):
-    """Guided pictures 0, 1, …, unguided ones 100, 101, …, of the way 200, 201, …"""
+    """Guided images 0, 1, …, unguided ones 100, 101, …, those of the trajectory 200, 201, …"""
     run = {"config": {**CONFIG, "n": n, "prompt": prompt}, "reward_name": "red", "stats": STATS}
     (folder / "run.json").write_text(json.dumps(run))
     for name, count, first in (("samples", n, 0), ("unguided", unguided, 100)):
@@ -58,9 +58,9 @@ def fill(folder, n, prompt=None, unguided=0, make=plain, ending="png", path=(), 
 
 
 def number_of(match):
-    """Which of the plain pictures an image of the page is."""
-    picture = Image.open(io.BytesIO(base64.b64decode(match[2]))).convert("RGB")
-    red, green, _ = picture.getpixel((picture.width // 2, picture.height // 2))
+    """Which of the plain images an image of the page is."""
+    image = Image.open(io.BytesIO(base64.b64decode(match[2]))).convert("RGB")
+    red, green, _ = image.getpixel((image.width // 2, image.height // 2))
     return round(red / 10) + 25 * round(green / 10)
 
 
@@ -101,7 +101,7 @@ def test_requests_without_an_unguided_one_stand_alone(tmp_path):
 
 def test_the_best_are_first_and_distinct_by_their_bytes(tmp_path):
     page = fill(tmp_path, 6, make=lambda i: plain(i // 2))
-    best = section(page, "Best pictures")
+    best = section(page, "Best images")
     assert [number_of(match) for match in IMAGE.finditer(best)] == [2, 1, 0]
     assert re.findall(r"#\d", text_of(best)) == ["#5", "#3", "#1"]
     assert "50 % distinct samples of 6" in text_of(page)
@@ -124,7 +124,7 @@ def test_the_page_is_one_file_and_everything_in_it_is_escaped(tmp_path):
     assert len(IMAGE.findall(page)) == 4 + 8 + 3 == page.count("<img")
 
 
-def test_the_hardest_pictures_stay_below_some_megabytes(tmp_path):
+def test_the_hardest_images_stay_below_some_megabytes(tmp_path):
     hard = noise(0, (192, 192))  # as large as they are shown
     fill(tmp_path, 64, unguided=64, make=lambda i: hard, path=range(1, 9))
     assert (tmp_path / "report.html").stat().st_size < 5e6
@@ -140,7 +140,7 @@ def test_many_are_shown_in_part_and_it_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("breakage", ["missing", "torn"])
-def test_a_picture_that_is_gone_is_said_and_the_page_goes_on(tmp_path, breakage):
+def test_an_image_that_is_gone_is_named_and_the_page_goes_on(tmp_path, breakage):
     fill(tmp_path, 3)
     path = tmp_path / "samples" / "00001.png"
     data = path.read_bytes()
@@ -153,7 +153,7 @@ def test_a_picture_that_is_gone_is_said_and_the_page_goes_on(tmp_path, breakage)
 
 @pytest.mark.parametrize("sample", ["../secret.png", "samples/../../secret.png", "/secret.png", "samples/1.svg"])
 def test_no_file_but_those_of_the_run_is_opened(tmp_path, sample):
-    assert not is_picture([{"sample": sample}])
+    assert not is_image([{"sample": sample}])
     save(tmp_path / "secret.png", plain(0))
     (tmp_path / "run" / "samples").mkdir(parents=True)
     assert "cannot be read" in thumbnail(tmp_path / "run", sample, 64)

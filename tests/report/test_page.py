@@ -7,8 +7,9 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from guided.report import write_report
-from guided.report.draw import histogram, molecule, value_path
-from guided.report.report import average_path
+from guided.report.figures import histogram, value_path
+from guided.report.molecules import molecule
+from guided.report.page import average_path
 from guided.storage import write_csv
 
 MOLECULES = ["CCO", "c1ccccc1", "CC(=O)O", "C1CC1", "CCN"]
@@ -53,7 +54,7 @@ def text_of(page):
     return re.sub(r"\s+", " ", re.sub(r"<(style|svg).*?</\1>|<[^>]*>", " ", page, flags=re.S))
 
 
-def test_it_shows_both_laws_the_best_molecules_and_the_cost(folder):
+def test_it_shows_both_distributions_the_best_molecules_and_the_cost(folder):
     page = fill(folder, MOLECULES, [0.1, 0.9, 0.4, 0.5, 0.3], unguided=[0.1, 0.2, 0.3])
     text = text_of(page)
     assert "molecules, guided by qed" in text and "M = (1, … 5)" in text
@@ -78,7 +79,7 @@ def test_samples_that_are_no_molecules_are_text(folder):
 
 
 @pytest.mark.parametrize("rewards", [["-inf"] * 5, [1.0] * 5, ["-inf", 1.0, 2.0, "inf", 3.0]])
-def test_it_draws_rewards_of_any_kind(folder, rewards):
+def test_it_draws_rewards_of_any_size(folder, rewards):
     assert "</html>" in fill(folder, MOLECULES, rewards, unguided=["-inf", 0.0])
 
 
@@ -93,8 +94,8 @@ def test_the_path_is_averaged_over_batches_without_steps_that_saw_nothing():
     assert average_path(path) == ([1, 2], [0.5, 5.0], [2.0, 6.0])
 
 
-def test_pictures_are_svg():
-    for picture in (histogram([1, 2, 3], [0, 1], "qed"), value_path([1, 2], [0, 1], [1, 2], "qed"), molecule("CCO")):
-        assert ET.fromstring(picture).tag.endswith("svg")
+def test_figures_are_svg():
+    for svg in (histogram([1, 2, 3], [0, 1], "qed"), value_path([1, 2], [0, 1], [1, 2], "qed"), molecule("CCO")):
+        assert ET.fromstring(svg).tag.endswith("svg")
     assert histogram([], [], "qed") == ""
     assert molecule("not a molecule") is None and molecule("") is None
