@@ -60,7 +60,7 @@ def wrap(
         frames: The number of frames of a video.
         lookahead: How look-aheads are decoded, as :func:`guided.adapters.diffusers.lookahead.preview` takes it.
         micro_batch: Rows that the network and the decoder are given at a time; halved where memory runs out. None for
-            16, and 8 for the decoder where rows are small. There fewer rows are filled up to this number.
+            16, and 8 for the decoder where rows are small, where fewer rows are filled up to that number.
         distilled: The guidance that a distilled network (Flux) is told; None for 3.5.
         folder: Where the pipeline was loaded from, to find a small decoder beside it.
         identity: The digest of the pipeline's weights; None to make it here.
@@ -179,9 +179,10 @@ class Condition:
 
 def _evaluator(family: Family, micro_batch: int | None, rows: int) -> Evaluator:
     """Micro-batches: of one size where rows are small, so that no row depends on how many others there are."""
+    if micro_batch is not None:
+        return Evaluator(micro_batch, family.device)
     small = math.prod(family.event) <= SMALL
-    size = (rows if small else ROWS) if micro_batch is None else micro_batch
-    return Evaluator(size, family.device, least=size if small else 1)
+    return Evaluator(rows if small else ROWS, family.device, least=rows if small else 1)
 
 
 def _autoencoder(pipeline: Any) -> Any:
