@@ -25,7 +25,6 @@ from guided.storage import whole
 
 PRECISIONS = ("no", "bf16", "fp16")
 SAVING = 30.0  # seconds between checkpoints
-OTHERS = 2**63  # the streams of a training are not those of its samples
 RATES = {"lora": 1e-4, "masked": 1e-4, "full": 1e-6}
 
 
@@ -182,7 +181,7 @@ class Trainer:
     def _losses(self, rows: list[int]) -> Tensor:
         """The losses of these rows of the batch. Each has a random stream of its own."""
         keys = [self.step * self.training.batch + row for row in rows]
-        streams = Streams((self.training.seed + OTHERS) % 2**64, keys, self.model.device)
+        streams = Streams(self.training.seed, keys, self.model.device, "training")
         index = (streams.uniform().cpu().double() * len(self.x)).long().clamp(max=len(self.x) - 1)
         x = self.x[index].to(self.model.device)
         cond = conditions(self.model, [self.prompts[i] for i in index.tolist()])

@@ -4,8 +4,8 @@ A trajectory :math:`x_0, \dots, x_K` gives pairs :math:`(x_k, r(x_K))` at a rand
 bootstrapped, such a state also has :math:`M'` candidates of :math:`x_{k+1}` from the same network output, of which the
 trajectory takes the first; the last step is then always among those that are kept, as all that is learned starts there.
 
-Trajectory i depends on (seed, i) only. It draws from the stream of request :math:`2^{63} + i`, which no sampling run
-has: whatever its seed, a value does not meet the noise that it was fitted on.
+Trajectory i depends on (seed, i) only. Its stream is one of rollouts, which no sampling run has: whatever its seed, a
+value does not meet the noise that it was fitted on.
 """
 
 __all__ = ["Rollouts", "read", "roll", "rollout"]
@@ -29,7 +29,6 @@ from guided.values.posterior_mean import PosteriorMean
 from guided.values.protocol import Reward
 
 Arrays = dict[str, NDArray[np.generic]]
-APART = 2**63  # the first request of rollouts
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def roll(
         file = _shard(path, start // batch_size)
         if _load(file, len(block)) is None:
             part = model(block)
-            streams = Streams(seed, [APART + i for i in block], part.device)
+            streams = Streams(seed, block, part.device, "rollouts")
             _save(file, rollout(part, reward, streams, states, candidates))
         progress(block[-1] + 1)
 
