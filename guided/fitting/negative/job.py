@@ -8,7 +8,7 @@ The folder:
     history.csv      step, loss
     samples/         the model's own samples, block by block
     sheets/          samples during training
-    training.pt      the state of a training under way
+    training/        the state of a training under way
 """
 
 __all__ = ["NegativeProgress", "NegativeTraining", "train_negative"]
@@ -36,6 +36,7 @@ from guided.fitting.negative.pool import draw_pool
 from guided.fitting.negative.self_npo import SelfNPO
 from guided.fitting.negative.sheets import write_sheet
 from guided.fitting.negative.trainer import NegativeTraining, Trainer, student_of
+from guided.fitting.state import STATE, drop_state
 from guided.loading import load
 from guided.negatives.fingerprint import describe_base
 from guided.negatives.lora import check_lora, lora_weights
@@ -207,7 +208,7 @@ class Job:
             if self.training.sheet and done % self.training.sheet == 0 and accelerator.is_main_process:
                 write_sheet(self.model, trainer, self.prompts, self.out / "sheets" / f"{done:06d}")
 
-        trainer.run(self.out / "training.pt", step)
+        trainer.run(self.out / STATE, step)
         if accelerator.is_main_process:
             self.finish(trainer, config, drawn)
         accelerator.wait_for_everyone()
@@ -234,9 +235,9 @@ class Job:
         save(trainer.averaged(), self.out, self.model.trainable().part, self.training.rank(self.model) > 0)
         losses = [loss for _, loss in trainer.history]
         metrics = {
-            "steps": trainer.step,
-            "rows": trainer.step * self.training.batch,
-            "seconds": round(trainer.seconds, 1),
+            "steps": trainer.loop.step,
+            "rows": trainer.loop.step * self.training.batch,
+            "seconds": round(trainer.loop.seconds, 1),
             "seconds of samples": round(drawn, 1),
             "first loss": sum(losses[:ENDS]) / len(losses[:ENDS]),
             "last loss": sum(losses[-ENDS:]) / len(losses[-ENDS:]),
@@ -244,7 +245,7 @@ class Job:
         }
         write_whole(self.out / "README.md", describe(config, metrics))
         write_json(self.out / "config.json", {**config, "metrics": metrics})
-        (self.out / "training.pt").unlink(missing_ok=True)
+        drop_state(self.out / STATE)
 
 
 def _law(process: Any) -> dict[str, Any]:

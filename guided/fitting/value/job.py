@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from guided.fitting.state import STATE, drop_state
 from guided.fitting.value.diagnostics import judge
 from guided.fitting.value.fit import Fit, Settings, seeded
 from guided.fitting.value.regression import effective
@@ -108,7 +109,7 @@ class Job:
         results["metrics"]["reward"] = self.check(value, n_check)
         results["metrics"]["seconds"] = round(time.perf_counter() - self.start, 1)
         write_json(self.out / "config.json", {**config, **results})
-        (self.out / "training.pt").unlink(missing_ok=True)
+        drop_state(self.out / STATE)
         return load_value(self.out, network=self.factory).bind(self.bound, self.objective)
 
     @property
@@ -132,7 +133,7 @@ class Job:
         with seeded(settings.seed, model.device):
             net = make_network(self.network, self.factory).to(model.device)
         fit = Fit(net, *parts, settings)
-        fit.run(self.out / "training.pt", self._told("updates", settings.updates))
+        fit.run(self.out / STATE, self._told("updates", settings.updates))
         held_out = parts[1].values(fit.scaled, net)
         r = rollouts.r
         metrics = {
