@@ -69,7 +69,7 @@ def test_rows_are_added_to_a_file_that_is_there_alone(tmp_path):
     append_csv(tmp_path / "a.csv", ["x"], [[1]])
     append_csv(tmp_path / "a.csv", None, [[2]])
     assert (tmp_path / "a.csv").read_text() == "x\n1\n2\n"
-    with pytest.raises(GuidedError, match="cannot write to the folder .*No such file"):
+    with pytest.raises(GuidedError, match=r"cannot write to the folder .*No such file"):
         append_csv(tmp_path / "b.csv", None, [[2]])
 
 
@@ -100,7 +100,7 @@ def test_a_full_disk_is_one_line_and_the_old_file_stays(tmp_path, monkeypatch, w
 
     (tmp_path / "a").write_text("old")
     monkeypatch.setattr("guided.storage.os.fsync", full)
-    with pytest.raises(GuidedError, match="^cannot write to the folder '.*': No space left on device$"):
+    with pytest.raises(GuidedError, match=r"^cannot write to the folder '.*': No space left on device$"):
         write(tmp_path / "a")
     assert (tmp_path / "a").read_text() == "old"
 
@@ -111,7 +111,7 @@ def test_a_full_disk_below_the_writer_of_tensors_is_one_line(tmp_path, monkeypat
         raise storage.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(storage, "save_file", full)
-    with pytest.raises(GuidedError, match="^cannot write to the folder .*No space left on device"):
+    with pytest.raises(GuidedError, match=r"^cannot write to the folder .*No space left on device"):
         write_tensors(tmp_path / "a", {"w": torch.ones(2)})
 
 
@@ -151,7 +151,7 @@ def test_a_lock_that_is_refused_otherwise_is_one_line(tmp_path, monkeypatch):
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(fcntl, "flock", broken)
-    with pytest.raises(GuidedError, match="cannot write to the folder .*Input/output error"), lock(tmp_path):
+    with pytest.raises(GuidedError, match=r"cannot write to the folder .*Input/output error"), lock(tmp_path):
         pass
 
 
@@ -160,7 +160,7 @@ def test_links_within_a_folder_pass(tmp_path):
     (tmp_path / "a").symlink_to(tmp_path / "b")
     refuse_links(tmp_path, ["a", "b", "none"])
     (tmp_path / "out").symlink_to(tmp_path.parent)
-    with pytest.raises(GuidedError, match="'.*out' is a link out of its folder"):
+    with pytest.raises(GuidedError, match=r"'.*out' is a link out of its folder"):
         refuse_links(tmp_path, ["a", "out"])
 
 

@@ -208,11 +208,13 @@ class Loop:
         return total
 
     def _share_gradients(self) -> None:
-        """Adds up the gradients of all processes."""
+        """Adds up the gradients of all processes, all at once."""
         if self.processes.num_processes > 1:
-            for p in self.weights.values():
-                grad = torch.zeros_like(p) if p.grad is None else p.grad
-                p.grad = self.processes.reduce(grad, "sum")
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.weights.values()]
+            total = self.processes.reduce(torch.cat([grad.flatten() for grad in grads]), "sum")
+            parts = total.split([grad.numel() for grad in grads])
+            for p, part in zip(self.weights.values(), parts, strict=True):
+                p.grad = part.view_as(p).to(p.dtype)
 
     @torch.no_grad()
     def _move(self, rate: float) -> None:
@@ -331,7 +333,7 @@ def _delayed() -> Iterator[list[int]]:
             signal.default_int_handler(number, frame)
         found.append(number)
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {int(number): signal.getsignal(number) for number in SIGNALS}
     before = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
     for number in before:
         signal.signal(number, note)

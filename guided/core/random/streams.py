@@ -5,8 +5,8 @@ index and on how much it has drawn before, that is on its step, and on nothing e
 nor on micro-batches, devices, processes or an interruption. Distinct keys give distinct streams, with no collisions
 of hashed seeds. Numbers are drawn on the CPU and then moved.
 
-What numbers are for is part of the key too, so that a value is not fitted on the noise that it will guide, nor a sample
-judged by the noise that it was drawn by: each purpose adds its own numbers to the seed and the request, :data:`PURPOSES`.
+What numbers are for is part of the key too, so that a value is not fitted on the noise that it will guide, nor a
+sample judged by the noise that it was drawn by: each purpose adds its own numbers to the seed and the request.
 
 References:
     | Parallel random numbers: as easy as 1, 2, 3 (Salmon et al., 2011)
@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from guided.errors import GuidedError
-
 
 Purpose: TypeAlias = Literal["samples", "rollouts", "likelihood", "training"]
 
