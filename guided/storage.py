@@ -11,6 +11,7 @@ __all__ = [
     "digest",
     "digest_of",
     "lock",
+    "make_folder",
     "parse_csv",
     "plain",
     "read_csv",
@@ -70,6 +71,16 @@ def writing(folder: Path) -> Iterator[None]:
         raise GuidedError(f"cannot write to the folder {str(folder)!r}: {said}") from error
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it, if it is not there.
+
+    Raises:
+        GuidedError: It cannot be made.
+    """
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """Hands out the path to write to; what was written there is synced, and takes the place of `path` at the end.
@@ -111,8 +122,8 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         GuidedError: Another process holds the folder, or it cannot be written.
     """
+    make_folder(folder)
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         handle = _hold(folder)
     try:
         yield
@@ -291,9 +302,8 @@ def claim(path: Path, name: str, config: Mapping[str, Any], what: str) -> dict[s
     Raises:
         GuidedError: The folder is there for another configuration, or cannot be written.
     """
-    with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
-        refuse_links(path, os.listdir(path))
+    make_folder(path)
+    refuse_links(path, os.listdir(path))
     file, wanted = path / name, plain(config)
     if not file.exists():
         if (path / "run.json").exists():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from guided.errors import GuidedError
-from guided.storage import read_json, read_tensors, write_json, write_tensors, writing
+from guided.storage import make_folder, read_json, read_tensors, write_json, write_tensors, writing
 
 INDEX = "state.json"
 STATE = "training"  # the folder of a state, beside what the training makes
@@ -32,8 +32,7 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
     """
     tensors: dict[str, Tensor] = {}
     outline = _taken_apart(state, tensors)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     turn = 0
     if (folder / INDEX).exists():
         turn = 1 - int(read_json(folder / INDEX, "").get("turn", 1))

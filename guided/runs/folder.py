@@ -33,6 +33,7 @@ from guided.storage import (
     append_csv,
     difference,
     lock,
+    make_folder,
     parse_csv,
     plain,
     read_csv,
@@ -79,8 +80,8 @@ class RunFolder:
         self.done, self.stats = 0, Stats()
 
     def __enter__(self) -> "RunFolder":
+        make_folder(self.path)
         with self._open as stack, writing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
             if not self.aside:
                 stack.enter_context(lock(self.path))
             refuse_links(self.path, WRITTEN)

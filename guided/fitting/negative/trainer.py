@@ -70,15 +70,15 @@ class NegativeTraining:
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch": 1, "warmup": 0, "accumulate": 1, "n": 2, "seed": 0, "batch_size": 1, "sheet": 0}
-        for name, bound in least.items():
-            check_number(name, getattr(self, name), int, bound)
+        found: dict[str, Any] = {name: check_number(name, getattr(self, name), int, low) for name, low in least.items()}
         if self.lora is not None:
-            check_number("lora", self.lora, int, least=0)
+            found["lora"] = check_number("lora", self.lora, int, least=0)
         if self.lr is not None:
-            check_number("lr", self.lr, float, above=0)
-        check_number("clip", self.clip, float, above=0)
-        check_number("ema", self.ema, float, least=0, below=1)
-        check_number("weight_decay", self.weight_decay, float, least=0)
+            found["lr"] = check_number("lr", self.lr, float, above=0)
+        found["clip"] = check_number("clip", self.clip, float, above=0)
+        found["ema"] = check_number("ema", self.ema, float, least=0, below=1)
+        found["weight_decay"] = check_number("weight_decay", self.weight_decay, float, least=0)
+        self.__dict__.update(found)  # as Python's own numbers, which JSON takes
         if self.precision not in PRECISIONS:
             raise GuidedError(f"precision is {self.precision!r}; it is one of {', '.join(PRECISIONS)}")
 

@@ -24,7 +24,7 @@ from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.errors import GuidedError
-from guided.storage import whole
+from guided.storage import make_folder, whole
 from guided.values.posterior_mean import PosteriorMean
 from guided.values.protocol import Reward
 
@@ -67,7 +67,7 @@ def roll(
 ) -> None:
     """Rolls out trajectories `0..n-1` into a folder, a file for each batch; those that are there stay as they are.
 
-    Arguments:
+    Args:
         model: The model for these trajectories.
         reward: The reward of decoded samples.
         path: The folder.
@@ -78,7 +78,7 @@ def roll(
         batch_size: The number of trajectories that are drawn together.
         progress: Called with the number of trajectories that are there, after each batch.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     for start in range(0, n, batch_size):
         block = list(range(start, min(n, start + batch_size)))
         file = _shard(path, start // batch_size)

@@ -12,10 +12,10 @@ from guided.adapters.diffusers import wrap
 from guided.core.prompting import Prompting
 from guided.fitting.negative import job
 from guided.fitting.negative import trainer as updates
+from guided.fitting.negative.dataset import Dataset
 from guided.fitting.negative.dpo import FlippedDPO
 from guided.fitting.negative.job import NegativeTraining, train_negative
 from guided.fitting.negative.levels import training_levels
-from guided.fitting.negative.pool import Pool
 from guided.fitting.negative.self_npo import SelfNPO
 from guided.fitting.state import read_state
 from guided.negatives.attach import attach
@@ -124,13 +124,13 @@ def test_pairs_are_of_one_prompt_and_have_it(tmp_path, monkeypatch):
     """Samples that are their own numbers: those of a pair have the prompt that the pair has, the better one first."""
     n, prompts, seen = 12, ["a", "b", ""], []
     rewards = torch.tensor([5.0, 1.0, 9.0, 2.0, 8.0, 4.0, 3.0, 7.0, 6.0, 0.0, 11.0, 10.0])
-    pool = Pool(torch.arange(n).view(n, 1).expand(n, 2).float(), rewards)
+    pool = Dataset(torch.arange(n).view(n, 1).expand(n, 2).float(), rewards)
 
     def stop(model, student, method, training, x, told, accelerator):
         seen.append((x[..., 0].long(), told))
         raise Killed
 
-    monkeypatch.setattr(job, "draw_pool", lambda *given: pool)
+    monkeypatch.setattr(job, "draw_dataset", lambda *given: pool)
     monkeypatch.setattr(job, "Trainer", stop)
     with pytest.raises(Killed):
         train_negative(vectors(), tmp_path / "a", reward=to_the_right, prompts=prompts, training=settings(n=n))

@@ -444,7 +444,7 @@ def test_the_huber_loss_is_between_squared_and_absolute():
 
 
 @pytest.mark.parametrize(
-    ("letters", "told"),
+    ("given", "told"),
     [
         ({"K": 0}, "K is 0"),
         ({"j": -1}, "j is -1"),
@@ -456,6 +456,6 @@ def test_the_huber_loss_is_between_squared_and_absolute():
         ({"w": float("inf")}, "w is inf"),
     ],
 )
-def test_letters_out_of_range(letters, told):
+def test_hyperparameters_out_of_range(given, told):
     with pytest.raises(ValueError, match=told):
-        SelfNPO(**letters)
+        SelfNPO(**given)

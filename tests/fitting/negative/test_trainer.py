@@ -1,12 +1,16 @@
 """Updates: what each row draws, and that neither parts, processes nor a kill change what is learned."""
 
+import json
 import threading
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from guided.core.random import Streams
+from guided.fitting.negative.dpo import FlippedDPO
 from guided.fitting.negative.job import NegativeTraining
 from guided.fitting.negative.self_npo import SelfNPO
 from guided.fitting.negative.trainer import Trainer, conditions, student_of, teacher_of
@@ -294,3 +298,11 @@ def test_rates_and_ranks_of_themselves():
     of = NegativeTraining()
     assert (of.rank(vectors()), of.rate(vectors()), of.rate(tokens())) == (0, 1e-6, 1e-4)
     assert NegativeTraining(lora=4).rate(vectors()) == 1e-4 and NegativeTraining(lr=3e-4).rate(tokens()) == 3e-4
+
+
+def test_numbers_of_other_libraries_are_pythons_own():
+    """As they come out of arrays; the card is JSON."""
+    given = NegativeTraining(steps=np.int64(3), lr=np.float32(0.5), n=torch.tensor(4), ema=np.float64(0.5))
+    assert json.loads(json.dumps(asdict(given)))["steps"] == 3 and type(given.lr) is float
+    assert json.dumps(asdict(SelfNPO(K=np.int64(4), w=torch.tensor(0.5)))).startswith('{"K": 4, "j": 5, "w": 0.5')
+    assert json.dumps(asdict(FlippedDPO(beta=np.float32(2))))[:12] == '{"beta": 2.0'
