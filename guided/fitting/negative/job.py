@@ -227,7 +227,7 @@ class NegativeJob(Job):
         with self.accelerator.main_process_first():  # which draws; the others read
             told = self.told("samples", n)
             dataset = draw_dataset(self.model, self.wanted, *numbers, folder, self.objective, told)
-        each: list[str | None] = list(self.each or [None] * n)
+        each: list[str | None] = [None] * n if self.each is None else list(self.each)
         if not self.method.pairs:
             return dataset.x, each
         groups = [i % len(self.prompts) if self.prompts else 0 for i in range(n)]
