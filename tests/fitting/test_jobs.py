@@ -77,20 +77,13 @@ def test_a_full_disk_is_one_line_and_the_job_goes_on(tmp_path, monkeypatch, job,
 def test_a_reward_of_other_samples_is_refused_before_anything_is_drawn(tmp_path, monkeypatch, job):
     for module in ("guided.fitting.value.job.roll", "guided.fitting.negative.job.draw_dataset"):
         monkeypatch.setattr(module, lambda *given, **options: pytest.fail("it was drawn"))
+    model = dna() if job == "value" else tokens()
+    model = replace(model, codec=replace(model.codec, modality="dna"))
     with pytest.raises(ValueError, match=r"reward 'qed' is one of molecules, and the model's samples are dna"):
         if job == "value":
-            guided.fit_value(
-                replace(dna(), codec=replace(dna().codec, modality="dna")),
-                "qed",
-                "mean",
-                out=tmp_path / "a",
-                prompt="GC",
-                **SMALL,
-            )
+            guided.fit_value(model, "qed", "mean", out=tmp_path / "a", prompt="GC", **SMALL)
         else:
-            train_negative(
-                replace(tokens(), codec=replace(tokens().codec, modality="dna")), tmp_path / "a", reward="qed"
-            )
+            train_negative(model, tmp_path / "a", reward="qed")
     assert not (tmp_path / "a").exists()
 
 

@@ -89,25 +89,17 @@ def fit_value(
         ValueError: An argument is not what is accepted, or the folder holds another value; the message says what.
     """
     alpha = _checked_alpha(target, alpha)
-    n = check_number("n", n, int, least=HELD_OUT)
-    states = check_number("states", states, int, least=1)
-    batch_size = check_number("batch_size", batch_size, int, least=1)
-    updates = check_number("updates", updates, int, least=2)
-    batch = check_number("batch", batch, int, least=1)
-    n_check = check_number("n_check", n_check, int, least=0)
-    lr = check_number("lr", lr, float, least=0)
-    weight_decay = check_number("weight_decay", weight_decay, float, least=0)
+    least = {"n": HELD_OUT, "states": 1, "batch_size": 1, "updates": 2, "batch": 1, "n_check": 0}
+    given = (n, states, batch_size, updates, batch, n_check)
+    n, states, batch_size, updates, batch, n_check = (
+        check_number(name, number, int, bound) for (name, bound), number in zip(least.items(), given, strict=True)
+    )
+    lr, weight_decay = check_number("lr", lr, float, 0), check_number("weight_decay", weight_decay, float, 0)
     if candidates is not None:
         candidates = check_number("candidates", candidates, int, least=1)
-    if target == "bootstrap" and candidates == 1:
-        raise GuidedError("candidates is 1; a bootstrapped value needs at least 2 of the next state")
-    if target == "bootstrap" and states == 1:
-        raise GuidedError("states is 1, the last before the data; a bootstrapped value needs at least 2")
+    _check_bootstrap(target, states, candidates)
     Streams(seed, [])
-    if isinstance(model, str | Path):
-        model = load(model)
-    if not isinstance(model, Diffusion):
-        raise GuidedError(f"model is a {type(model).__name__}; it must be a Diffusion, or the name or folder of one")
+    model = _loaded(model)
     objective = resolve_reward(reward, aggregate=aggregate, on_error=on_error, time_limit=time_limit)
     source = Source.of(model if steps is None else model.with_steps(steps), prompt, guidance)
     if n < HELD_OUT * len(source.prompts):
@@ -147,3 +139,18 @@ def _checked_alpha(target: str, alpha: Any) -> float:
     except GuidedError:
         what = 'for a soft value it must be a number above 0 (target "mean" has none)'
         raise GuidedError(f"alpha is {alpha!r}; {what}") from None
+
+
+def _check_bootstrap(target: str, states: int, candidates: int | None) -> None:
+    if target == "bootstrap" and candidates == 1:
+        raise GuidedError("candidates is 1; a bootstrapped value needs at least 2 of the next state")
+    if target == "bootstrap" and states == 1:
+        raise GuidedError("states is 1, the last before the data; a bootstrapped value needs at least 2")
+
+
+def _loaded(model: Diffusion | str | Path) -> Diffusion:
+    if isinstance(model, str | Path):
+        model = load(model)
+    if not isinstance(model, Diffusion):
+        raise GuidedError(f"model is a {type(model).__name__}; it must be a Diffusion, or the name or folder of one")
+    return model
