@@ -1,20 +1,22 @@
 """Training of the nucleotide models (DNA, RNA): labelled sequences in, a checkpoint out."""
 
-__all__ = ["Dataset", "export", "fit"]
+__all__ = ["Dataset", "Plan", "export", "fit"]
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from torch import nn
 
 from guided.nets.convolution import TokenConvolution
-from training.trainer import Trainer, any_order_loss
+from guided.storage import write_tensors, write_whole
+from training.trainer import Trainer, any_order_loss, averaged_weights, processes_on
 
 NONE = 0  # the label that stands for none
 
@@ -41,41 +43,66 @@ class Dataset:
         return Dataset([s for s, keep in zip(self.sequences, kept, strict=True) if keep], self.labels[kept])
 
 
-def fit(
-    data: Dataset,
-    config: dict[str, Any],
-    path: Path,
-    minutes: float,
-    batch: int,
-    lr: float,
-    unlabelled: float = 0.15,
-    reverse: bool = True,
-) -> None:
-    """Trains for so many minutes in all, over all resumptions.
+@dataclass(frozen=True)
+class Plan:
+    """How a nucleotide model is trained.
 
-    Arguments:
-        data: The training set.
-        config: The network's `alphabet`, `labels`, `width`, `kernel` and `dilations`.
-        path: The checkpoint, written every minute.
-        minutes: The time.
-        batch: Sequences a step.
+    Attributes:
+        minutes: The time, over all sittings.
+        batch: Sequences of an update.
         lr: The learning rate.
         unlabelled: The share of sequences whose label is hidden, for classifier-free guidance.
         reverse: Show every other sequence as its reverse complement (DNA has two strands, RNA one).
+        device: cpu, cuda, mps, or auto.
+        accumulate: Parts into which a batch is split, to save memory.
+        compiled: Whether the network is compiled.
     """
-    x, label = data.tokens, torch.from_numpy(data.labels)
+
+    minutes: float
+    batch: int
+    lr: float
+    unlabelled: float = 0.15
+    reverse: bool = True
+    device: str = "cpu"
+    accumulate: int = 1
+    compiled: bool = False
+
+
+def fit(data: Dataset, config: dict[str, Any], folder: Path, plan: Plan) -> None:
+    """Trains for so many minutes in all, over all sittings.
+
+    Args:
+        data: The training set.
+        config: The network's `alphabet`, `labels`, `width`, `kernel` and `dilations`.
+        folder: The state of the training, written every minute.
+        plan: How.
+    """
+    processes = processes_on(plan.device)
+    x, label = (part.to(processes.device) for part in (data.tokens, torch.from_numpy(data.labels)))
     torch.manual_seed(0)
-    trainer = Trainer(network(config), lr)
-    if path.exists():
-        trainer.load(path)
+    net = network(config).to(processes.device)
+    trainer = Trainer(net, plan.lr, processes=processes, compiled=plan.compiled)
+    if trainer.load(folder):
         torch.manual_seed(trainer.step)
-    for progress in trainer.run(minutes, path):
-        rows = torch.randint(len(x), (batch,))
+    for progress in trainer.run(plan.minutes, folder):
+        trainer.update(_losses(trainer, x, label, plan), progress)
+
+
+def _losses(trainer: Trainer, x: torch.Tensor, label: torch.Tensor, plan: Plan) -> Iterator[torch.Tensor]:
+    """The losses of the parts of a batch."""
+    batch = plan.batch // plan.accumulate
+    for _ in range(plan.accumulate):
+        rows = torch.randint(len(x), (batch,)).to(x.device)
         shown = x[rows]
-        if reverse:
-            shown = torch.where((torch.rand(batch) < 0.5)[:, None], 3 - shown.flip(1), shown)
-        hidden = torch.where(torch.rand(batch) < unlabelled, NONE, label[rows])
-        trainer.update(any_order_loss(lambda x: trainer.net(x, hidden), shown, mask=4), progress)  # noqa: B023
+        if plan.reverse:
+            turned = (torch.rand(batch) < 0.5)[:, None].to(x.device)
+            shown = torch.where(turned, 3 - shown.flip(1), shown)
+        hidden = torch.where((torch.rand(batch) < plan.unlabelled).to(x.device), NONE, label[rows])
+        yield any_order_loss(partial(_labelled, trainer.forward, hidden), shown, mask=4) / plan.accumulate
+
+
+def _labelled(net: nn.Module, label: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return cast("torch.Tensor", net(x, label))
 
 
 def network(config: dict[str, Any]) -> TokenConvolution:
@@ -84,11 +111,10 @@ def network(config: dict[str, Any]) -> TokenConvolution:
     return TokenConvolution(len(config["alphabet"]), len(config["labels"]), **size)
 
 
-def export(config: dict[str, Any], path: Path, out: Path) -> None:
-    """Writes the averaged weights, in half precision, and the configuration."""
-    state = torch.load(path, weights_only=True)
-    weights = {name: w.half().contiguous() for name, w in state["average"].items()}
+def export(config: dict[str, Any], folder: Path, out: Path) -> None:
+    """Writes the averaged weights of a training, in half precision, and the configuration."""
+    average, step, minutes = averaged_weights(folder)
     out.mkdir(parents=True, exist_ok=True)
-    save_file(weights, out / "model.safetensors", metadata={"step": str(state["step"])})
-    (out / "config.json").write_text(json.dumps({"kind": "nucleotides", **config}) + "\n")
-    print(f"{out}: {state['step']} steps, {state['seconds'] / 60:.0f} minutes")
+    write_tensors(out / "model.safetensors", {name: w.half() for name, w in average.items()}, {"step": str(step)})
+    write_whole(out / "config.json", json.dumps({"kind": "nucleotides", **config}) + "\n")
+    print(f"{out}: {step} steps, {minutes:.0f} minutes")

@@ -1,10 +1,9 @@
-"""What every training of a masked model shares: the any-order loss, the optimizers, the average, the clock."""
+"""What every training of a shipped model shares: the schedule, the average, the clock, and the any-order loss."""
 
-__all__ = ["Trainer", "any_order_loss"]
+__all__ = ["Trainer", "any_order_loss", "averaged_weights", "processes_on"]
 
 import copy
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,96 +11,119 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from guided.errors import GuidedError
+from guided.fitting.loop import Alone, Loop, Processes, cool_down, decaying, warm_up
+from guided.fitting.state import read_state
+from training.optimizers import token_optimizers
+
+WARM, COOL = 300, 0.4  # updates in which the learning rate rises, and the share of the time in which it falls
+DECAY = 0.999
+
 
 class Trainer:
-    """A network, its running average, the optimizers and the clock, all of which a checkpoint holds.
+    """A network to ship, its running average and its training loop.
 
-    Muon moves the matrices of the network's `blocks`, AdamW all other weights.
-
-    Arguments:
-        net: The network, on the CPU.
+    Args:
+        net: The network, on its device.
         lr: The learning rate after warm-up and before the decay.
+        optimizers: Of its weights; None for those of a model of tokens.
+        processes: Those of the training, with device and precision; None for one in full precision.
+        compiled: Whether the network is compiled.
     """
 
-    def __init__(self, net: nn.Module, lr: float) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        lr: float,
+        optimizers: Sequence[torch.optim.Optimizer] | None = None,
+        processes: Processes | None = None,
+        compiled: bool = False,
+    ) -> None:
         self.net, self.average = net, copy.deepcopy(net).requires_grad_(False)
-        matrices = [p for name, p in net.named_parameters() if p.ndim == 2 and name.startswith("blocks.")]
-        others = [p for p in net.parameters() if all(p is not m for m in matrices)]
-        self.optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(others, lr=lr, weight_decay=0.0, betas=(0.9, 0.99))
-        ]
-        if matrices:
-            muon = torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-            self.optimizers.insert(0, muon)
-        self.step, self.seconds, self.lr = 0, 0.0, lr
+        self.loop = Loop(
+            net,
+            token_optimizers(net, lr) if optimizers is None else optimizers,
+            rate=lambda update, progress: lr * min(warm_up(update, WARM), cool_down(progress, COOL)),
+            share=decaying(DECAY),
+            averaged=self.average,
+            processes=processes,
+            compiled=compiled,
+        )
         self.losses: list[float] = []
 
-    def state(self) -> dict[str, object]:
-        return {
-            "net": self.net.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "step": self.step,
-            "seconds": self.seconds,
-        }
+    @property
+    def forward(self) -> nn.Module:
+        """The network, compiled if wished."""
+        return self.loop.forward
 
-    def load(self, path: Path) -> None:
-        state = torch.load(path, weights_only=True)
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.step, self.seconds = state["step"], state["seconds"]
+    @property
+    def step(self) -> int:
+        """The number of updates so far, over all sittings."""
+        return self.loop.step
 
-    def save(self, path: Path) -> None:
-        torch.save(self.state(), path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+    def load(self, folder: Path) -> bool:
+        """Takes the state in a folder on; whether there is one."""
+        return self.loop.load(folder) is not None
 
-    def update(self, loss: torch.Tensor, progress: float) -> None:
-        """One step at a learning rate that warms up, stays, and falls linearly to zero in the last 40 % of the time."""
-        scale = min(1.0, (self.step + 1) / 300, max(0.0, (1 - progress) / 0.4))
-        loss.backward()
-        self.share_gradients()
-        self.losses.append(loss.item())
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = self.lr * scale
-            optimizer.step()
-            optimizer.zero_grad()
-        self.step += 1
-        decay = min(0.999, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, now in zip(self.average.parameters(), self.net.parameters(), strict=True):
-                mean.lerp_(now, 1 - decay)
+    def save(self, folder: Path) -> None:
+        """Puts the state on disk."""
+        self.loop.save(folder)
 
-    def share_gradients(self) -> None:
-        """What a training in several processes does between the gradients and the step."""
+    def update(self, losses: torch.Tensor | Iterable[torch.Tensor], progress: float) -> None:
+        """Makes an update by the loss of a batch, or by those of its parts, which add up to it."""
+        self.losses.append(self.loop.update(losses, progress))
 
-    def run(self, minutes: float, path: Path) -> Iterator[float]:
-        """Hands out the progress, in [0, 1), until so many minutes are over, over all resumptions.
+    def run(self, minutes: float, folder: Path) -> Iterator[float]:
+        """Hands out the progress, in [0, 1), until so many minutes are over, over all sittings.
 
-        A checkpoint is written, and the mean loss printed, every minute.
+        The state is written, and the mean loss printed, every minute, at the end and when interrupted.
         """
-        last = saved = time.monotonic()
-        while self.seconds < 60 * minutes:
-            yield self.seconds / (60 * minutes)
-            now = time.monotonic()
-            self.seconds, last = self.seconds + now - last, now
-            if now - saved > 60 or self.seconds >= 60 * minutes:
-                self.save(path)
-                loss = np.mean(self.losses) if self.losses else np.nan
-                print(f"{self.seconds / 60:.1f} min, step {self.step}, loss {loss:.4f}", flush=True)
-                self.losses, saved = [], now
+        return self.loop.run(folder, minutes=minutes, saved=self._tell)
+
+    def _tell(self) -> None:
+        loss = np.mean(self.losses) if self.losses else np.nan
+        print(f"{self.loop.seconds / 60:.1f} min, step {self.step}, loss {loss:.4f}", flush=True)
+        self.losses = []
+
+
+def processes_on(device: str, precision: str = "no") -> Alone:
+    """One process on a device: cpu, cuda, cuda:1, mps, or auto; `precision` is "no" or "bf16".
+
+    Raises:
+        GuidedError: The device is not there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise GuidedError(f"device is {device!r}: {str(error).splitlines()[0]}") from error
+    return Alone(torch.device(device), precision)
+
+
+def averaged_weights(folder: Path) -> tuple[dict[str, torch.Tensor], int, float]:
+    """The averaged weights of a training, the number of its updates, and the minutes that they took.
+
+    Raises:
+        GuidedError: There is no training.
+    """
+    state = read_state(folder)
+    if state is None:
+        raise GuidedError(f"there is no training in {str(folder)!r}; train first")
+    return state["average"], int(state.get("step", 0)), float(state.get("seconds", 0.0)) / 60
 
 
 def any_order_loss(net: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, mask: int) -> torch.Tensor:
-    """Mean over rows of the mean cross entropy of `n ~ U{1..L}` masked tokens, in nats a token."""
+    """Mean over rows of the mean cross entropy of `n ~ U{1..L}` masked tokens, in nats a token, with bf16 autocast.
+
+    Random numbers are drawn on the CPU, whatever the device of the rows.
+    """
     rows, length = x.shape
     share = (torch.randperm(rows) + torch.rand(rows)) / rows  # stratified over the batch
     n = (share * length).long().clamp(max=length - 1)[:, None] + 1
     masked = torch.rand(rows, length).argsort(1).argsort(1) < n
-    with torch.autocast("cpu", torch.bfloat16):
+    n, masked = n.to(x.device), masked.to(x.device)
+    with torch.autocast(x.device.type, torch.bfloat16):
         logits = net(x.masked_fill(masked, mask))
     loss = F.cross_entropy(logits.float().flatten(0, 1), x.flatten(), reduction="none").view(rows, length)
     return ((loss * masked).sum(1) / n[:, 0]).mean()

@@ -2,16 +2,14 @@
 
 __all__ = ["FOLDER", "read_config", "read_weights"]
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from guided.errors import GuidedError
+from guided.storage import digest, read_tensors
 
 #: Where the checkpoints lie that the package ships.
 FOLDER = Path(__file__).parent
@@ -46,10 +44,7 @@ def read_weights(net: nn.Module, path: Path) -> str:
     """
     if not path.is_file():
         raise GuidedError(f"{path.parent} has no {path.name}")
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise GuidedError(f"{path} is truncated, or no safetensors file ({error})") from error
+    weights = read_tensors(path)
     wanted = net.state_dict()
     for key in sorted(wanted.keys() | weights.keys()):
         have, want = weights.get(key), wanted.get(key)
@@ -57,4 +52,4 @@ def read_weights(net: nn.Module, path: Path) -> str:
             shapes = [tuple(w.shape) if w is not None else "nothing" for w in (have, want)]
             raise GuidedError(f"{path} is of another architecture: {key} is {shapes[0]}, the network has {shapes[1]}")
     net.load_state_dict(weights)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return digest(path)

@@ -78,7 +78,7 @@ def run(options: FitOptions) -> None:
     given: dict[str, Any] = {name: getattr(options, name) for name in (*passed, "seed", "batch_size")}
     given |= {"prompt": list(options.prompt) or None, "network": network(options), "n_check": options.check}
     try:
-        with StageBar("held_out", "held-out loss") as bar:
+        with StageBar("loss", "held-out loss") as bar:
             model = load(options.model, device=options.device, dtype=options.dtype)
             value = fit_value(model, objective, **given, progress=bar)
         show(value, options.out, bar.used)

@@ -64,6 +64,8 @@ class NegativeOptions:
                 letters[name] = json.loads(text)
             except ValueError:
                 letters[name] = text
+            if isinstance(letters[name], list | dict):
+                raise GuidedError(f"--set {pair}: {name} must be a number")
             if isinstance(letters[name], str) and not isinstance(getattr(method, name), str):
                 raise GuidedError(f"--set is {pair!r}; {name} must be a number")
         return letters

@@ -15,8 +15,6 @@ from guided.core.masked import Masked
 from guided.core.random import Streams
 from guided.errors import GuidedError, check_number
 
-APART = 2**61  # the first of the streams that mask: samples are judged with other noise than they were drawn with
-
 
 @torch.no_grad()
 def log_likelihood(model: Diffusion, x: Tensor, draws: int = 32, seed: int = 0) -> Tensor:
@@ -44,7 +42,7 @@ def log_likelihood(model: Diffusion, x: Tensor, draws: int = 32, seed: int = 0) 
     wrong = next((len(c) for c in model.requests.conditions.positive.values() if len(c) != len(x)), None)
     if wrong is not None:
         raise GuidedError(f"the model has conditions for {wrong} requests, and there are {len(x)} rows")
-    streams = Streams(seed, range(APART, APART + len(x)), model.device)
+    streams = Streams(seed, range(len(x)), model.device, "likelihood")
     x = x.to(model.device)[:, None]  # (n, 1, L)
     start = torch.rand((), generator=torch.Generator().manual_seed(seed)).item()
     total = torch.zeros(len(x), dtype=torch.float64)

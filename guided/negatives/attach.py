@@ -3,7 +3,6 @@
 __all__ = ["attach"]
 
 import copy
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from guided.negatives.fingerprint import describe_base, equal_weights, same_base
 from guided.negatives.lora import merged_weights, put_lora, scale_lora
 from guided.negatives.merge import check_mixing, merge
 from guided.negatives.weights import Stored, read_stored
+from guided.storage import digest_of
 
 
 def attach(model: Any, negative: str | Path, *, alpha: float = 1.0, beta: float = 0.0, base: Any = None) -> Diffusion:
@@ -51,7 +51,7 @@ def attach(model: Any, negative: str | Path, *, alpha: float = 1.0, beta: float 
         module = cast("nn.Module", torch.compile(module))
     told = "" if foundation is None else describe_base(foundation)
     key = f"{model.identity} {stored.digest} {alpha} {beta} {told}"
-    identity = hashlib.sha256(key.encode()).hexdigest()
+    identity = digest_of(key)
     return replace(model.with_negative(network.around(module)), identity=identity)
 
 

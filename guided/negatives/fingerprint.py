@@ -2,12 +2,13 @@
 
 __all__ = ["describe_base", "equal_weights", "same_base"]
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
+
+from guided.storage import digest_of
 
 PROBES = 256
 WRITTEN = 1e-6  # entries are written with nine decimals
@@ -16,13 +17,13 @@ WRITTEN = 1e-6  # entries are written with nine decimals
 def describe_base(module: nn.Module) -> dict[str, Any]:
     """JSON-able: a digest of names and shapes, the precision, and up to 256 entries, in single precision."""
     state = dict(sorted(module.state_dict().items()))
-    layers = hashlib.sha256("\n".join(f"{key}{tuple(w.shape)}" for key, w in state.items()).encode())
+    layers = digest_of("\n".join(f"{key}{tuple(w.shape)}" for key, w in state.items()))
     weights = [w for w in state.values() if w.is_floating_point() and w.numel()]
     some = weights[:: max(1, len(weights) // PROBES)]
     entries = [round(float(w.detach().flatten()[w.numel() // 2]), 9) for w in some]
     kinds = {w.dtype for w in weights}
     coarsest = max(kinds, key=lambda kind: torch.finfo(kind).eps)
-    return {"layers": layers.hexdigest(), "dtype": str(coarsest).removeprefix("torch."), "entries": entries}
+    return {"layers": layers, "dtype": str(coarsest).removeprefix("torch."), "entries": entries}
 
 
 def same_base(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[bool, float]:

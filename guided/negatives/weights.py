@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from guided.checkpoints import FOLDER, read_config
@@ -16,7 +14,7 @@ from guided.checkpoints.torch_files import read_torch
 from guided.core.denoiser import Network
 from guided.errors import GuidedError, nearest
 from guided.negatives.lora import PREFIX
-from guided.storage import digest
+from guided.storage import digest, read_tensors
 
 LORA = "pytorch_lora_weights.safetensors"
 FULL_PART = "diffusion_pytorch_model.safetensors"  # of a part of a pipeline
@@ -92,10 +90,7 @@ def _file(path: Path) -> Path:
 
 def _read(file: Path) -> dict[str, Tensor]:
     if file.suffix == ".safetensors":
-        try:
-            return load_file(file)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise GuidedError(f"{file} is truncated, or no safetensors file ({error})") from error
+        return read_tensors(file)
     weights = read_torch(file)
     weights = weights.get("state_dict", weights) if isinstance(weights, dict) else weights
     if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):

@@ -3,7 +3,6 @@
 __all__ = ["digest", "is_image", "thumbnail"]
 
 import base64
-import hashlib
 import io
 import re
 import struct
@@ -13,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guided import storage
 from guided.report.rows import sample_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def is_image(rows: Iterable[Mapping[str, str]]) -> bool:
 def digest(folder: Path, sample: str) -> str:
     """What two equal samples have in common: the bytes of an image, the text of any other sample."""
     try:
-        return hashlib.sha256(_file(folder, sample).read_bytes()).hexdigest()
+        return storage.digest(_file(folder, sample))
     except OSError:
         return sample
 

@@ -8,6 +8,7 @@ r"""A run's folder: samples that outlive a kill, and all that is needed to draw 
 The law: a run that was killed, however often, and started again ends with the same bytes in `samples.csv` and in
 `samples/` as one that was not. So nothing in it depends on the clock, pictures are written before their line, a batch
 is written at once and synced, and what a kill left of an unfinished batch (or of a line) is dropped and drawn again.
+What no kill leaves (lines that were sorted, taken out or separated otherwise) is somebody's work, and is refused.
 """
 
 __all__ = [
@@ -17,9 +18,9 @@ __all__ = [
 ]
 
 import json
-import os
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
@@ -28,17 +29,33 @@ from typing import Any
 from guided.errors import GuidedError
 from guided.runs.engine import Batch, Stats
 from guided.runs.images import drop, found, stored
-from guided.storage import csv_text, difference, read_csv, read_json, read_rows, write_csv, write_whole
+from guided.storage import (
+    append_csv,
+    difference,
+    lock,
+    make_folder,
+    parse_csv,
+    plain,
+    read_csv,
+    read_json,
+    read_rows,
+    refuse_links,
+    write_csv,
+    write_whole,
+    writing,
+)
 
 Json = Any
 TAIL = ["reward_calls", "network_rows"]
+HEADER = ["request", "seed", "sample"]
 PATH = ["batch", "step", "mean", "best"]
+WRITTEN = ("samples", "unguided", "path", "samples.csv", "path.csv", "run.json")  # none of them may lead elsewhere
 
 
 class RunFolder:
     """An open run folder, locked against a second process; a context manager.
 
-    Arguments:
+    Args:
         path: The folder; it is made when it is not there.
         config: What decides the samples, JSON-able; has `n`, `seed` and `batch_size`. A folder of another
             configuration is refused.
@@ -50,41 +67,32 @@ class RunFolder:
         stats: What they cost, over all sittings; a kill loses at most the seconds of its unfinished batch.
 
     Raises:
-        GuidedError: The folder cannot be written, is in use, or holds another run.
+        GuidedError: The folder cannot be written, is in use, holds another run, or samples that were edited.
     """
 
     def __init__(self, path: Path, config: Mapping[str, Json], notes: Mapping[str, Json], aside: bool = False) -> None:
         self.path, self.notes, self.aside = path, notes, aside
-        self.config: dict[str, Json] = json.loads(json.dumps(config))
+        self.config: dict[str, Json] = plain(config)
         self.samples, self.run = path / "samples.csv", path / "run.json"
         self.header: list[str] = []
         self._old: dict[str, Json] = {}
+        self._open = ExitStack()
         self.done, self.stats = 0, Stats()
 
     def __enter__(self) -> "RunFolder":
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = None if self.aside else _lock(self.path)
-            self._open()
-        except OSError as error:
-            raise GuidedError(f"cannot write to the folder {str(self.path)!r}: {error.strerror}") from error
-        return self
-
-    def _open(self) -> None:
-        try:
+        make_folder(self.path)
+        with self._open as stack, writing(self.path):
+            if not self.aside:
+                stack.enter_context(lock(self.path))
+            refuse_links(self.path, WRITTEN)
             self._refuse_another_run()
             if not self.aside:
                 self._resume()
-        except BaseException:
-            self._unlock()
-            raise
+            self._open = stack.pop_all()
+        return self
 
     def __exit__(self, *error: object) -> None:
-        self._unlock()
-
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
+        self._open.close()
 
     @property
     def summary(self) -> dict[str, float | int]:
@@ -109,14 +117,12 @@ class RunFolder:
             )
         index = batch.requests[0] // self.config["batch_size"]
         path = [[index, value.step, value.mean, value.best] for value in batch.path]
-        try:
+        with writing(self.path):
             _, rows = table(stored(batch, self.path), self.config["seed"], self.stats)
-            _append(self.path / "path.csv", [] if self.header else [PATH], path)
-            _append(self.samples, [] if self.header else [header], rows)
-            self.header, self.done, self.stats = header, self.done + len(rows), self.stats + batch.stats
-            self._write_run()
-        except OSError as error:
-            raise GuidedError(f"cannot write to the folder {str(self.path)!r}: {error.strerror}") from error
+        append_csv(self.path / "path.csv", None if self.header else PATH, path)
+        append_csv(self.samples, None if self.header else header, rows)
+        self.header, self.done, self.stats = header, self.done + len(rows), self.stats + batch.stats
+        self._write_run()
 
     def _refuse_another_run(self) -> None:
         """Another configuration, or samples of which nobody knows how they were drawn."""
@@ -142,10 +148,9 @@ class RunFolder:
 
     def _resume(self) -> None:
         """Counts the samples of whole batches and cuts off what follows them."""
-        header, rows = read_csv(self.samples)
+        header, rows = self._samples()
         n, size = self.config["n"], self.config["batch_size"]
-        whole = next((i for i, row in enumerate(rows) if row[:1] != [str(i)]), len(rows))
-        self.done = n if whole >= n else whole // size * size
+        self.done = n if len(rows) >= n else len(rows) // size * size
         self._resume_stats(dict(zip(header, rows[self.done - 1], strict=True)) if self.done else {})
         if self.done:
             self.header = header
@@ -157,6 +162,31 @@ class RunFolder:
             write_csv(self.path / "path.csv", [PATH, *(row for row in path if int(row[0]) * size < self.done)])
         if self.done < n or self._old.get("requests_done") != n:
             self._write_run()
+
+    def _samples(self) -> tuple[list[str], list[list[str]]]:
+        """The header and the rows of the samples, in the order of their requests.
+
+        Raises:
+            GuidedError: They are not as this run and a kill leave them; the message names the first line.
+        """
+        text = self.samples.read_bytes().decode(errors="ignore") if self.samples.exists() else ""
+        header, *rows = parse_csv(text if text.strip() else "") or [[]]
+        if rows and header[: len(HEADER)] != HEADER:
+            raise self._edited("the header", ",".join(header)[:80], ",".join(HEADER) + ",...")
+        for i, row in enumerate(rows):
+            due = [str(i), str(self.config["seed"])]
+            if i == self.config["n"] or row[:2] != due:
+                wanted = "the end of the file" if i == self.config["n"] else f"request {i} of seed {due[1]}"
+                raise self._edited(f"row {i + 1}", ",".join(row)[:80], wanted)
+            if len(row) != len(header):
+                raise self._edited(f"row {i + 1}", f"a row of {len(row)} cells", f"{len(header)} cells")
+        return header, rows
+
+    def _edited(self, place: str, what: str, due: str) -> GuidedError:
+        return GuidedError(
+            f"{str(self.samples)!r} is not as the run left it: {place} is {what!r}, where {due!r} is due; nothing was "
+            "changed; put the file back, remove it to draw all samples again, or use another --out"
+        )
 
     def _resume_stats(self, last: dict[str, str]) -> None:
         """The samples tell the rows and calls that they cost; the seconds were spent whatever became of them."""
@@ -183,7 +213,7 @@ def table(batch: Batch, seed: int, before: Stats) -> tuple[list[str], list[list[
 
 
 def summary(rewards: Sequence[float]) -> dict[str, float | int]:
-    """The law of the rewards in a few numbers, of those that are finite: a failed reward counts as -inf."""
+    """The distribution of the rewards in a few numbers, of those that are finite: a failed reward counts as -inf."""
     finite = sorted(reward for reward in rewards if isfinite(reward))
     numbers: dict[str, float | int] = {"rewards": len(rewards), "failed": len(rewards) - len(finite)}
     if finite:
@@ -196,25 +226,3 @@ def summary(rewards: Sequence[float]) -> dict[str, float | int]:
         }
         numbers |= {"q05": cuts[0], "q25": cuts[4], "q75": cuts[14], "q95": cuts[18]}
     return numbers
-
-
-def _append(path: Path, header: list[list[str]], rows: Iterable[Iterable[Json]]) -> None:
-    with path.open("w" if header else "a", encoding="utf-8", newline="") as file:
-        file.write(csv_text([*header, *rows]))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _lock(path: Path) -> int | None:
-    """Holds the folder until the process ends, so that two runs cannot mix their lines; POSIX only."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise GuidedError(f"another process is writing to {str(path)!r}") from error
-    return handle

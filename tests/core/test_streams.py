@@ -41,3 +41,28 @@ def test_moments():
 def test_out_of_range(seed, request_):
     with pytest.raises(ValueError, match="must be a whole number in"):
         Streams(seed, [request_])
+
+
+@pytest.mark.parametrize(
+    ("purpose", "seed", "request_"),
+    [
+        ("samples", 5, 3),
+        ("likelihood", 5, 2**61 + 3),
+        ("rollouts", 5, 2**63 + 3),
+        ("training", 2**63 + 5, 3),
+    ],
+)
+def test_the_key_of_each_purpose_is_kept(purpose, seed, request_):
+    """Other keys would change every value, negative checkpoint and likelihood that was ever computed."""
+    numbers = Streams(5, [3], purpose=purpose).normal(20)
+    assert torch.equal(numbers, Streams(seed, [request_]).normal(20))
+
+
+def test_the_largest_seed_trains_too():
+    last, wrapped = Streams(2**64 - 1, [0], purpose="training"), Streams(2**63 - 1, [0])
+    assert torch.equal(last.uniform(3), wrapped.uniform(3))
+
+
+def test_no_such_purpose():
+    with pytest.raises(ValueError, match="purpose is 'sample'; it is one of samples, likelihood, rollouts, training"):
+        Streams(0, [0], purpose="sample")

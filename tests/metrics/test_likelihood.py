@@ -10,6 +10,7 @@ from guided.core.diffusion import Diffusion
 from guided.core.guidance import Conditions
 from guided.core.masked import Masked
 from guided.core.prompting import Prompting
+from guided.core.random import Streams
 from guided.errors import GuidedError
 from guided.metrics.likelihood import log_likelihood
 from tests.toys.chains import Chain, gaussian
@@ -83,3 +84,30 @@ def test_the_distribution_is_that_of_the_tokens_as_they_are_drawn(scale: float |
     p = (p / temperature).log_softmax(-1)
     x = torch.multinomial(p.exp().expand(200, 3), 30, replacement=True)
     assert log_likelihood(model, x).mean().item() == pytest.approx(p[x].sum(1).mean().item(), rel=0.03)
+
+
+def test_one_draw_is_unbiased_over_seeds() -> None:
+    """Where the steps of the draws begin is random: one draw sees all steps, not the noisiest again and again."""
+    chain = Chain(L=3, V=2)
+    model, x = chain.model().with_steps(4), chain.clean
+    wanted = log_likelihood(model, x, draws=2000)
+    found = torch.stack([log_likelihood(model, x, draws=1, seed=seed) for seed in range(600)])
+    error = found.std(0) / math.sqrt(len(found))
+    assert ((found.mean(0) - wanted).abs() < 4.5 * error + 0.02).all()
+    noisiest = log_likelihood(chain.model().with_steps(1), x, draws=1)
+    assert ((wanted - noisiest).abs() > 6 * error).any()  # what is seen at the noisiest step alone is something else
+
+
+def test_samples_are_judged_by_other_noise_than_they_were_drawn_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the same seed and number, too: or the masks would be those that the sample was revealed by."""
+    chain, masks = Chain(L=3, V=2), []
+
+    def watched(self: Masked, x: torch.Tensor, k: int, streams: Streams) -> torch.Tensor:
+        masks.append(streams.uniform(50))
+        return noise(self, x, k, streams)
+
+    noise = Masked.noise
+    monkeypatch.setattr(Masked, "noise", watched)
+    log_likelihood(chain.model(), chain.clean, draws=1, seed=7)
+    of_the_run = Streams(7, range(len(chain.clean))).uniform(50)
+    assert not (masks[0] == of_the_run).any()

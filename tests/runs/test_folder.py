@@ -7,8 +7,8 @@ import pytest
 
 from guided.errors import GuidedError
 from guided.runs.engine import Batch, Stats, StepValue
-from guided.runs.folder import RunFolder, summary, write_whole
-from guided.storage import read_csv, read_rows
+from guided.runs.folder import RunFolder, summary
+from guided.storage import csv_text, read_csv, read_rows, write_whole
 
 CONFIG = {"model": "toy", "sampler": {"name": "svdd", "M": (2, 3)}, "n": 5, "seed": 7, "batch_size": 2}
 SAMPLES = ["CCO", 'a "quoted", one', "two\nlines", "naïve ☃", ""]
@@ -44,7 +44,7 @@ def test_what_is_written_comes_back(tmp_path):
 
 
 def test_every_prefix_of_the_file_resumes_to_the_same_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("guided.runs.folder.os.fsync", lambda handle: None)  # there are many of them
+    monkeypatch.setattr("guided.storage.os.fsync", lambda handle: None)  # there are many of them
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     fill(whole)
     expected = (whole / "samples.csv").read_bytes()
@@ -59,18 +59,87 @@ def test_every_prefix_of_the_file_resumes_to_the_same_file(tmp_path, monkeypatch
         assert (folder.stats.network_rows, folder.stats.reward_calls) == (50, 9)
 
 
-@pytest.mark.parametrize(
-    ("text", "done"),
-    [("", 0), ("request,seed\n", 0), ("0,1\n1,1\n", 0), ("\n\n", 0), ("request,seed\n0,7\n2,7\n3,7\n4,7\n", 0)],
-)
-def test_what_is_no_prefix_of_the_run_is_drawn_again(tmp_path, text, done):
+@pytest.mark.parametrize("text", ["", "\n\n", "request,se", "request,seed\n", 'request,seed,sample\n0,7,"CC\n'])
+def test_what_a_kill_leaves_is_drawn_again(tmp_path, text):
     fill(tmp_path)
     expected = (tmp_path / "samples.csv").read_bytes()
     (tmp_path / "samples.csv").write_text(text)
     with RunFolder(tmp_path, CONFIG, {}) as folder:
-        assert folder.done == done and folder.missing == [0, 1, 2, 3, 4]
+        assert folder.done == 0 and folder.missing == [0, 1, 2, 3, 4]
     fill(tmp_path)
     assert (tmp_path / "samples.csv").read_bytes() == expected
+
+
+def spreadsheet(rows):
+    """Saved with another separator."""
+    return "\n".join(";".join(row) for row in rows) + "\n"
+
+
+EDITS = {
+    "sorted": (lambda rows: csv_text([rows[0], *sorted(rows[1:], key=lambda r: -float(r[3]))]), "row 1 is '4,7,"),
+    "reversed": (lambda rows: csv_text([rows[0], *rows[:0:-1]]), "row 1 is '4,7,"),
+    "separator": (spreadsheet, "the header is 'request;seed;sample;"),
+    "a line taken out": (lambda rows: csv_text([*rows[:2], *rows[3:]]), "row 2 is '2,7,"),
+    "no header": (lambda rows: csv_text(rows[1:]), "the header is '0,7,CCO,"),
+    "a line twice": (lambda rows: csv_text([*rows[:3], *rows[2:]]), "row 3 is '1,7,"),
+    "another line": (lambda rows: csv_text([*rows, ["5", *rows[1][1:]]]), "row 6 is '5,7,"),
+    "a column taken out": (lambda rows: csv_text([rows[0], rows[1][:-1], *rows[2:]]), "row 1 is 'a row of 7 cells'"),
+    "another seed": (lambda rows: csv_text([rows[0], ["0", "8", *rows[1][2:]], *rows[2:]]), "row 1 is '0,8,"),
+    "nobody's": (lambda rows: "0,1\n1,1\n", "the header is '0,1'"),
+    "text after a quote": (lambda rows: csv_text(rows).replace('one"', 'one"x'), "row 2 is 'a row of 9 cells'"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("stop", [4, 5])
+def test_samples_that_were_edited_are_refused_and_stay_as_they_are(tmp_path, edit, stop):
+    """Of a run that is finished, and of one that is not: somebody's work is never overwritten."""
+    fill(tmp_path, stop)
+    change, told = EDITS[edit]
+    if stop == 4 and edit in ("sorted", "reversed", "another line"):
+        return  # other numbers
+    header, rows = read_csv(tmp_path / "samples.csv")
+    (tmp_path / "samples.csv").write_text(change([header, *rows]), newline="")
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(GuidedError) as error:
+        fill(tmp_path)
+    assert "samples.csv' is not as the run left it: " + told in str(error.value) and "\n" not in str(error.value)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("stop", [2, 5])
+def test_a_byte_order_mark_and_other_line_ends_are_read(tmp_path, stop):
+    """As editors leave them: the run goes on, and its samples are the same."""
+    fill(tmp_path / "whole")
+    fill(tmp_path / "a", stop)
+    file = tmp_path / "a" / "samples.csv"
+    marked = b"\xef\xbb\xbf" + file.read_bytes()
+    file.write_bytes(marked)
+    folder = fill(tmp_path / "a")
+    assert folder.done == 5 and file.read_bytes().startswith(marked) == (stop == 5)
+    assert read_rows(file) == read_rows(tmp_path / "whole" / "samples.csv")
+
+
+def test_samples_that_are_taken_away_during_a_run_are_one_clear_error(tmp_path):
+    with RunFolder(tmp_path, CONFIG, {}) as folder:
+        folder.append(batch([0, 1]))
+        (tmp_path / "samples.csv").unlink()
+        with pytest.raises(GuidedError, match="cannot write to the folder"):
+            folder.append(batch([2, 3]))
+    assert not (tmp_path / "samples.csv").exists()
+
+
+@pytest.mark.parametrize("name", ["samples", "samples.csv", "path.csv", "run.json"])
+def test_a_link_out_of_the_folder_is_refused(tmp_path, name):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "00000.png").write_bytes(b"mine")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / name).symlink_to(other if name == "samples" else other / "00000.png")
+    with pytest.raises(GuidedError, match="is a link out of its folder"):
+        fill(folder)
+    assert (other / "00000.png").read_bytes() == b"mine" and len(list(other.iterdir())) == 1
 
 
 def test_a_kill_between_the_last_batch_and_run_json_leaves_nothing_out(tmp_path):
@@ -138,7 +207,7 @@ def test_a_full_disk_is_one_clear_error_and_the_run_resumes(tmp_path, monkeypatc
     fill(tmp_path / "whole")
     fill(tmp_path / "a", stop=2)
     with monkeypatch.context() as patch:
-        patch.setattr("guided.runs.folder.os.fsync", full)
+        patch.setattr("guided.storage.os.fsync", full)
         with pytest.raises(GuidedError, match="No space left on device"):
             fill(tmp_path / "a")
     fill(tmp_path / "a")
@@ -170,7 +239,7 @@ def test_write_whole_keeps_the_old_file_until_the_new_one_is_there(tmp_path, mon
     def killed(handle):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("guided.runs.folder.os.fsync", killed)
+    monkeypatch.setattr("guided.storage.os.fsync", killed)
     with pytest.raises(KeyboardInterrupt):
         write_whole(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import guided
 from training import nucleotides
 from training.dna.oracle import area, augment, markov
-from training.nucleotides import Dataset
+from training.nucleotides import Dataset, Plan
 from training.rna import train as rna
 from training.trainer import Trainer
 
@@ -97,8 +97,8 @@ def test_a_label_is_learned_and_exported(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Trainer, "run", run)
     config = {"alphabet": "ACGT", "length": 8, "labels": ["none", "a", "c"], "width": 8, "kernel": 3, "dilations": [1]}
     data = Dataset(["AAAAAAAA", "CCCCCCCC"] * 32, np.array([1, 2] * 32))
-    nucleotides.fit(data, config, tmp_path / "net.pt", 1.0, 32, lr=3e-2, reverse=False)
-    nucleotides.export(config, tmp_path / "net.pt", tmp_path / "model")
+    nucleotides.fit(data, config, tmp_path / "net", Plan(1.0, 32, lr=3e-2, reverse=False))
+    nucleotides.export(config, tmp_path / "net", tmp_path / "model")
     run = guided.sample(tmp_path / "model", sampler="unguided", n=20, prompt=["a", "c"] * 10, steps=8)
     right = sum(s.count("AC"[i % 2]) for i, s in enumerate(run.samples)) / 160
     assert right > 0.7

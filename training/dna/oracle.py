@@ -18,11 +18,11 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from guided.rewards.sequences.activity import CELLS
 from guided.rewards.sequences.oracle import Member, Oracle
+from guided.storage import write_json, write_network, write_whole
 from training.dna.train import HELD_OUT, read
 
 HERE = Path(__file__).parents[1]
@@ -132,9 +132,9 @@ def main(
 def save(oracle: Oracle, config: dict[str, Any], metrics: dict[str, Any], out: Path) -> None:
     """Writes the ensemble with its configuration and measures."""
     out.mkdir(parents=True, exist_ok=True)
-    save_file(oracle.state_dict(), out / "model.safetensors")
-    (out / "config.json").write_text(json.dumps({"kind": "dna_oracle", "cells": CELLS, **config}) + "\n")
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    write_network(out / "model.safetensors", oracle)
+    write_whole(out / "config.json", json.dumps({"kind": "dna_oracle", "cells": CELLS, **config}) + "\n")
+    write_json(out / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

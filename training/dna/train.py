@@ -21,7 +21,7 @@ import typer
 from safetensors.numpy import save_file
 
 from guided.metrics.kmers import kmer_frequencies
-from training.nucleotides import Dataset, export, fit
+from training.nucleotides import Dataset, Plan, export, fit
 
 HERE = Path(__file__).parents[1]
 CHECKPOINT = HERE.parent / "guided" / "checkpoints" / "dna"
@@ -57,18 +57,26 @@ def read(work: Path = HERE / "work") -> tuple[Dataset, list[str]]:
 
 @app.command("train")
 def _train(
-    work: Path = HERE / "work", minutes: float = 90.0, batch: int = 128, lr: float = 2e-3, unlabelled: float = 0.15
+    work: Path = HERE / "work",
+    minutes: float = 90.0,
+    batch: int = 128,
+    lr: float = 2e-3,
+    unlabelled: float = 0.15,
+    device: str = "cpu",
+    accumulate: int = 1,
+    compiled: bool = False,
 ) -> None:
-    """Trains for so many minutes in all, over all resumptions; a checkpoint every minute in `dna.pt`."""
+    """Trains for so many minutes in all, over all sittings; the state is written every minute into `dna/`."""
     data, chromosomes = read(work)
     kept = np.array([chromosome not in HELD_OUT for chromosome in chromosomes])
-    fit(data.select(kept), CONFIG, work / "dna.pt", minutes, batch, lr, unlabelled)
+    plan = Plan(minutes, batch, lr, unlabelled, device=device, accumulate=accumulate, compiled=compiled)
+    fit(data.select(kept), CONFIG, work / "dna", plan)
 
 
 @app.command("export")
 def _export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
     """Writes the averaged weights, in half precision, the configuration, and the 3-mers of what was kept out."""
-    export(CONFIG, work / "dna.pt", out)
+    export(CONFIG, work / "dna", out)
     data, chromosomes = read(work)
     held_out = np.array([chromosome in HELD_OUT for chromosome in chromosomes])
     kmers = {}

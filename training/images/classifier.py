@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from guided.storage import read_tensors, write_network
 from training.images.augmentation import vary
 from training.images.emoji import Emoji, held_out, load_pictures
 
@@ -53,9 +54,9 @@ def labels(entries: list[Emoji]) -> torch.Tensor:
 
 def train_classifier(work: Path, steps: int = 1500, batch: int = 64) -> Classifier:
     """Trains on the pictures that the image model was trained on, categories equally often; kept in the work folder."""
-    path, net = work / "classifier.pt", Classifier()
+    path, net = work / "classifier.safetensors", Classifier()
     if path.exists():
-        net.load_state_dict(torch.load(path, weights_only=True))
+        net.load_state_dict(read_tensors(path))
         return net.eval()
     entries, pictures = load_pictures(work)
     label = labels(entries)
@@ -71,5 +72,5 @@ def train_classifier(work: Path, steps: int = 1500, batch: int = 64) -> Classifi
         optimizer.step()
         optimizer.zero_grad()
         schedule.step()
-    torch.save(net.state_dict(), path)
+    write_network(path, net)
     return net.eval()

@@ -26,9 +26,11 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import distributed, nn
 
+from guided.fitting.loop import Alone
+from guided.fitting.state import read_state, write_state
+from guided.storage import read_tensors, write_tensors
 from training.images.augmentation import picture_loss, psnr, vary
 from training.images.colours import COLOURS, NAMES, main_colour, recolour
 from training.images.emoji import (
@@ -53,10 +55,12 @@ from training.images.nets import (
     make_tokenizer,
     make_vae,
 )
-from training.muon import ImageTrainer
+from training.optimizers import image_optimizers
+from training.trainer import Trainer, averaged_weights, processes_on
 
 HERE = Path(__file__).parents[1]
 CHECKPOINT = HERE.parent / "guided" / "checkpoints" / "images"
+LATENTS_FILE = "latents.safetensors"
 app = typer.Typer(add_completion=False, help=__doc__.splitlines()[0], pretty_exceptions_enable=False)
 
 
@@ -69,14 +73,31 @@ def prepare(work: Path = HERE / "work") -> None:
     print(f"{len(pictures)} pictures")
 
 
-def resume(net: nn.Module, lr: float, inner: tuple[str, ...], path: Path) -> ImageTrainer:
-    """A trainer as its checkpoint left it, where there is one; the random numbers go on from its step."""
+def resume(net: nn.Module, lr: float, inner: tuple[str, ...], folder: Path, processes: Alone) -> Trainer:
+    """A trainer as its state left it, where there is one; the random numbers go on from its step.
+
+    Args:
+        net: The network; it is moved to the processes' device.
+        lr: The learning rate.
+        inner: Words in the names of weights that Muon moves.
+        folder: The state.
+        processes: Those of the training.
+    """
     torch.set_flush_denormal(True)
-    trainer = ImageTrainer(net, lr, inner)
-    if path.exists():
-        trainer.load(path)
+    net = net.to(processes.device)
+    trainer = Trainer(net, lr, image_optimizers(net, lr, inner), processes)
+    trainer.load(folder)
     torch.manual_seed(trainer.step)
     return trainer
+
+
+class Several(Alone):
+    """The processes of `torch.distributed`."""
+
+    def reduce(self, tensor: torch.Tensor, reduction: str) -> torch.Tensor:
+        """The sum of a tensor over all processes."""
+        distributed.all_reduce(tensor)
+        return tensor
 
 
 def batches(entries: list[Emoji], pictures: torch.Tensor, batch: int) -> Iterator[torch.Tensor]:
@@ -89,18 +110,21 @@ def batches(entries: list[Emoji], pictures: torch.Tensor, batch: int) -> Iterato
 
 def vae_loss(net: Any, x: torch.Tensor) -> torch.Tensor:
     """The error of `(B, 3, 64, 64)` after a draw of the latents, and 1e-4 times the divergence of a latent."""
-    law = net.encode(x).latent_dist
-    return picture_loss(net.decode(law.sample()).sample, x) + 1e-4 * law.kl().mean() / law.mean[0].numel()
+    latents = net.encode(x).latent_dist
+    return picture_loss(net.decode(latents.sample()).sample, x) + 1e-4 * latents.kl().mean() / latents.mean[0].numel()
 
 
 @app.command()
-def vae(work: Path = HERE / "work", minutes: float = 13.0, batch: int = 10, lr: float = 1.5e-3) -> None:
-    """Trains the autoencoder; a checkpoint every minute in `vae.pt`."""
+def vae(
+    work: Path = HERE / "work", minutes: float = 13.0, batch: int = 10, lr: float = 1.5e-3, device: str = "cpu"
+) -> None:
+    """Trains the autoencoder; the state is written every minute into `vae/`."""
     torch.manual_seed(0)
-    trainer = resume(make_vae(), lr, ("block",), work / "vae.pt")
+    processes = processes_on(device)
+    trainer = resume(make_vae(), lr, ("block",), work / "vae", processes)
     source = batches(*load_pictures(work), batch)
-    for progress in trainer.run(minutes, work / "vae.pt"):
-        trainer.update(vae_loss(trainer.net, next(source)), progress)
+    for progress in trainer.run(minutes, work / "vae"):
+        trainer.update(vae_loss(trainer.net, next(source).to(processes.device)), progress)
 
 
 Row = tuple[int, str, bool, NDArray[Any]]
@@ -135,20 +159,20 @@ def encode(net: Any, rows: list[Row], entries: list[Emoji], batch: int = 64) -> 
     return torch.cat(out)
 
 
-def known_scale(path: Path) -> float | None:
+def known_scale(folder: Path) -> float | None:
     """The factor of the latents of restored weights, whose mean is taken off already; None for others."""
-    scale = torch.load(path, weights_only=True).get("scale")
+    scale = (read_state(folder) or {}).get("scale")
     return None if scale is None else float(scale)
 
 
 @app.command()
 def latents(work: Path = HERE / "work", plain: int = 6) -> None:
-    """Caches scaled latents in `latents.pt`, with what captions need, and learns the tokens from captions."""
+    """Caches scaled latents in `latents.safetensors`, with what captions need, and learns the tokens from captions."""
     entries, pictures = load_pictures(work)
     torch.manual_seed(0)
     rows = coloured_rows(entries, pictures, plain)
-    z = encode(average(make_vae(), work / "vae.pt"), rows, entries)
-    scale, middle = known_scale(work / "vae.pt"), torch.zeros(z.shape[1])
+    z = encode(average(make_vae(), work / "vae"), rows, entries)
+    scale, middle = known_scale(work / "vae"), torch.zeros(z.shape[1])
     if scale is None:  # else they are those of weights that went on, to which the other networks are used
         middle = z.mean((0, 2, 3))
         scale = float(1 / (z - middle[:, None, None]).std())
@@ -158,7 +182,8 @@ def latents(work: Path = HERE / "work", plain: int = 6) -> None:
         "colour": torch.tensor([NAMES.index(colour) for _, colour, *_ in rows]),
         "new": torch.tensor([new for *_, new, _ in rows]),
     }
-    torch.save({"latents": (z * scale).half(), **columns, "scale": scale, "middle": middle}, work / "latents.pt")
+    cached = {"latents": (z * scale).half(), **columns, "middle": middle}
+    write_tensors(work / LATENTS_FILE, {**cached, "scale": torch.tensor(scale, dtype=torch.float64)})
     rng = np.random.default_rng(0)
     kept = sorted({i for i, *_ in rows})
     texts = [caption(entries[i], NAMES[c], False, rng) for i in kept for c in rng.integers(len(NAMES), size=20)]
@@ -192,7 +217,7 @@ def captioned(work: Path, batch: int, seed: int) -> Iterator[tuple[torch.Tensor,
     """Endless latents `(batch, LATENTS, 8, 8)` with tokens `(batch, LENGTH)`; one caption in ten is empty."""
     from transformers import CLIPTokenizer
 
-    entries, data = read_entries(work), torch.load(work / "latents.pt", weights_only=True)
+    entries, data = read_entries(work), read_tensors(work / LATENTS_FILE)
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
     weight, rng = weights_of_rows(entries, data["entry"], data["new"]), np.random.default_rng(seed)
     while True:
@@ -225,7 +250,7 @@ def v_loss(net: nn.Module, z: torch.Tensor, ids: torch.Tensor, alphas: torch.Ten
 def train(
     work: Path = HERE / "work", minutes: float = 60.0, batch: int = 64, lr: float = 1.5e-3, processes: int = 2
 ) -> None:
-    """Trains text encoder and UNet for so many minutes in all; a checkpoint every minute in `images.pt`.
+    """Trains text encoder and UNet for so many minutes in all; the state is written every minute into `images/`.
 
     Every process has one thread and its share of the batch: threads would wait for each other at every operation.
     """
@@ -243,33 +268,34 @@ def train_process(rank: int, processes: int, work: Path, minutes: float, batch: 
     torch.manual_seed(0)
     net: Any = TextToImage()
     net = net.to(memory_format=torch.channels_last)
-    trainer = resume(net, lr, ("block", "layers"), work / "images.pt")
+    several = Several(process_index=rank, num_processes=processes, is_main_process=rank == 0)
+    trainer = resume(net, lr, ("block", "layers"), work / "images", several)
     seed = trainer.step * processes + rank
     torch.manual_seed(seed)
     source, alphas = captioned(work, batch, seed), make_scheduler().alphas_cumprod
     distributed.barrier()
-    for progress in trainer.run(minutes if rank == 0 else float("inf"), work / f"images{rank or ''}.pt"):
+    for progress in trainer.run(minutes if rank == 0 else float("inf"), work / "images"):
         shared = torch.tensor([progress if rank == 0 else 0.0])
         distributed.all_reduce(shared)
         if shared.isnan():
             return
-        trainer.update(v_loss(trainer.net, *next(source), alphas), shared.item())
+        trainer.update(v_loss(trainer.net, *next(source), alphas) / processes, shared.item())
     distributed.all_reduce(torch.full((1,), float("nan")))
 
 
-def average(net: Any, path: Path) -> Any:
-    """The network with the averaged weights of a checkpoint, where there is one."""
-    if path.exists():
-        net.load_state_dict(torch.load(path, weights_only=True)["average"])
+def average(net: Any, folder: Path) -> Any:
+    """The network with the averaged weights of a training, where there is one."""
+    if folder.exists():
+        net.load_state_dict(averaged_weights(folder)[0])
     return net.eval()
 
 
 def trained_vae(work: Path) -> Any:
     """The autoencoder with centred latents and its scaling factor, its decoder trained longer where there is one."""
-    data, net = torch.load(work / "latents.pt", weights_only=True), average(make_vae(), work / "vae.pt")
+    data, net = read_tensors(work / LATENTS_FILE), average(make_vae(), work / "vae")
     centre(net, data["middle"])
-    average(net.decoder, work / "decoder.pt")
-    net.register_to_config(scaling_factor=round(data["scale"], 6))
+    average(net.decoder, work / "decoder")
+    net.register_to_config(scaling_factor=round(float(data["scale"]), 6))
     return net
 
 
@@ -283,26 +309,33 @@ def decoder_pairs(work: Path, batch: int) -> Iterator[tuple[torch.Tensor, torch.
 
 
 @app.command()
-def decoder(work: Path = HERE / "work", minutes: float = 6.0, batch: int = 10, lr: float = 8e-4) -> None:
-    """Trains the decoder alone for longer; a checkpoint every minute in `decoder.pt`."""
-    net = trained_vae(work)
-    trainer = resume(net.decoder, lr, ("block",), work / "decoder.pt")
+def decoder(
+    work: Path = HERE / "work", minutes: float = 6.0, batch: int = 10, lr: float = 8e-4, device: str = "cpu"
+) -> None:
+    """Trains the decoder alone for longer; the state is written every minute into `decoder/`."""
+    processes = processes_on(device)
+    net = trained_vae(work).to(processes.device)
+    trainer = resume(net.decoder, lr, ("block",), work / "decoder", processes)
     source, scale = decoder_pairs(work, batch), net.config.scaling_factor
-    for progress in trainer.run(minutes, work / "decoder.pt"):
-        z, x = next(source)
+    for progress in trainer.run(minutes, work / "decoder"):
+        z, x = (part.to(processes.device) for part in next(source))
         with torch.no_grad():
             z = net.post_quant_conv(z / scale)
         trainer.update(picture_loss(trainer.net(z), x), progress)
 
 
 @app.command()
-def tiny(work: Path = HERE / "work", minutes: float = 4.0, batch: int = 10, lr: float = 2e-3) -> None:
-    """Trains the small autoencoder on the same scaled latents, both ways; a checkpoint every minute in `tiny.pt`."""
+def tiny(
+    work: Path = HERE / "work", minutes: float = 4.0, batch: int = 10, lr: float = 2e-3, device: str = "cpu"
+) -> None:
+    """Trains the small autoencoder on the same scaled latents, both ways; the state is written into `tiny/`."""
     torch.manual_seed(0)
-    trainer, source = resume(make_tiny(), lr, ("layers",), work / "tiny.pt"), decoder_pairs(work, batch)
+    processes = processes_on(device)
+    trainer = resume(make_tiny(), lr, ("layers",), work / "tiny", processes)
     net: Any = trainer.net
-    for progress in trainer.run(minutes, work / "tiny.pt"):
-        z, x = next(source)
+    source = decoder_pairs(work, batch)
+    for progress in trainer.run(minutes, work / "tiny"):
+        z, x = (part.to(processes.device) for part in next(source))
         loss = picture_loss(net.decode(z).sample, x) + 0.1 * (net.encode(x).latents - z).square().mean()
         trainer.update(loss, progress)
 
@@ -312,7 +345,7 @@ def check(work: Path = HERE / "work") -> None:
     """Prints the error of both autoencoders on the pictures that no training has seen."""
     entries, pictures = load_pictures(work)
     x = vary(pictures[[held_out(e) and not e.variant for e in entries]] / 255, turned=0.0, flipped=0.0, moved=0.0)
-    net, small = trained_vae(work), average(make_tiny(), work / "tiny.pt")
+    net, small = trained_vae(work), average(make_tiny(), work / "tiny")
     with torch.no_grad():
         z = net.encode(x).latent_dist.mode()
         print(f"{len(x)} pictures: {psnr(net.decode(z).sample, x):.2f} dB", end=", ")
@@ -327,19 +360,19 @@ def read_scale(folder: Path) -> float:
 @app.command()
 def restore(work: Path = HERE / "work", folder: Path = CHECKPOINT) -> None:
     """Puts the shipped weights where the trainings look for theirs, to go on on another machine, at step 0."""
-    if (work / "images.pt").exists() or (work / "vae.pt").exists():
+    if (work / "images").exists() or (work / "vae").exists():
         raise typer.BadParameter(f"{work} has weights of its own")
     work.mkdir(parents=True, exist_ok=True)
     shutil.copytree(folder / "tokenizer", work / "tokenizer", dirs_exist_ok=True)
     weights = "diffusion_pytorch_model.safetensors"
     for name, part in (("vae", "vae"), ("tiny", "vae_tiny")):
-        state = {key: weight.float() for key, weight in load_file(folder / part / weights).items()}
+        state = {key: weight.float() for key, weight in read_tensors(folder / part / weights).items()}
         scale = {} if name == "tiny" else {"scale": read_scale(folder)}
-        torch.save({"average": state, **scale}, work / f"{name}.pt")
+        write_state(work / name, {"average": state, **scale})
     net = TextToImage()
-    net.text.load_state_dict(load_file(folder / "text_encoder" / "model.safetensors"))
-    net.unet.load_state_dict(load_file(folder / "unet" / weights))
-    ImageTrainer(net, 1.5e-3, ("block", "layers")).save(work / "images.pt")
+    net.text.load_state_dict(read_tensors(folder / "text_encoder" / "model.safetensors"))
+    net.unet.load_state_dict(read_tensors(folder / "unet" / weights))
+    Trainer(net, 1.5e-3, image_optimizers(net, 1.5e-3, ("block", "layers"))).save(work / "images")
 
 
 def prompts(entries: list[Emoji]) -> list[str]:
@@ -353,7 +386,7 @@ def export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
     """Writes the pipeline's folder and `vae_tiny`, in half precision, out of the last checkpoints."""
     from transformers import CLIPTokenizer
 
-    net = average(TextToImage(), work / "images.pt")
+    net = average(TextToImage(), work / "images")
     pipeline = diffusers().StableDiffusionPipeline(
         vae=trained_vae(work),
         text_encoder=net.text,
@@ -371,7 +404,7 @@ def export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(work / "tokenizer" / name, out / "tokenizer" / name)
     (out / "prompts.txt").write_text("\n".join(prompts(read_entries(work))) + "\n")
-    average(make_tiny(), work / "tiny.pt").half().save_pretrained(out / "vae_tiny")
+    average(make_tiny(), work / "tiny").half().save_pretrained(out / "vae_tiny")
     total = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{total / 1e6:.1f} MB")
 

@@ -17,6 +17,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -24,11 +25,12 @@ import numpy as np
 import selfies
 import torch
 import typer
-from safetensors.torch import load_file, save_file
 
 from guided.adapters.selfies.tokens import SelfiesTokens
+from guided.checkpoints import read_weights
 from guided.nets.transformer import TokenTransformer
-from training.trainer import Trainer, any_order_loss
+from guided.storage import write_tensors, write_whole
+from training.trainer import Trainer, any_order_loss, averaged_weights, processes_on
 
 HERE = Path(__file__).parents[1]
 CHECKPOINT = HERE.parent / "guided" / "checkpoints" / "molecules"
@@ -106,45 +108,49 @@ def train(
     crop: int = 12,
     full_from: float = 0.7,
     start: Path | None = None,
+    device: str = "cpu",
+    accumulate: int = 1,
 ) -> None:
-    """Trains for so many minutes in all, over all resumptions; a checkpoint every minute in `train.pt`.
+    """Trains for so many minutes in all, over all sittings; the state is written every minute into `molecules/`.
 
     Half of a row is padding. Until the share `full_from` of the time, rows are molecules of at most `crop` tokens
     (nine in ten of them), cut there, which is faster by two thirds; afterwards all molecules at full length.
-    Where there is no checkpoint, `start` names the folder of an exported model of the same size to go on from.
+    Where there is no state, `start` names the folder of an exported model of the same size to go on from.
     """
-    tokens, path = load_tokens(work), work / "train.pt"
-    data = torch.from_numpy(np.load(work / "tokens.npy"))
+    tokens, folder, processes = load_tokens(work), work / "molecules", processes_on(device)
+    data = torch.from_numpy(np.load(work / "tokens.npy")).to(processes.device)
     short = data[(data[:, crop:] == 0).all(1), :crop]
     torch.manual_seed(0)
-    trainer = Trainer(TokenTransformer(tokens.vocabulary, tokens.length, width, depth, heads), lr)
-    if path.exists():
-        trainer.load(path)
+    net = TokenTransformer(tokens.vocabulary, tokens.length, width, depth, heads).to(processes.device)
+    trainer = Trainer(net, lr, processes=processes, compiled=compiled)
+    if trainer.load(folder):
         torch.manual_seed(trainer.step)
     elif start is not None:
         for module in (trainer.net, trainer.average):
-            module.load_state_dict(load_file(start / "model.safetensors"))
-    net = torch.compile(trainer.net, dynamic=False) if compiled else trainer.net
-    for progress in trainer.run(minutes, path):
-        pool = data if progress >= full_from else short
-        rows = pool[torch.randint(len(pool), (batch,))].long()
-        loss = any_order_loss(net, rows, tokens.vocabulary)
-        trainer.update(loss, progress)
+            read_weights(module, start / "model.safetensors")
+
+    def losses(pool: torch.Tensor) -> Iterator[torch.Tensor]:
+        for _ in range(accumulate):
+            rows = pool[torch.randint(len(pool), (batch // accumulate,)).to(pool.device)].long()
+            yield any_order_loss(trainer.forward, rows, tokens.vocabulary) / accumulate
+
+    for progress in trainer.run(minutes, folder):
+        trainer.update(losses(data if progress >= full_from else short), progress)
 
 
 @app.command()
 def export(work: Path = HERE / "work", out: Path = CHECKPOINT, temperature: float = 1.0) -> None:
     """Writes the averaged weights, in half precision, and the configuration with the temperature to sample at."""
-    state = torch.load(work / "train.pt", weights_only=True)
-    weights = {name: w.half().contiguous() for name, w in state["average"].items()}
+    average, step, _ = averaged_weights(work / "molecules")
+    weights = {name: w.half() for name, w in average.items()}
     config = json.loads((work / "tokens.json").read_text())
     width = weights["token.weight"].shape[1]
     depth = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
     heads = width // len(weights["blocks.0.norm_q.weight"])
     config |= {"kind": "molecules", "width": width, "depth": depth, "heads": heads, "temperature": temperature}
     out.mkdir(parents=True, exist_ok=True)
-    save_file(weights, out / "model.safetensors", metadata={"step": str(state["step"])})
-    (out / "config.json").write_text(json.dumps(config) + "\n")
+    write_tensors(out / "model.safetensors", weights, {"step": str(step)})
+    write_whole(out / "config.json", json.dumps(config) + "\n")
 
 
 if __name__ == "__main__":

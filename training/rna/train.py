@@ -25,7 +25,7 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from training.nucleotides import Dataset, export, fit
+from training.nucleotides import Dataset, Plan, export, fit
 
 HERE = Path(__file__).parents[1]
 CHECKPOINT = HERE.parent / "guided" / "checkpoints" / "rna"
@@ -124,18 +124,26 @@ def read(work: Path = HERE / "work", table: Path | None = None) -> tuple[Dataset
 
 @app.command("train")
 def _train(
-    human: Path | None = None, work: Path = HERE / "work", minutes: float = 15.0, batch: int = 256, lr: float = 2e-3
+    human: Path | None = None,
+    work: Path = HERE / "work",
+    minutes: float = 15.0,
+    batch: int = 256,
+    lr: float = 2e-3,
+    device: str = "cpu",
+    accumulate: int = 1,
+    compiled: bool = False,
 ) -> None:
-    """Trains for so many minutes in all, over all resumptions; a checkpoint every minute in `rna.pt`."""
+    """Trains for so many minutes in all, over all sittings; the state is written every minute into `rna/`."""
     data, held_out = read(work, human)
     print(f"{(~held_out).sum()} UTRs to learn from, {held_out.sum()} kept out", flush=True)
-    fit(data.select(~held_out), CONFIG, work / "rna.pt", minutes, batch, lr, reverse=False)
+    plan = Plan(minutes, batch, lr, reverse=False, device=device, accumulate=accumulate, compiled=compiled)
+    fit(data.select(~held_out), CONFIG, work / "rna", plan)
 
 
 @app.command("export")
 def _export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
     """Writes the averaged weights, in half precision, and the configuration."""
-    export(CONFIG, work / "rna.pt", out)
+    export(CONFIG, work / "rna", out)
 
 
 if __name__ == "__main__":

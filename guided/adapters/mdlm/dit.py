@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from guided.adapters.mdlm.common import fill, subs
@@ -21,7 +19,7 @@ from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
 from guided.errors import GuidedError, check_number
 from guided.nets.mdlm_dit import MaskedDiT
-from guided.storage import digest
+from guided.storage import digest, read_tensors
 
 #: Our names of the sizes, and theirs.
 SIZES = {"tokens": "vocab_size", "width": "hidden_dim", "heads": "n_heads", "depth": "n_blocks", "cond": "cond_dim"}
@@ -82,10 +80,7 @@ def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     """The file of the weights, and its tensors without the prefix `backbone.` of a model that wraps the network."""
     path = folder / "model.safetensors"
     if path.is_file():
-        try:
-            weights = load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise GuidedError(f"{path} is truncated, or no safetensors file ({error})") from error
+        weights = read_tensors(path)
     elif (path := folder / "pytorch_model.bin").is_file():
         weights = read_torch(path)
     else:

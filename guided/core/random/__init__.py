@@ -1,5 +1,5 @@
-"""Randomness: one sequence of numbers a request."""
+"""Randomness: one sequence of numbers a request and purpose."""
 
-__all__ = ["Streams"]
+__all__ = ["Purpose", "Streams"]
 
-from guided.core.random.streams import Streams
+from guided.core.random.streams import Purpose, Streams

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-ENDS = 50  # updates, the first ones and the last ones, whose mean losses are told
+ENDS = 50  # updates, the first ones and the last ones, whose mean losses are reported
 
 
 def describe_loss(metrics: Mapping[str, Any]) -> str:
@@ -18,7 +18,9 @@ def describe_loss(metrics: Mapping[str, Any]) -> str:
 def describe(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Markdown for the `README.md` beside the weights."""
     base, method, training = config["base"], config["method"], config["training"]
-    letters = ", ".join(f"{name} = {value}" for name, value in method.items() if name != "name" and value is not None)
+    hyperparameters = ", ".join(
+        f"{name} = {value}" for name, value in method.items() if name != "name" and value is not None
+    )
     kind = f"LoRA weights of rank {training['lora']}" if training["lora"] else "full weights"
     reward = "" if config["reward"] is None else f"\n- Reward: `{json.dumps(config['reward'])}`"
     prompts = len(config["samples"]["prompts"])
@@ -28,7 +30,7 @@ def describe(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 `guided sample {base["name"]} --negative DIR --guidance W`.
 
 - Base: {base["name"]}, layers `{base["network"]["layers"][:16]}`; another base is refused
-- Method: {method["name"]}; {letters}
+- Method: {method["name"]}; {hyperparameters}
 - Data: {config["data"]}: {training["n"]}, of {prompts or "no"} prompts, {config["samples"]["steps"]} steps{reward}
 - Training: {metrics["steps"]} steps of {training["batch"]} rows at a learning rate of {training["lr"]:g}, decay of the
   average {training["ema"]}, seed {training["seed"]}; {metrics["seconds"]} s, and {metrics["seconds of samples"]} s for

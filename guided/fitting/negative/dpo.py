@@ -35,16 +35,16 @@ BETA = {"continuous": 2000.0, "masked": 5.0}
 
 @dataclass(frozen=True)
 class FlippedDPO:
-    """The letters of the method.
+    """The hyperparameters of the method.
 
-    Arguments:
+    Args:
         beta: How firmly the student is held to the teacher. The error that it multiplies is the mean square of the
             noise's, or of a masked model the mean cross entropy of a masked token; None for 2,000, or 5.
         T: The number of times that the time is drawn from, for continuous models.
         p: The share of pairs whose prompt the networks are not told.
 
     Raises:
-        ValueError: A letter is out of range.
+        GuidedError: One is out of range.
     """
 
     beta: float | None = None
@@ -56,11 +56,11 @@ class FlippedDPO:
     w: ClassVar[float] = 1.0  # the teacher is told the prompt, as the student is
 
     def __post_init__(self) -> None:
-        if self.beta is not None and not self.beta > 0:
-            raise GuidedError(f"beta is {self.beta}; it must be above 0")
-        check_number("T", self.T, int, least=2)
-        if not 0 <= self.p <= 1:
-            raise GuidedError(f"p is {self.p}; it must be in [0, 1]")
+        found: dict[str, Any] = {"T": check_number("T", self.T, int, least=2)}
+        found["p"] = check_number("p", self.p, float, least=0, most=1)
+        if self.beta is not None:
+            found["beta"] = check_number("beta", self.beta, float, above=0)
+        self.__dict__.update(found)  # as Python's own numbers, which JSON takes
 
     def check(self, process: Any) -> None:
         """Says early which levels of noise there are not.
@@ -82,7 +82,7 @@ class FlippedDPO:
     ) -> Tensor:
         """The loss of each pair, with shape `(n,)`.
 
-        Arguments:
+        Args:
             process: The reverse chain.
             student: What is trained.
             teacher: The same network before any training, frozen.
@@ -129,7 +129,7 @@ def _masked(process: Any, x: Tensor, T: int, streams: Streams) -> Any:
 def pairs_of(rewards: Tensor, groups: Sequence[int]) -> Tensor:
     """Pairs of samples of the same group, the better one first: the i-th of the better half with that of the worse.
 
-    Arguments:
+    Args:
         rewards: With shape `(n,)`; samples without a finite one count as worst.
         groups: The group of each sample, its prompt.
 

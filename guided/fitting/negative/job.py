@@ -2,27 +2,27 @@
 
 The folder:
 
-    config.json      the card: base, method, letters, seeds, versions; at the end, what it took
+    config.json      the card: base, method, hyperparameters, seeds, versions; at the end, what it took
     pytorch_lora_weights.safetensors, or (diffusion_pytorch_)model.safetensors
     README.md        the card in words
     history.csv      step, loss
     samples/         the model's own samples, block by block
     sheets/          samples during training
-    training.pt      the state of a training under way
+    training/        the state of a training under way
 """
 
-__all__ = ["NegativeProgress", "NegativeTraining", "train_negative"]
+__all__ = ["NegativeTraining", "train_negative"]
 
 import csv
-import hashlib
 import io
 import json
-import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +30,14 @@ from torch import Tensor, nn
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
 from guided.errors import GuidedError
+from guided.fitting.job import FittingProgress, Job
 from guided.fitting.negative.card import ENDS, describe
+from guided.fitting.negative.dataset import draw_dataset
 from guided.fitting.negative.dpo import FlippedDPO, pairs_of
-from guided.fitting.negative.pool import draw_pool
 from guided.fitting.negative.self_npo import SelfNPO
 from guided.fitting.negative.sheets import write_sheet
 from guided.fitting.negative.trainer import NegativeTraining, Trainer, student_of
+from guided.fitting.state import STATE
 from guided.loading import load
 from guided.negatives.fingerprint import describe_base
 from guided.negatives.lora import check_lora, lora_weights
@@ -43,22 +45,9 @@ from guided.negatives.weights import FULL, FULL_PART, LORA
 from guided.runs.prompts import Prompts
 from guided.runs.versions import versions
 from guided.scoring.objective import Objective, resolve_reward
-from guided.storage import claim, write_json, write_tensors, write_whole
+from guided.storage import digest_of, write_tensors, write_whole
 
 VERSIONS = ("torch", "accelerate", "diffusers", "peft")
-
-
-@dataclass(frozen=True)
-class NegativeProgress:
-    """How far a training is: the stage ("samples" or "updates"), how much of it is done, the mean loss of the last
-    updates (nan before the first), and seconds since the start.
-    """
-
-    stage: str
-    done: int
-    total: int
-    loss: float
-    seconds: float
 
 
 def train_negative(
@@ -71,21 +60,21 @@ def train_negative(
     prompts: Sequence[str] | None = None,
     guidance: float | None = None,
     aggregate: str = "mean",
-    progress: Callable[[NegativeProgress], None] = lambda state: None,
+    progress: Callable[[FittingProgress], None] = lambda state: None,
 ) -> Path:
     """Trains a negative checkpoint from a model's own samples; the same call again goes on.
 
-    Arguments:
+    Args:
         model: The model, or what :func:`guided.load` takes.
         out: The folder.
         reward: With a reward, the checkpoint learns what it does not like (flipped DPO); without, Self-NPO, which
             needs neither data nor labels.
-        method: The letters of :class:`SelfNPO`, or of :class:`FlippedDPO` with a reward.
+        method: The hyperparameters, as :class:`SelfNPO`, or :class:`FlippedDPO` with a reward.
         training: How it is trained.
         prompts: Of a conditional model: what its samples show, in turns; None for those that the model knows.
         guidance: The weight of classifier-free guidance of the samples; None for the model's own.
         aggregate: How several rewards become one.
-        progress: Told how far it is.
+        progress: Called often.
 
     Returns:
         The folder.
@@ -100,12 +89,18 @@ def train_negative(
         what = "needs a reward, to rank the samples" if method.pairs else "takes no reward"
         raise GuidedError(f"{method.name} {what}")
     model = model if isinstance(model, Diffusion) else load(model)
-    told = _prompts(model, prompts, guidance)
-    objective = None if reward is None else resolve_reward(reward, aggregate=aggregate)
-    if objective is not None:
-        objective.check(model.modality)
-    job = Job(model, Path(out), method, training or NegativeTraining(), told, guidance, objective)
-    return job.run(progress)
+    job = NegativeJob(
+        out=Path(out),
+        progress=progress,
+        model=model,
+        method=method,
+        training=training or NegativeTraining(),
+        prompts=_prompts(model, prompts, guidance),
+        guidance=guidance,
+        objective=None if reward is None else resolve_reward(reward, aggregate=aggregate),
+    )
+    job.run()
+    return job.out
 
 
 def _prompts(model: Diffusion, prompts: Sequence[str] | None, guidance: float | None) -> list[str]:
@@ -124,17 +119,32 @@ def _prompts(model: Diffusion, prompts: Sequence[str] | None, guidance: float | 
     return prompts
 
 
-@dataclass(frozen=True)
-class Job:
-    """A training that is to be done, or to be gone on with."""
+@dataclass(frozen=True, kw_only=True)
+class NegativeJob(Job):
+    """The training of a negative checkpoint.
+
+    Args:
+        model: The model.
+        method: What is learned.
+        training: How.
+        prompts: What its samples show, in turns; none for an unconditional model.
+        guidance: The weight of classifier-free guidance of the samples; None for the model's own.
+        objective: The reward; None for Self-NPO.
+    """
 
     model: Diffusion
-    out: Path
     method: SelfNPO | FlippedDPO
     training: NegativeTraining
     prompts: list[str]
     guidance: float | None
     objective: Objective | None
+
+    what: ClassVar[str] = "another negative checkpoint"
+
+    @cached_property
+    def accelerator(self) -> Any:
+        """Of accelerate, on the model's device."""
+        return _accelerator(self.training, self.model)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -151,25 +161,28 @@ class Job:
             "reward": None if self.objective is None else self.objective.identity,
             "training": training,
             "samples": {"steps": self.model.steps, "guidance": self.guidance, "prompts": self.prompts},
-            "model": {"identity": self.model.identity, **_law(self.model.process)},
+            "model": {"identity": self.model.identity, **_distribution(self.model.process)},
         }
 
     @property
-    def told(self) -> list[str] | None:
+    def each(self) -> list[str] | None:
         """The prompt of each sample."""
         return [self.prompts[i % len(self.prompts)] for i in range(self.training.n)] if self.prompts else None
 
     @property
     def wanted(self) -> Prompts:
         """What the samples are drawn for."""
-        return Prompts.of(self.model, self.training.n, self.told, guidance=self.guidance)
+        return Prompts.of(self.model, self.training.n, self.each, guidance=self.guidance)
 
     def check(self) -> None:
         """Says what cannot be trained before the folder is taken and anything is drawn.
 
         Raises:
-            ValueError: A prompt is unknown, or there are no such levels, no pairs, or no layers for LoRA weights.
+            GuidedError: The reward is one of other samples, a prompt is unknown, or there are no such levels, no
+                pairs, or no layers for LoRA weights.
         """
+        if self.objective is not None:
+            self.objective.check(self.model.modality)
         self.wanted.checked(self.model)
         self.method.check(self.model.process)
         if self.method.pairs and self.training.n <= len(self.prompts):
@@ -180,78 +193,72 @@ class Job:
         if self.training.rank(self.model):
             check_lora(self.model.trainable().bare)
 
-    def run(self, progress: Callable[[NegativeProgress], None]) -> Path:
-        """Does what is left to do."""
-        self.check()
-        accelerator = _accelerator(self.training, self.model)
-        with accelerator.main_process_first():  # or several would write the same file
-            config = claim(self.out, "config.json", self.config, "another negative checkpoint")
-        if "metrics" in config:
-            return self.out
-        start = time.perf_counter()
+    def alone(self) -> AbstractContextManager[None]:
+        """Keeps other jobs out of the folder; the main one of several processes does."""
+        return super().alone() if self.accelerator.is_main_process else nullcontext()
 
-        def told(stage: str, total: int) -> Callable[..., None]:
-            def tell(done: int, loss: float = math.nan) -> None:
-                progress(NegativeProgress(stage, done, total, loss, time.perf_counter() - start))
+    def claimed(self) -> dict[str, Any]:
+        """The configuration in the folder, which the main process writes."""
+        with self.accelerator.main_process_first():  # or several would write the same file
+            return super().claimed()
 
-            return tell
-
-        x, prompts = self.data(accelerator, told("samples", self.training.n))
-        drawn = time.perf_counter() - start
+    def work(self, config: dict[str, Any]) -> dict[str, Any] | None:
+        """Samples, updates, and the files."""
+        x, prompts = self.data()
+        drawn, main = time.perf_counter() - self.start, self.accelerator.is_main_process
         student = student_of(self.model, self.training)
-        trainer = Trainer(self.model, student, self.method, self.training, x, prompts, accelerator)
-        tell = told("updates", self.training.steps)
+        trainer = Trainer(self.model, student, self.method, self.training, x, prompts, self.accelerator)
+        tell = self.told("updates", self.training.steps)
 
         def step(done: int, loss: float) -> None:
             tell(done, loss)
-            if self.training.sheet and done % self.training.sheet == 0 and accelerator.is_main_process:
+            if self.training.sheet and done % self.training.sheet == 0 and main:
                 write_sheet(self.model, trainer, self.prompts, self.out / "sheets" / f"{done:06d}")
 
-        trainer.run(self.out / "training.pt", step)
-        if accelerator.is_main_process:
-            self.finish(trainer, config, drawn)
-        accelerator.wait_for_everyone()
-        return self.out
+        trainer.run(self.out / STATE, step)
+        metrics = self.finish(trainer, config, drawn) if main else None
+        self.accelerator.wait_for_everyone()
+        return None if metrics is None else {"metrics": metrics}
 
-    def data(self, accelerator: Any, progress: Callable[[int], None]) -> tuple[Tensor, list[str | None]]:
+    def data(self) -> tuple[Tensor, list[str | None]]:
         """Rows, or pairs of rows, with a prompt for each."""
-        n, training, told = self.training.n, self.training, self.told
+        n, training = self.training.n, self.training
         numbers, folder = (n, training.seed, training.batch_size), self.out / "samples"
-        with accelerator.main_process_first():  # which draws; the others read
-            pool = draw_pool(self.model, self.wanted, *numbers, folder, self.objective, progress)
-        each: list[str | None] = list(told) if told else [None] * n
+        with self.accelerator.main_process_first():  # which draws; the others read
+            told = self.told("samples", n)
+            dataset = draw_dataset(self.model, self.wanted, *numbers, folder, self.objective, told)
+        each: list[str | None] = [None] * n if self.each is None else list(self.each)
         if not self.method.pairs:
-            return pool.x, each
+            return dataset.x, each
         groups = [i % len(self.prompts) if self.prompts else 0 for i in range(n)]
-        pairs = pairs_of(pool.rewards, groups)
-        return pool.x[pairs], [each[i] for i in pairs[:, 0].tolist()]
+        pairs = pairs_of(dataset.rewards, groups)
+        return dataset.x[pairs], [each[i] for i in pairs[:, 0].tolist()]
 
-    def finish(self, trainer: Trainer, config: dict[str, Any], drawn: float) -> None:
-        """Writes the weights and the card, and drops what was for resuming."""
+    def finish(self, trainer: Trainer, config: dict[str, Any], drawn: float) -> dict[str, Any]:
+        """Writes the weights and the card; returns what it took."""
         lines = io.StringIO()
         csv.writer(lines).writerows([("step", "loss"), *trainer.history])
         write_whole(self.out / "history.csv", lines.getvalue())
         save(trainer.averaged(), self.out, self.model.trainable().part, self.training.rank(self.model) > 0)
         losses = [loss for _, loss in trainer.history]
         metrics = {
-            "steps": trainer.step,
-            "rows": trainer.step * self.training.batch,
-            "seconds": round(trainer.seconds, 1),
+            "steps": trainer.loop.step,
+            "rows": trainer.loop.step * self.training.batch,
+            "seconds": round(trainer.loop.seconds, 1),
             "seconds of samples": round(drawn, 1),
             "first loss": sum(losses[:ENDS]) / len(losses[:ENDS]),
             "last loss": sum(losses[-ENDS:]) / len(losses[-ENDS:]),
             "versions": versions(VERSIONS),
         }
         write_whole(self.out / "README.md", describe(config, metrics))
-        write_json(self.out / "config.json", {**config, "metrics": metrics})
-        (self.out / "training.pt").unlink(missing_ok=True)
+        return metrics
 
 
-def _law(process: Any) -> dict[str, Any]:
+def _distribution(process: Any) -> dict[str, Any]:
     """What decides the samples of a process beside its steps, JSON-able."""
     if isinstance(process, Masked):
         return {"schedule": process.schedule, "temperature": process.temperature}
-    grid = hashlib.sha256(json.dumps([process.alphas, process.sigmas, process.times]).encode()).hexdigest()
+    grid = digest_of(json.dumps([process.alphas, process.sigmas, process.times]))
     return {"grid": grid[:16], "eta": process.eta, "clip": process.clip}
 
 

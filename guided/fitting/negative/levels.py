@@ -15,7 +15,7 @@ from guided.core.gaussian import Gaussian, Grid
 class Levels:
     """All levels with noise, from the noisiest on.
 
-    Arguments:
+    Args:
         alphas: The factors of the data, with shape `(K,)`.
         sigmas: The standard deviations of the noise, with shape `(K,)`, all above 0.
         times: What the network is told, with shape `(K,)`.

@@ -38,12 +38,12 @@ LOSSES = ("huber", "squared")
 
 @dataclass(frozen=True)
 class SelfNPO:
-    """The letters of the method; the defaults are those of the published training of Stable Diffusion 1.5.
+    """The hyperparameters of the method; the defaults are those of the published training of Stable Diffusion 1.5.
 
     The teacher is frozen; in the published code it follows the student as a running average (.999), so that its
     weakness grows.
 
-    Arguments:
+    Args:
         K: The steps of the teacher's grid.
         j: The teacher's steps from a random one of the grid; the last one with noise is where they end.
         w: The teacher's guidance weight: 0 is the model without its prompt, 1 the one with it.
@@ -53,7 +53,7 @@ class SelfNPO:
         p: The share of rows whose prompt the student is not told.
 
     Raises:
-        ValueError: A letter is out of range.
+        GuidedError: One is out of range.
     """
 
     K: int = 25
@@ -68,16 +68,14 @@ class SelfNPO:
     pairs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        for name, number, least in (("K", self.K, 1), ("j", self.j, 0), ("T", self.T, 2)):
-            check_number(name, number, int, least)
+        least = {"K": 1, "j": 0, "T": 2}
+        found: dict[str, Any] = {name: check_number(name, getattr(self, name), int, low) for name, low in least.items()}
         if self.loss not in LOSSES:
             raise GuidedError(f"loss is {self.loss!r}; it is one of {', '.join(LOSSES)}")
-        if not self.c > 0:
-            raise GuidedError(f"c is {self.c}; it must be above 0")
-        if not 0 <= self.p <= 1:
-            raise GuidedError(f"p is {self.p}; it must be in [0, 1]")
-        if not abs(self.w) < float("inf"):
-            raise GuidedError(f"w is {self.w}; it must be a finite number")
+        found["c"] = check_number("c", self.c, float, above=0)
+        found["p"] = check_number("p", self.p, float, least=0, most=1)
+        found["w"] = check_number("w", self.w, float)
+        self.__dict__.update(found)  # as Python's own numbers, which JSON takes
 
     def check(self, process: Any) -> None:
         """Says early which levels of noise there are not.
@@ -100,7 +98,7 @@ class SelfNPO:
     ) -> Tensor:
         """The loss of each row, with shape `(n,)`.
 
-        Arguments:
+        Args:
             process: The reverse chain.
             student: What is trained.
             teacher: The frozen model, guided with the weight `w`; takes the same conditions.

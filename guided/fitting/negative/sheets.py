@@ -11,7 +11,7 @@ from guided.core.diffusion import Diffusion
 from guided.core.random import Streams
 from guided.runs.prompts import Prompts
 from guided.samplers import Unguided
-from guided.storage import write_whole
+from guided.storage import make_folder, whole, write_whole
 
 if TYPE_CHECKING:
     from guided.fitting.negative.trainer import Trainer
@@ -22,7 +22,7 @@ SHOWN = 8
 @torch.no_grad()
 def write_sheet(model: Diffusion, trainer: "Trainer", prompts: list[str], stem: Path) -> None:
     """Writes the same requests without and with the student: `stem.png` for a model of images, else `stem.txt`."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(stem.parent)
     told = [prompts[i * max(1, len(prompts) // SHOWN) % len(prompts)] for i in range(SHOWN)] if prompts else None
     rows = [_drawn(part, told) for part in (model, model.with_negative(trainer.denoiser))]
     if model.modality == "images":
@@ -47,4 +47,5 @@ def _grid(rows: list[list[Any]], file: Path) -> None:
     for i, row in enumerate(rows):
         for j, picture in enumerate(row):
             page.paste(picture, (j * width, i * height))
-    page.save(file)
+    with whole(file) as part:
+        page.save(part, "PNG")

@@ -3,8 +3,7 @@
 __all__ = ["NegativeTraining", "Trainer"]
 
 import copy
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,15 @@ from guided.core.diffusion import Diffusion
 from guided.core.guidance import Conditions, Guided
 from guided.core.random import Streams
 from guided.errors import GuidedError, check_number
+from guided.fitting.loop import Loop, decaying, warm_up
 from guided.fitting.negative.dpo import FlippedDPO
 from guided.fitting.negative.self_npo import SelfNPO
 from guided.fitting.value.fit import seeded
 from guided.negatives.lora import add_lora
-from guided.storage import whole
 
 PRECISIONS = ("no", "bf16", "fp16")
-SAVING = 30.0  # seconds between checkpoints
-OTHERS = 2**63  # the streams of a training are not those of its samples
+SAVING = 30.0  # seconds between two states on disk
+RECENT = 50  # updates over which the loss is averaged that is reported
 RATES = {"lora": 1e-4, "masked": 1e-4, "full": 1e-6}
 
 
@@ -33,7 +32,7 @@ RATES = {"lora": 1e-4, "masked": 1e-4, "full": 1e-6}
 class NegativeTraining:
     """How a negative checkpoint is trained. Steps, batch and weight decay are those of the published Self-NPO.
 
-    Arguments:
+    Args:
         steps: Updates.
         batch: Rows of an update, over all processes.
         lr: The learning rate; None for 1e-6 for full weights of a continuous model, as published, and 1e-4 for LoRA
@@ -70,19 +69,16 @@ class NegativeTraining:
     sheet: int = 0
 
     def __post_init__(self) -> None:
-        whole = (("steps", 1), ("batch", 1), ("warmup", 0), ("accumulate", 1), ("n", 2), ("seed", 0))
-        for name, least in (*whole, ("batch_size", 1), ("sheet", 0), ("lora", 0)):
-            number = getattr(self, name)
-            if not (number is None and name == "lora"):
-                check_number(name, number, int, least)
-        for name in ("lr", "clip"):
-            number = getattr(self, name)
-            if not (number is None and name == "lr") and not 0 < number < float("inf"):
-                raise GuidedError(f"{name} is {number}; it must be above 0")
-        if not 0 <= self.ema < 1:
-            raise GuidedError(f"ema is {self.ema}; it must be at least 0 and below 1")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise GuidedError(f"weight_decay is {self.weight_decay}; it must be at least 0")
+        least = {"steps": 1, "batch": 1, "warmup": 0, "accumulate": 1, "n": 2, "seed": 0, "batch_size": 1, "sheet": 0}
+        found: dict[str, Any] = {name: check_number(name, getattr(self, name), int, low) for name, low in least.items()}
+        if self.lora is not None:
+            found["lora"] = check_number("lora", self.lora, int, least=0)
+        if self.lr is not None:
+            found["lr"] = check_number("lr", self.lr, float, above=0)
+        found["clip"] = check_number("clip", self.clip, float, above=0)
+        found["ema"] = check_number("ema", self.ema, float, least=0, below=1)
+        found["weight_decay"] = check_number("weight_decay", self.weight_decay, float, least=0)
+        self.__dict__.update(found)  # as Python's own numbers, which JSON takes
         if self.precision not in PRECISIONS:
             raise GuidedError(f"precision is {self.precision!r}; it is one of {', '.join(PRECISIONS)}")
 
@@ -102,7 +98,7 @@ class NegativeTraining:
 class Trainer:
     """Moves a student.
 
-    Arguments:
+    Args:
         model: The model, with no negative side and no prompts of its own.
         student: Its network, some of whose weights are trainable.
         method: What is learned.
@@ -124,77 +120,58 @@ class Trainer:
     ) -> None:
         self.model, self.method, self.training, self.accelerator = model, method, training, accelerator
         self.x, self.prompts, self.student = x, prompts, student
-        self.weights = {name: p for name, p in student.named_parameters() if p.requires_grad}
-        self.average = {name: p.detach().clone() for name, p in self.weights.items()}
         self.denoiser, self.teacher = model.trainable().around(student), teacher_of(model, method.w)
         rate = training.rate(model)
-        self.optimizer = accelerator.prepare(
-            torch.optim.AdamW(list(self.weights.values()), rate, weight_decay=training.weight_decay)
+        trained = [p for p in student.parameters() if p.requires_grad]
+        optimizer = accelerator.prepare(torch.optim.AdamW(trained, rate, weight_decay=training.weight_decay))
+        self.loop = Loop(
+            student,
+            [optimizer],
+            rate=lambda update, progress: rate * warm_up(update, training.warmup + 1),
+            share=decaying(training.ema),
+            clip=training.clip,
+            processes=accelerator,
+            more=lambda: {"history": self.history},
         )
-        self.step, self.seconds = 0, 0.0
+        self.weights, self.average = self.loop.weights, self.loop.average
         self.history: list[tuple[int, float]] = []
 
-    def run(self, checkpoint: Path, progress: Callable[[int, float], None] = lambda step, loss: None) -> None:
+    def run(self, folder: Path, progress: Callable[[int, float], None] = lambda step, loss: None) -> None:
         """Makes the updates that are left.
 
-        Arguments:
-            checkpoint: The file with the state of the training; if it is there, the training goes on from it.
+        Args:
+            folder: Where the state of the training is; if it is there, the training goes on from it.
             progress: Called after each update with their number and the mean loss of the last ones.
         """
-        self._resume(checkpoint)
-        last = saved = time.monotonic()
-        while self.step < self.training.steps:
-            loss = self._update()
-            self.history.append((self.step, loss))
-            now = time.monotonic()
-            self.seconds, last = self.seconds + now - last, now
-            if self.accelerator.is_main_process and (now - saved >= SAVING or self.step == self.training.steps):
-                self._save(checkpoint)
-                saved = now
-            recent = [value for _, value in self.history[-50:]]
-            progress(self.step, sum(recent) / len(recent))
+        state = self.loop.load(folder)
+        if state is not None:
+            self.history = state["history"]
 
-    def _update(self) -> float:
-        """One update; the loss, averaged over the batch and all processes."""
-        training, total = self.training, 0.0
-        for group in self.optimizer.param_groups:
-            group["lr"] = training.rate(self.model) * min(1.0, (self.step + 1) / (training.warmup + 1))
+        def told() -> None:
+            recent = [value for _, value in self.history[-RECENT:]]
+            progress(self.loop.step, sum(recent) / len(recent))
+
+        for _ in self.loop.run(folder, updates=self.training.steps, due=lambda s: s >= SAVING, progress=told):
+            loss = self.loop.update(self._parts())
+            self.history.append((self.loop.step, loss))
+
+    def _parts(self) -> Iterator[Tensor]:
+        """The losses of the parts of this process's rows of a batch, which add up to the mean over the whole batch."""
+        training = self.training
         mine = list(range(self.accelerator.process_index, training.batch, self.accelerator.num_processes))
         size = max(1, -(-len(mine) // training.accumulate))
-        for part in (mine[i : i + size] for i in range(0, len(mine), size)):
-            loss = self._losses(part).sum() / training.batch
-            self.accelerator.backward(loss)
-            total += loss.item()
-        total = float(self.accelerator.reduce(torch.tensor(total, device=self.accelerator.device), "sum"))
-        if not abs(total) < float("inf"):  # in all processes at once, or some would wait for the others
-            raise GuidedError(f"the loss is not finite at update {self.step}; take a smaller lr, or full precision")
-        self._share()
-        self.accelerator.clip_grad_norm_(list(self.weights.values()), training.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.step += 1
-        decay = min(training.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for name, mean in self.average.items():
-                mean.lerp_(self.weights[name], 1 - decay)
-        return total
+        for i in range(0, len(mine), size):
+            yield self._losses(mine[i : i + size]).sum() / training.batch
 
     def _losses(self, rows: list[int]) -> Tensor:
         """The losses of these rows of the batch. Each has a random stream of its own."""
-        keys = [self.step * self.training.batch + row for row in rows]
-        streams = Streams((self.training.seed + OTHERS) % 2**64, keys, self.model.device)
+        keys = [self.loop.step * self.training.batch + row for row in rows]
+        streams = Streams(self.training.seed, keys, self.model.device, "training")
         index = (streams.uniform().cpu().double() * len(self.x)).long().clamp(max=len(self.x) - 1)
         x = self.x[index].to(self.model.device)
         cond = conditions(self.model, [self.prompts[i] for i in index.tolist()])
         with self.accelerator.autocast():
             return self.method.losses(self.model.process, self.denoiser, self.teacher, x, cond, streams)
-
-    def _share(self) -> None:
-        """Adds up the gradients of all processes."""
-        if self.accelerator.num_processes > 1:
-            for p in self.weights.values():
-                grad = torch.zeros_like(p) if p.grad is None else p.grad
-                p.grad = self.accelerator.reduce(grad, "sum")
 
     def averaged(self) -> nn.Module:
         """The student with the running average as its weights."""
@@ -202,33 +179,6 @@ class Trainer:
             for name, p in self.weights.items():
                 p.copy_(self.average[name])
         return self.student
-
-    def _save(self, checkpoint: Path) -> None:
-        state = {
-            "weights": {name: p.detach() for name, p in self.weights.items()},
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": {} if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "history": self.history,
-        }
-        with whole(checkpoint) as part:
-            torch.save(state, part)
-
-    def _resume(self, checkpoint: Path) -> None:
-        if not checkpoint.exists():
-            return
-        state = torch.load(checkpoint, map_location=self.model.device, weights_only=True)
-        with torch.no_grad():
-            for name, p in self.weights.items():
-                p.copy_(state["weights"][name])
-                self.average[name].copy_(state["average"][name])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.history = [(step, loss) for step, loss in state["history"]]
 
 
 def conditions(model: Diffusion, prompts: list[str | None]) -> Conditions:

@@ -15,7 +15,7 @@ from there during the first part, and each time the copy is made anew; in the se
 What counts is the running average of the weights over about a twentieth of the updates. One trajectory in ten is held
 out: twenty times its loss on their Monte Carlo rewards is measured, which is least at the same value whether it is
 bootstrapped or not, and the average that had the least is kept. Each update draws its states from (seed, update), and
-the state of the fit is put on disk at measurements, so that a fit that was killed goes on and ends with the same bytes.
+the state of the fit is put on disk at intervals, so that a fit that was killed goes on and ends with the same bytes.
 
 References:
     | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding
@@ -27,7 +27,6 @@ __all__ = ["Fit", "Settings", "seeded"]
 
 import copy
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,13 +37,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from guided.fitting.loop import Loop
 from guided.fitting.value.regression import loss
 from guided.fitting.value.states import Data, Scaled
-from guided.storage import whole
 from guided.values.posterior_mean import soft_mean
 
 MEASUREMENTS = 20
-SAVING = 10.0  # seconds after which the next measurement puts the state on disk
+SAVING = 10.0  # seconds between two states on disk
+CLIP = 1.0  # the largest norm of the gradient of the squared loss
 FIRST = 0.7  # the share of the updates with the squared loss
 
 
@@ -52,7 +52,7 @@ FIRST = 0.7  # the share of the updates with the squared loss
 class Settings:
     """How a network is fitted.
 
-    Arguments:
+    Args:
         target: "mean", "soft" or "bootstrap".
         alpha: The temperature of a soft value; None for the mean.
         updates: The number of updates.
@@ -92,6 +92,10 @@ class Settings:
         rise, fall = (update + 1) / (0.05 * self.updates), (self.updates - update) / (0.3 * self.updates)
         return min(1.0, rise, fall)
 
+    def share(self, update: int) -> float:
+        """The share of the weights in the running average after an update: an equal one, until it is long enough."""
+        return min(1.0, max(20 / self.updates, 1 / update))
+
     @property
     def measured(self) -> set[int]:
         """After how many updates the held-out states are looked at."""
@@ -109,7 +113,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 class Fit:
     """The fit of a network, in place.
 
-    Arguments:
+    Args:
         net: Maps rows `(n, *event)`, times `(n,)` and numbers of prompts `(n,)` to `(n,)`; it is on the data's device.
             It is what moves; at the end it has the best average.
         train: The states to fit on.
@@ -126,36 +130,49 @@ class Fit:
         self.net, self.train, self.held_out, self.settings = net, train, held_out, settings
         self.alpha: float | None = None  # of the loss, so far
         self.scaled = Scaled(train.r.mean().item(), train.r.std().item() or 1.0)
-        self.optimizer = torch.optim.AdamW(net.parameters(), settings.lr, weight_decay=settings.weight_decay)
+        optimizer = torch.optim.AdamW(net.parameters(), settings.lr, weight_decay=settings.weight_decay)
         net.train()
         self.frozen, self.average = (copy.deepcopy(net).requires_grad_(False).eval() for _ in range(2))
-        self.update = 0
+        self.loop = Loop(
+            net,
+            [optimizer],
+            rate=lambda update, progress: settings.lr * settings.rate(update),
+            share=settings.share,
+            clip=CLIP,
+            averaged=self.average,
+            more=self._more,
+        )
         self.history: list[tuple[int, float]] = []
         self.best: dict[str, Tensor] = {}
         self.least = math.inf
 
-    def run(self, checkpoint: Path, progress: Callable[[int, float], None] = lambda update, held_out: None) -> None:
+    def run(self, folder: Path, progress: Callable[[int, float], None] = lambda update, held_out: None) -> None:
         """Makes the updates that are left, and keeps the weights that were the best.
 
-        Arguments:
-            checkpoint: The file with the state of the fit; if it is there, the fit goes on from it.
+        Args:
+            folder: Where the state of the fit is; if it is there, the fit goes on from it.
             progress: Called after each update with their number and the last held-out loss, nan before the first.
         """
-        self._resume(checkpoint)
-        saved = time.monotonic()
-        while self.update < self.settings.updates:
+        self._resume(folder)
+
+        def told() -> None:
+            progress(self.update, self.history[-1][1] if self.history else math.nan)
+
+        for _ in self.loop.run(folder, updates=self.settings.updates, due=lambda s: s >= SAVING, progress=told):
             self._step()
             if self.update in self.settings.measured:
                 self._measure()
-                if time.monotonic() - saved >= SAVING:
-                    self._save(checkpoint)
-                    saved = time.monotonic()
-            progress(self.update, self.history[-1][1] if self.history else math.nan)
         self.net.load_state_dict(self.best)
         self.net.eval()
 
     @property
+    def update(self) -> int:
+        """The number of updates so far."""
+        return self.loop.step
+
+    @property
     def constant(self) -> float:
+        """The constant value with the least loss."""
         r = self.train.r
         return (r.mean() if self.alpha is None else soft_mean(r[None], self.alpha)).item()
 
@@ -165,26 +182,14 @@ class Fit:
             self._soften(settings.alpha)
         if settings.copies(self.update, K):
             self.frozen.load_state_dict(self.net.state_dict())
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.lr * settings.rate(self.update)
         rows = self._draw(self.train.open(settings.horizon(self.update, K)))
         y = self.train.r[rows]
         if settings.target == "bootstrap" and settings.alpha is not None:
             y = self.train.backup(self.scaled, self.frozen, rows, settings.alpha)
         with seeded(settings.seed + self.update, self.train.device):  # of dropout
             v = self.train.value(self.scaled, self.net, rows)
-        self.optimizer.zero_grad()
-        self._loss(v, y.to(v)).mean().backward()
-        if self.alpha is None:  # the soft loss owes its minimiser to the few large gradients
-            nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
-        self.optimizer.step()
-        self.update += 1
-        with torch.no_grad():
-            share = max(20 / settings.updates, 1 / self.update)  # an equal average, until it is long enough
-            for mean, weight in zip(self.average.parameters(), self.net.parameters(), strict=True):
-                mean.lerp_(weight, min(1.0, share))
-            for old, new in zip(self.average.buffers(), self.net.buffers(), strict=True):
-                old.copy_(new)
+        self.loop.clip = CLIP if self.alpha is None else None  # the soft loss owes its minimiser to few large gradients
+        self.loop.update(self._loss(v, y.to(v)).mean())
 
     def _soften(self, alpha: float) -> None:
         """Goes over to the soft loss; the best mean of Monte Carlo is moved to where the loss is least."""
@@ -215,18 +220,10 @@ class Fit:
         if self.settings.horizon(self.update, len(self.train.times) - 1) == 0 and not held_out >= self.least:
             self.least, self.best = held_out, copy.deepcopy(self.average.state_dict())
 
-    def _save(self, checkpoint: Path) -> None:
-        with whole(checkpoint) as part:
-            torch.save(self._state, part)
-
-    @property
-    def _state(self) -> dict[str, Any]:
+    def _more(self) -> dict[str, Any]:
+        """What belongs to the state beside the weights and their average."""
         return {
-            "update": self.update,
-            "net": self.net.state_dict(),
             "frozen": self.frozen.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
             "best": self.best,
             "alpha": self.alpha,
             "shift": self.scaled.shift,
@@ -234,12 +231,10 @@ class Fit:
             "history": self.history,
         }
 
-    def _resume(self, checkpoint: Path) -> None:
-        if not checkpoint.exists():
+    def _resume(self, folder: Path) -> None:
+        state = self.loop.load(folder)
+        if state is None:
             return
-        state = torch.load(checkpoint, map_location=self.train.device, weights_only=True)
-        for name in ("net", "frozen", "average", "optimizer"):
-            getattr(self, name).load_state_dict(state[name])
-        self.update, self.best, self.least = state["update"], state["best"], state["least"]
+        self.frozen.load_state_dict(state["frozen"])
+        self.best, self.least, self.history = state["best"], state["least"], state["history"]
         self.alpha, self.scaled = state["alpha"], Scaled(state["shift"], self.scaled.scale)
-        self.history = [(update, held_out) for update, held_out in state["history"]]

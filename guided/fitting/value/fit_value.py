@@ -2,7 +2,6 @@
 
 __all__ = ["fit_value"]
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 from guided.core.diffusion import Diffusion
 from guided.core.random import Streams
 from guided.errors import GuidedError, check_number, nearest
+from guided.fitting.job import FittingProgress
 from guided.fitting.value.fit import Settings
-from guided.fitting.value.job import FitProgress, Job
+from guided.fitting.value.job import ValueJob
 from guided.fitting.value.network import plan_network
 from guided.fitting.value.source import Source
 from guided.fitting.value.states import HELD_OUT
@@ -48,11 +48,11 @@ def fit_value(
     aggregate: str = "mean",
     on_error: str = "stop",
     time_limit: float | None = None,
-    progress: Callable[[FitProgress], None] | None = None,
+    progress: Callable[[FittingProgress], None] | None = None,
 ) -> LearnedValue:
     """Fits a value to trajectories of the pretrained model and saves it; its `config` says how good it is.
 
-    Arguments:
+    Args:
         model: A model, or the name or folder of one.
         reward: What :func:`guided.scoring.objective.resolve_reward` takes. A sample that fails counts as
             the worst that did not.
@@ -88,28 +88,18 @@ def fit_value(
     Raises:
         ValueError: An argument is not what is accepted, or the folder holds another value; the message says what.
     """
-    _check_target(target, alpha)
-    for name, number, least in (
-        ("n", n, HELD_OUT),
-        ("states", states, 1),
-        ("candidates", candidates, 1),
-        ("batch_size", batch_size, 1),
-        ("updates", updates, 2),
-        ("batch", batch, 1),
-        ("n_check", n_check, 0),
-    ):
-        _check_count(name, number, least)
-    for name, rate in (("lr", lr), ("weight_decay", weight_decay)):
-        _check_rate(name, rate)
-    if target == "bootstrap" and candidates == 1:
-        raise GuidedError("candidates is 1; a bootstrapped value needs at least 2 of the next state")
-    if target == "bootstrap" and states == 1:
-        raise GuidedError("states is 1, the last before the data; a bootstrapped value needs at least 2")
+    alpha = _checked_alpha(target, alpha)
+    least = {"n": HELD_OUT, "states": 1, "batch_size": 1, "updates": 2, "batch": 1, "n_check": 0}
+    given = (n, states, batch_size, updates, batch, n_check)
+    n, states, batch_size, updates, batch, n_check = (
+        check_number(name, number, int, bound) for (name, bound), number in zip(least.items(), given, strict=True)
+    )
+    lr, weight_decay = check_number("lr", lr, float, 0), check_number("weight_decay", weight_decay, float, 0)
+    if candidates is not None:
+        candidates = check_number("candidates", candidates, int, least=1)
+    _check_bootstrap(target, states, candidates)
     Streams(seed, [])
-    if isinstance(model, str | Path):
-        model = load(model)
-    if not isinstance(model, Diffusion):
-        raise GuidedError(f"model is a {type(model).__name__}; it must be a Diffusion, or the name or folder of one")
+    model = _loaded(model)
     objective = resolve_reward(reward, aggregate=aggregate, on_error=on_error, time_limit=time_limit)
     source = Source.of(model if steps is None else model.with_steps(steps), prompt, guidance)
     if n < HELD_OUT * len(source.prompts):
@@ -122,27 +112,45 @@ def fit_value(
     }
     settings = Settings(target, None if target == "mean" else alpha, updates, batch, lr, weight_decay, seed)
     plan, factory = plan_network(network, source)
-    where = Path(out), Path(rollouts) if rollouts is not None else Path(out) / "rollouts"
-    job = Job(source, objective, settings, n, rolling, plan, factory, *where, progress or (lambda state: None))
-    try:
-        return job.run(n_check)
-    except OSError as error:
-        raise GuidedError(f"cannot write to the folder {str(out)!r}: {error.strerror or error}") from error
+    job = ValueJob(
+        out=Path(out),
+        progress=progress or (lambda state: None),
+        source=source,
+        objective=objective,
+        settings=settings,
+        n=n,
+        rolling=rolling,
+        network=plan,
+        factory=factory,
+        rollouts=Path(out) / "rollouts" if rollouts is None else Path(rollouts),
+        n_check=n_check,
+    )
+    job.run()
+    return job.value
 
 
-def _check_target(target: str, alpha: float) -> None:
+def _checked_alpha(target: str, alpha: Any) -> float:
     if target not in TARGETS:
         raise GuidedError(f"target is {target!r}{nearest(str(target), TARGETS)}; it is one of {', '.join(TARGETS)}")
-    good = isinstance(alpha, int | float) and not isinstance(alpha, bool) and 0 < alpha < math.inf
-    if target != "mean" and not good:
-        raise GuidedError(f'alpha is {alpha!r}; for a soft value it must be a number above 0 (target "mean" has none)')
+    if target == "mean":
+        return 0.0  # it has none
+    try:
+        return check_number("alpha", alpha, float, above=0)
+    except GuidedError:
+        what = 'for a soft value it must be a number above 0 (target "mean" has none)'
+        raise GuidedError(f"alpha is {alpha!r}; {what}") from None
 
 
-def _check_count(name: str, number: Any, least: int) -> None:
-    if number is not None:
-        check_number(name, number, int, least)
+def _check_bootstrap(target: str, states: int, candidates: int | None) -> None:
+    if target == "bootstrap" and candidates == 1:
+        raise GuidedError("candidates is 1; a bootstrapped value needs at least 2 of the next state")
+    if target == "bootstrap" and states == 1:
+        raise GuidedError("states is 1, the last before the data; a bootstrapped value needs at least 2")
 
 
-def _check_rate(name: str, rate: Any) -> None:
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < math.inf:
-        raise GuidedError(f"{name} is {rate!r}; it must be a number, at least 0")
+def _loaded(model: Diffusion | str | Path) -> Diffusion:
+    if isinstance(model, str | Path):
+        model = load(model)
+    if not isinstance(model, Diffusion):
+        raise GuidedError(f"model is a {type(model).__name__}; it must be a Diffusion, or the name or folder of one")
+    return model

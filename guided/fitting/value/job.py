@@ -1,17 +1,19 @@
-"""A fit, stage by stage: rollouts, updates, and samples that show the reward it reaches."""
+"""The fit of a value, stage by stage: rollouts, updates, and samples that show the reward it reaches."""
 
-__all__ = ["FitProgress", "Job"]
+__all__ = ["ValueJob"]
 
 import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
+from guided.fitting.job import Job
+from guided.fitting.state import STATE
 from guided.fitting.value.diagnostics import judge
 from guided.fitting.value.fit import Fit, Settings, seeded
 from guided.fitting.value.regression import effective
@@ -22,31 +24,18 @@ from guided.runs.engine import Progress
 from guided.runs.sample import sample
 from guided.samplers import SVDD, Sampler, Unguided
 from guided.scoring.objective import Objective
-from guided.storage import claim, write_json, write_network
+from guided.storage import claim, lock, write_network
 from guided.values.learned import LearnedValue, relative
 from guided.values.load import Factory, load_value, make_network
 
 M = 10  # of the samples that show the reward
 
 
-@dataclass(frozen=True)
-class FitProgress:
-    """How far a fit is: the stage ("rollouts", "updates" or "check samples") and how much of it is done; the held-out
-    loss, that of the best constant being 1 (nan before it is known); and the seconds since the start.
-    """
+@dataclass(frozen=True, kw_only=True)
+class ValueJob(Job):
+    """A fit of a value.
 
-    stage: str
-    done: int
-    total: int
-    held_out: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Job:
-    """A fit that is to be done, or to be gone on with.
-
-    Arguments:
+    Args:
         source: The model and its prompts.
         objective: The reward.
         settings: How the network is fitted.
@@ -54,9 +43,8 @@ class Job:
         rolling: `seed`, `states`, `candidates` and `batch_size` of the rollouts.
         network: The network's entry in the configuration.
         factory: What makes it.
-        out: The folder of the value.
         rollouts: The folder of the rollouts.
-        progress: Told how far it is.
+        n_check: The number of samples that are drawn to report the reward.
     """
 
     source: Source
@@ -66,10 +54,10 @@ class Job:
     rolling: dict[str, int]
     network: dict[str, Any]
     factory: Factory
-    out: Path
     rollouts: Path
-    progress: Callable[[FitProgress], None]
-    start: float = field(default_factory=time.perf_counter)
+    n_check: int
+
+    what: ClassVar[str] = "another value"
 
     @property
     def config(self) -> dict[str, Any]:
@@ -96,19 +84,23 @@ class Job:
             "rollouts": {"steps": steps, **self.rolling},
         }
 
-    def run(self, n_check: int) -> LearnedValue:
-        """Does what is left to do; returns the finished value."""
-        config = claim(self.out, "config.json", self.config, "another value")
-        if "metrics" in config:
-            return load_value(self.out, network=self.factory).bind(self.bound, self.objective)
+    def check(self) -> None:
+        """Refuses a reward of other samples than the model's."""
+        self.objective.check(self.source.model.modality)
+
+    def work(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Rollouts, updates, and samples that show the reward."""
         rollouts = self.roll()
         net, results = self.fit(rollouts)
         write_network(self.out / "model.safetensors", net)
         value = LearnedValue(net.requires_grad_(False), {**config, **results}, self.objective)
-        results["metrics"]["reward"] = self.check(value, n_check)
+        results["metrics"]["reward"] = self.reached(value, self.n_check)
         results["metrics"]["seconds"] = round(time.perf_counter() - self.start, 1)
-        write_json(self.out / "config.json", {**config, **results})
-        (self.out / "training.pt").unlink(missing_ok=True)
+        return results
+
+    @property
+    def value(self) -> LearnedValue:
+        """The finished value."""
         return load_value(self.out, network=self.factory).bind(self.bound, self.objective)
 
     @property
@@ -118,9 +110,10 @@ class Job:
 
     def roll(self) -> Rollouts:
         """The trajectories, those that are missing drawn."""
-        claim(self.rollouts, "rollouts.json", self.trajectories, "other rollouts")
-        counts = self.rolling
-        roll(self.source.part, self.objective, self.rollouts, self.n, progress=self._told("rollouts", self.n), **counts)
+        told, counts = self.told("rollouts", self.n), self.rolling
+        with lock(self.rollouts):  # several values may share them
+            claim(self.rollouts, "rollouts.json", self.trajectories, "other rollouts")
+            roll(self.source.part, self.objective, self.rollouts, self.n, progress=told, **counts)
         return read(self.rollouts, self.n, counts["batch_size"])
 
     def fit(self, rollouts: Rollouts) -> tuple[nn.Module, dict[str, Any]]:
@@ -132,7 +125,7 @@ class Job:
         with seeded(settings.seed, model.device):
             net = make_network(self.network, self.factory).to(model.device)
         fit = Fit(net, *parts, settings)
-        fit.run(self.out / "training.pt", self._told("updates", settings.updates))
+        fit.run(self.out / STATE, self.told("updates", settings.updates))
         held_out = parts[1].values(fit.scaled, net)
         r = rollouts.r
         metrics = {
@@ -148,16 +141,16 @@ class Job:
         }
         return net, {"shift": fit.scaled.shift, "scale": fit.scaled.scale, "metrics": metrics}
 
-    def check(self, value: LearnedValue, n: int) -> dict[str, Any] | None:
+    def reached(self, value: LearnedValue, n: int) -> dict[str, Any] | None:
         """Median rewards of SVDD with this value and of the model alone, for the same requests."""
         if not n:
             return None
         guided = SVDD(M, self.settings.alpha or 0.0)
-        told = self._told("check samples", 2 * n)
-        medians = [self._reached(sampler, value, n, told, done) for sampler, done in ((Unguided(), 0), (guided, n))]
+        told = self.told("check samples", 2 * n)
+        medians = [self._median_of(sampler, value, n, told, done) for sampler, done in ((Unguided(), 0), (guided, n))]
         return {"n": n, "sampler": f"SVDD(M={M}, alpha={guided.alpha})", "unguided": medians[0], "guided": medians[1]}
 
-    def _reached(
+    def _median_of(
         self, sampler: Sampler, value: LearnedValue, n: int, told: Callable[..., None], done: int
     ) -> float | None:
         def progress(state: Progress) -> None:
@@ -177,12 +170,6 @@ class Job:
         )
         told(done + n)
         return _median(run.rewards.tolist())
-
-    def _told(self, stage: str, total: int) -> Callable[..., None]:
-        def told(done: int, held_out: float = math.nan) -> None:
-            self.progress(FitProgress(stage, done, total, held_out, time.perf_counter() - self.start))
-
-        return told
 
 
 def _median(rewards: list[float]) -> float | None:

@@ -3,7 +3,7 @@
 config.json         what it was fitted for and how; at the end, how good it is
 model.safetensors   the network
 rollouts/           a file for each batch of trajectories, and rollouts.json, which says whose they are
-training.pt         the state of a fit under way
+training/           the state of a fit under way
 """
 
 __all__ = ["plan_network"]

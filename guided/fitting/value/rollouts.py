@@ -4,8 +4,8 @@ A trajectory :math:`x_0, \dots, x_K` gives pairs :math:`(x_k, r(x_K))` at a rand
 bootstrapped, such a state also has :math:`M'` candidates of :math:`x_{k+1}` from the same network output, of which the
 trajectory takes the first; the last step is then always among those that are kept, as all that is learned starts there.
 
-Trajectory i depends on (seed, i) only. It draws from the stream of request :math:`2^{63} + i`, which no sampling run
-has: whatever its seed, a value does not meet the noise that it was fitted on.
+Trajectory i depends on (seed, i) only. Its stream is one of rollouts, which no sampling run has: whatever its seed, a
+value does not meet the noise that it was fitted on.
 """
 
 __all__ = ["Rollouts", "read", "roll", "rollout"]
@@ -24,12 +24,11 @@ from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.errors import GuidedError
-from guided.storage import whole
+from guided.storage import make_folder, whole
 from guided.values.posterior_mean import PosteriorMean
 from guided.values.protocol import Reward
 
 Arrays = dict[str, NDArray[np.generic]]
-APART = 2**63  # the first request of rollouts
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def roll(
 ) -> None:
     """Rolls out trajectories `0..n-1` into a folder, a file for each batch; those that are there stay as they are.
 
-    Arguments:
+    Args:
         model: The model for these trajectories.
         reward: The reward of decoded samples.
         path: The folder.
@@ -79,13 +78,13 @@ def roll(
         batch_size: The number of trajectories that are drawn together.
         progress: Called with the number of trajectories that are there, after each batch.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     for start in range(0, n, batch_size):
         block = list(range(start, min(n, start + batch_size)))
         file = _shard(path, start // batch_size)
         if _load(file, len(block)) is None:
             part = model(block)
-            streams = Streams(seed, [APART + i for i in block], part.device)
+            streams = Streams(seed, block, part.device, "rollouts")
             _save(file, rollout(part, reward, streams, states, candidates))
         progress(block[-1] + 1)
 

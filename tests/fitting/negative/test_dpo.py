@@ -167,9 +167,9 @@ def test_an_odd_one_in_the_middle_is_left_out():
 
 
 @pytest.mark.parametrize(
-    ("letters", "told"),
+    ("given", "told"),
     [({"beta": 0.0}, "beta is 0"), ({"beta": -1}, "beta is -1"), ({"T": 1}, "T is 1"), ({"p": -0.5}, "p is -0.5")],
 )
-def test_letters_out_of_range(letters, told):
+def test_hyperparameters_out_of_range(given, told):
     with pytest.raises(ValueError, match=told):
-        FlippedDPO(**letters)
+        FlippedDPO(**given)

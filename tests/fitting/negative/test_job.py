@@ -12,11 +12,12 @@ from guided.adapters.diffusers import wrap
 from guided.core.prompting import Prompting
 from guided.fitting.negative import job
 from guided.fitting.negative import trainer as updates
+from guided.fitting.negative.dataset import Dataset
 from guided.fitting.negative.dpo import FlippedDPO
 from guided.fitting.negative.job import NegativeTraining, train_negative
 from guided.fitting.negative.levels import training_levels
-from guided.fitting.negative.pool import Pool
 from guided.fitting.negative.self_npo import SelfNPO
+from guided.fitting.state import read_state
 from guided.negatives.attach import attach
 from guided.negatives.weights import FULL, LORA
 from tests.adapters.diffusers.pipelines.families import build
@@ -77,7 +78,7 @@ def test_a_training_that_was_killed_ends_with_the_same_bytes(case, tmp_path, mon
     assert not [state for state in seen if state.stage == "updates"]  # all were made
     assert weights_in(tmp_path / "torn").read_bytes() == weights_in(tmp_path / "whole").read_bytes()
     assert (tmp_path / "torn/history.csv").read_bytes() == (tmp_path / "whole/history.csv").read_bytes()
-    assert not (tmp_path / "torn/training.pt").exists()
+    assert not (tmp_path / "torn/training").exists()
 
 
 def test_a_kill_between_two_savings_loses_updates_but_changes_nothing(tmp_path, monkeypatch):
@@ -90,7 +91,7 @@ def test_a_kill_between_two_savings_loses_updates_but_changes_nothing(tmp_path, 
 
     with pytest.raises(Killed):
         train_negative(vectors(), tmp_path / "torn", training=settings(), method=METHOD, prompts=["a"], progress=kill)
-    assert torch.load(tmp_path / "torn/training.pt", weights_only=True)["step"] == 3
+    assert read_state(tmp_path / "torn/training")["step"] == 3
     done = []
     train_negative(
         *(vectors(), tmp_path / "torn"),
@@ -113,7 +114,7 @@ def test_what_is_kept_is_the_running_average(tmp_path):
     given = {"training": settings(ema=0.9, lr=0.1), "method": METHOD, "prompts": ["a"]}
     with pytest.raises(Killed):
         train_negative(vectors(), tmp_path / "a", progress=kill, **given)
-    state = torch.load(tmp_path / "a/training.pt", weights_only=True)
+    state = read_state(tmp_path / "a/training")
     train_negative(vectors(), tmp_path / "a", **given)
     for name, w in load_file(weights_in(tmp_path / "a")).items():
         assert torch.equal(w, state["average"][name].half()) and not torch.equal(w, state["weights"][name].half())
@@ -123,13 +124,13 @@ def test_pairs_are_of_one_prompt_and_have_it(tmp_path, monkeypatch):
     """Samples that are their own numbers: those of a pair have the prompt that the pair has, the better one first."""
     n, prompts, seen = 12, ["a", "b", ""], []
     rewards = torch.tensor([5.0, 1.0, 9.0, 2.0, 8.0, 4.0, 3.0, 7.0, 6.0, 0.0, 11.0, 10.0])
-    pool = Pool(torch.arange(n).view(n, 1).expand(n, 2).float(), rewards)
+    pool = Dataset(torch.arange(n).view(n, 1).expand(n, 2).float(), rewards)
 
     def stop(model, student, method, training, x, told, accelerator):
         seen.append((x[..., 0].long(), told))
         raise Killed
 
-    monkeypatch.setattr(job, "draw_pool", lambda *given: pool)
+    monkeypatch.setattr(job, "draw_dataset", lambda *given: pool)
     monkeypatch.setattr(job, "Trainer", stop)
     with pytest.raises(Killed):
         train_negative(vectors(), tmp_path / "a", reward=to_the_right, prompts=prompts, training=settings(n=n))

@@ -10,7 +10,7 @@ import torch
 from guided.core.gaussian import Gaussian
 from guided.core.guidance import Conditions
 from guided.core.masked import SCHEDULES, Masked
-from guided.fitting.negative.self_npo import SelfNPO, lesson
+from guided.fitting.negative.self_npo import Lesson, SelfNPO, lesson
 from tests.toys.chains import Chain
 from tests.toys.small import Numbers, cosine
 
@@ -443,8 +443,20 @@ def test_the_huber_loss_is_between_squared_and_absolute():
     torch.testing.assert_close(SelfNPO(loss="squared").distance(d, given), d[:, 0] ** 2)
 
 
+def test_the_loss_of_a_masked_row_is_the_mean_over_its_masked_tokens_alone():
+    """Whatever the student says of tokens that it is shown, and however many there are of them."""
+    torch.manual_seed(0)
+    y, target = torch.randn(3, 8, 5).log_softmax(-1), torch.randn(3, 8, 5).softmax(-1)
+    hidden = torch.arange(8)[None] < torch.tensor([[1], [5], [8]])
+    entropy = -(target * y).sum(-1)
+    wanted = torch.stack([entropy[i, :n].mean() for i, n in enumerate((1, 5, 8))])
+    for shown in (y, torch.where(hidden[..., None], y, -50.0)):
+        given = Lesson(torch.zeros(3, 8, dtype=torch.long), torch.ones(3), target, hidden)
+        torch.testing.assert_close(SelfNPO().distance(shown, given), wanted)
+
+
 @pytest.mark.parametrize(
-    ("letters", "told"),
+    ("given", "told"),
     [
         ({"K": 0}, "K is 0"),
         ({"j": -1}, "j is -1"),
@@ -456,6 +468,6 @@ def test_the_huber_loss_is_between_squared_and_absolute():
         ({"w": float("inf")}, "w is inf"),
     ],
 )
-def test_letters_out_of_range(letters, told):
+def test_hyperparameters_out_of_range(given, told):
     with pytest.raises(ValueError, match=told):
-        SelfNPO(**letters)
+        SelfNPO(**given)

@@ -1,12 +1,16 @@
 """Updates: what each row draws, and that neither parts, processes nor a kill change what is learned."""
 
+import json
 import threading
+from dataclasses import asdict
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from guided.core.random import Streams
+from guided.fitting.negative.dpo import FlippedDPO
 from guided.fitting.negative.job import NegativeTraining
 from guided.fitting.negative.self_npo import SelfNPO
 from guided.fitting.negative.trainer import Trainer, conditions, student_of, teacher_of
@@ -61,7 +65,7 @@ def trainer(model, accelerator=None, method=METHOD, n=12, **settings):
     x = torch.randn(n, *event, generator=generator) if x is None else x
     prompts = [None] * n if not model.prompting.conditional else ["ab"[i % 2] for i in range(n)]
     run = Trainer(model, student_of(model, training), method, training, x, prompts, accelerator or Alone())
-    for group in run.optimizer.param_groups:
+    for group in run.loop.optimizers[0].param_groups:
         group["eps"] = 1e-3  # or else a gradient that is 0 but for rounding moves a weight as far as any other
     return run
 
@@ -74,7 +78,7 @@ def together(make, folder, processes=2):
 
     def run(i):
         try:
-            trainers[i].run(folder / "training.pt")
+            trainers[i].run(folder / "training")
         except BaseException as error:
             errors.append(error)
             barrier.abort()
@@ -160,7 +164,7 @@ def test_what_a_row_draws_depends_on_the_seed_the_step_and_its_own_number(tmp_pa
 
 def test_rows_are_drawn_uniformly(tmp_path):
     method = Recorder()
-    trainer(vectors(), method=method, n=4, steps=2, batch=2000).run(tmp_path / "training.pt")
+    trainer(vectors(), method=method, n=4, steps=2, batch=2000).run(tmp_path / "training")
     counts = torch.tensor([sum(row[0] == x for row in method.rows) for x in {row[0] for row in method.rows}])
     assert len(counts) == 4
     assert ((counts - 1000).abs() < 4.5 * (4000 * 0.25 * 0.75) ** 0.5).all()
@@ -171,7 +175,7 @@ def test_the_average_is_the_exponential_one_with_a_warm_start(ema, tmp_path):
     """Its decay is min(ema, (1 + u) / (10 + u)) after update u, and 0 keeps the last weights."""
     run, seen = trainer(vectors(), ema=ema), []
     wanted = weights_of(run)
-    run.run(tmp_path / "training.pt", lambda step, loss: seen.append(weights_of(run)))
+    run.run(tmp_path / "training", lambda step, loss: seen.append(weights_of(run)))
     for u, weights in enumerate(seen, 1):
         decay = min(ema, (1 + u) / (10 + u))
         wanted = {name: decay * mean + (1 - decay) * weights[name] for name, mean in wanted.items()}
@@ -186,10 +190,10 @@ def test_the_rate_grows_and_the_progress_is_told(tmp_path):
     run, rates, told = trainer(vectors(), warmup=3, lr=0.4), [], []
 
     def progress(step, loss):
-        rates.append(run.optimizer.param_groups[0]["lr"])
+        rates.append(run.loop.optimizers[0].param_groups[0]["lr"])
         told.append((step, loss))
 
-    run.run(tmp_path / "training.pt", progress)
+    run.run(tmp_path / "training", progress)
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4])
     losses = [loss for _, loss in run.history]
     assert told == [(u, pytest.approx(sum(losses[:u]) / u)) for u in range(1, 6)]
@@ -198,9 +202,9 @@ def test_the_rate_grows_and_the_progress_is_told(tmp_path):
 def test_the_gradient_is_clipped(tmp_path):
     """Of plain gradient descent a step is at most lr clip long."""
     run = trainer(vectors(), clip=1e-3, steps=1, warmup=0, lr=1.0)
-    run.optimizer = torch.optim.SGD(list(run.weights.values()), 1.0)
+    run.loop.optimizers = [torch.optim.SGD(list(run.weights.values()), 1.0)]
     before = weights_of(run)
-    run.run(tmp_path / "training.pt")
+    run.run(tmp_path / "training")
     length = sum((w - before[name]).square().sum() for name, w in weights_of(run).items()).sqrt()
     assert float(length) == pytest.approx(1e-3, rel=1e-3)
 
@@ -211,7 +215,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(tmp_path):
             return super().losses(*given) / 0.0
 
     with pytest.raises(ValueError, match="the loss is not finite at update 0"):
-        trainer(vectors(), method=Broken()).run(tmp_path / "training.pt")
+        trainer(vectors(), method=Broken()).run(tmp_path / "training")
 
 
 def test_a_training_does_not_draw_the_numbers_that_its_samples_were_drawn_by(tmp_path):
@@ -222,7 +226,7 @@ def test_a_training_does_not_draw_the_numbers_that_its_samples_were_drawn_by(tmp
 
     drawn: list[torch.Tensor] = []
     run = trainer(vectors(), method=Listener(), steps=1)
-    run.run(tmp_path / "training.pt")
+    run.run(tmp_path / "training")
     of_samples = Streams(run.training.seed, range(run.training.batch))
     of_samples.uniform()  # what chose the rows
     assert not (drawn[0] == of_samples.uniform(4)).any()
@@ -265,7 +269,7 @@ def test_a_student_forgets_its_prompt_where_samples_do_not_depend_on_it(tmp_path
         return (plus - minus).square().mean()
 
     before = said(run.student)
-    run.run(tmp_path / "training.pt")
+    run.run(tmp_path / "training")
     assert said(run.student) < 0.1 * before
 
 
@@ -294,3 +298,11 @@ def test_rates_and_ranks_of_themselves():
     of = NegativeTraining()
     assert (of.rank(vectors()), of.rate(vectors()), of.rate(tokens())) == (0, 1e-6, 1e-4)
     assert NegativeTraining(lora=4).rate(vectors()) == 1e-4 and NegativeTraining(lr=3e-4).rate(tokens()) == 3e-4
+
+
+def test_numbers_of_other_libraries_are_pythons_own():
+    """As they come out of arrays; the card is JSON."""
+    given = NegativeTraining(steps=np.int64(3), lr=np.float32(0.5), n=torch.tensor(4), ema=np.float64(0.5))
+    assert json.loads(json.dumps(asdict(given)))["steps"] == 3 and type(given.lr) is float
+    assert json.dumps(asdict(SelfNPO(K=np.int64(4), w=torch.tensor(0.5)))).startswith('{"K": 4, "j": 5, "w": 0.5')
+    assert json.dumps(asdict(FlippedDPO(beta=np.float32(2))))[:12] == '{"beta": 2.0'

@@ -74,16 +74,16 @@ def test_a_torn_file_is_drawn_again(tmp_path, kept):
 
 
 def test_rollouts_share_no_noise_with_samples(tmp_path, monkeypatch):
-    """Their requests are beyond those of any run, whatever its seed."""
+    """Their streams are of another purpose, so beyond those of any run, whatever its seed."""
     asked = []
 
-    def watched(seed, requests, device):
-        asked.extend(requests)
-        return Streams(seed, requests, device)
+    def watched(seed, requests, device, purpose):
+        asked.extend((i, purpose) for i in requests)
+        return Streams(seed, requests, device, purpose)
 
     monkeypatch.setattr("guided.fitting.value.rollouts.Streams", watched)
     rolled(tmp_path, 9, 4)
-    assert asked == [2**63 + i for i in range(9)]
+    assert asked == [(i, "rollouts") for i in range(9)]
 
 
 @pytest.mark.parametrize("states", [1, 2, 3, 50])

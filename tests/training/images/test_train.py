@@ -14,7 +14,7 @@ from training.images.augmentation import psnr, vary
 from training.images.colours import COLOURS, hsv, main_colour, on_white, recolour, rgb
 from training.images.emoji import Emoji, caption, held_out, held_out_pair, share, thing
 from training.images.nets import LATENTS, LENGTH, centre, make_scheduler, make_tokenizer, make_vae
-from training.muon import Muon, orthogonal
+from training.optimizers import Muon, orthogonal
 
 CAR = Emoji("car.png", ("automobile", "car", "red car"), ("car",), "Travel & Places", "transport-ground", False)
 FLAG = Emoji("flag.png", ("flag peru",), (), "Flags", "country-flag", False)
@@ -235,10 +235,10 @@ def test_the_shipped_folder_is_stable_diffusions() -> None:
 
 def test_shipped_weights_are_trained_on_from(tmp_path: Path) -> None:
     images.restore(tmp_path)
-    net = images.average(images.TextToImage(), tmp_path / "images.pt")
+    net = images.average(images.TextToImage(), tmp_path / "images")
     shipped = load_file(images.CHECKPOINT / "unet" / "diffusion_pytorch_model.safetensors")
     assert all(torch.equal(net.unet.state_dict()[key], weight.float()) for key, weight in shipped.items())
-    images.average(images.make_vae(), tmp_path / "vae.pt")
-    images.average(images.make_tiny(), tmp_path / "tiny.pt")
+    images.average(images.make_vae(), tmp_path / "vae")
+    images.average(images.make_tiny(), tmp_path / "tiny")
     with pytest.raises(Exception, match="has weights of its own"):
         images.restore(tmp_path)

@@ -74,10 +74,10 @@ def test_training_goes_on_where_it_was_stopped(tmp_path):
     whole = training.Trainer(network(), lr=1e-2)
     first = {name: w.clone() for name, w in whole.net.state_dict().items()}
     steps(whole, 3)
-    whole.save(tmp_path / "train.pt")
+    whole.save(tmp_path / "train")
     steps(whole, 3)
     resumed = training.Trainer(network(), lr=1e-2)
-    resumed.load(tmp_path / "train.pt")
+    resumed.load(tmp_path / "train")
     steps(resumed, 3)
     for name, w in whole.net.state_dict().items():
         torch.testing.assert_close(resumed.net.state_dict()[name], w)

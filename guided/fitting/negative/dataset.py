@@ -1,13 +1,12 @@
 """The model's own samples that a negative checkpoint is trained from, kept block by block in a folder."""
 
-__all__ = ["Pool", "draw_pool"]
+__all__ = ["Dataset", "draw_dataset"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from guided.core.diffusion import Diffusion
@@ -15,11 +14,11 @@ from guided.core.random import Streams
 from guided.runs.prompts import Prompts
 from guided.samplers import Unguided
 from guided.scoring.objective import Objective
-from guided.storage import write_tensors
+from guided.storage import make_folder, read_tensors, write_tensors
 
 
 @dataclass(frozen=True)
-class Pool:
+class Dataset:
     """Clean rows, with shape `(n, *event)`, and their rewards, with shape `(n,)`; nan where there is no reward."""
 
     x: Tensor
@@ -27,7 +26,7 @@ class Pool:
 
 
 @torch.no_grad()
-def draw_pool(
+def draw_dataset(
     model: Diffusion,
     wanted: Prompts,
     n: int,
@@ -36,10 +35,10 @@ def draw_pool(
     folder: Path,
     objective: Objective | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> Pool:
+) -> Dataset:
     """Draws what the folder does not hold yet; row i depends on the seed and on i alone.
 
-    Arguments:
+    Args:
         model: The model.
         wanted: The prompts of the n requests.
         n: The number of samples.
@@ -47,9 +46,9 @@ def draw_pool(
         batch_size: Samples that are drawn and written together.
         folder: Where the blocks go.
         objective: A reward of the samples.
-        progress: Told how many there are.
+        progress: Called with how many there are.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     parts = []
     for start in range(0, n, batch_size):
         file, block = folder / f"{start:06d}.safetensors", list(range(start, min(n, start + batch_size)))
@@ -60,6 +59,6 @@ def draw_pool(
             if objective is not None:
                 rewards = torch.as_tensor(objective(model.decode(x), part.prompts or None)).float().cpu()
             write_tensors(file, {"x": x, "rewards": rewards})
-        parts.append(load_file(file))
+        parts.append(read_tensors(file))
         progress(block[-1] + 1)
-    return Pool(*(torch.cat([part[name] for part in parts]) for name in ("x", "rewards")))
+    return Dataset(*(torch.cat([part[name] for part in parts]) for name in ("x", "rewards")))

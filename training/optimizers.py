@@ -1,11 +1,11 @@
-"""Muon for weights of any rank, in single precision, and the trainer that uses it."""
+"""The optimizers of the shipped models: Muon for the matrices inside, AdamW for all else."""
 
-__all__ = ["ImageTrainer", "Muon", "orthogonal"]
+__all__ = ["Muon", "image_optimizers", "orthogonal", "token_optimizers"]
+
+from collections.abc import Callable
 
 import torch
-from torch import distributed, nn
-
-from training.trainer import Trainer
+from torch import nn
 
 
 class Muon(torch.optim.Optimizer):
@@ -24,6 +24,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Moves the weights."""
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:
@@ -44,7 +45,7 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = x / (x.norm() + 1e-7)
-    gram, eye = x @ x.T, torch.eye(len(x))
+    gram, eye = x @ x.T, torch.eye(len(x), device=x.device)
     total = eye
     for _ in range(5):
         factor = 3.4445 * eye - 4.775 * gram + 2.0315 * gram @ gram
@@ -53,25 +54,31 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
-class ImageTrainer(Trainer):
-    """The shared trainer with Muon for every inner weight of rank two and more."""
+def token_optimizers(net: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    """The library's Muon for the matrices of the network's `blocks`, AdamW for all other weights."""
+    matrices, others = _parted(net, lambda name, p: p.ndim == 2 and name.startswith("blocks."))
+    adam = _adam(others, lr)
+    if not matrices:
+        return [adam]
+    return [torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"), adam]
 
-    def __init__(self, net: nn.Module, lr: float, inner: tuple[str, ...]) -> None:
-        super().__init__(net, lr)
-        named = list(net.named_parameters())
-        matrices = [p for n, p in named if p.ndim >= 2 and any(part in n for part in inner)]
-        chosen = {id(p) for p in matrices}
-        others = [p for _, p in named if id(p) not in chosen]
-        adam = torch.optim.AdamW(others, lr=lr, weight_decay=0.0, betas=(0.9, 0.99))
-        self.optimizers = [Muon(matrices, lr), adam]
 
-    def share_gradients(self) -> None:
-        """Averages the gradients over processes, where there are several."""
-        if not distributed.is_initialized():
-            return
-        grads = [p.grad for p in self.net.parameters() if p.grad is not None]
-        flat = torch.cat([grad.flatten() for grad in grads])
-        distributed.all_reduce(flat)
-        flat /= distributed.get_world_size()
-        for grad, mean in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
-            grad.copy_(mean.view(grad.shape))
+def image_optimizers(net: nn.Module, lr: float, inner: tuple[str, ...]) -> list[torch.optim.Optimizer]:
+    """Muon for weights of rank two and more with one of these words in their names, AdamW for all others."""
+    matrices, others = _parted(net, lambda name, p: p.ndim >= 2 and any(word in name for word in inner))
+    return [Muon(matrices, lr), _adam(others, lr)]
+
+
+def _parted(
+    net: nn.Module, chosen: Callable[[str, nn.Parameter], bool]
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The weights that are chosen, and the others."""
+    parts: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
+    for name, p in net.named_parameters():
+        parts[not chosen(name, p)].append(p)
+    return parts
+
+
+def _adam(weights: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    fused = bool(weights) and weights[0].is_cuda
+    return torch.optim.AdamW(weights, lr=lr, weight_decay=0.0, betas=(0.9, 0.99), fused=fused or None)

@@ -1,0 +1,346 @@
+r"""The training loop: what moves the weights of values, of negative checkpoints and of the shipped models.
+
+An update adds up the gradients of the parts of a batch, and those of other processes, clips them, takes a step of each
+optimizer at this update's learning rate, and moves the running average of the weights, which is what is kept:
+
+.. math:: \bar\theta \leftarrow \bar\theta + s_u (\theta - \bar\theta)
+
+The loop counts updates and seconds over all sittings, and puts its state on disk at intervals, at the end, and when it
+is interrupted, always between two updates: SIGINT and SIGTERM wait for the update under way, and are then delivered
+again. A training that draws what it draws from the number of the update ends with the same weights however often it
+was stopped.
+
+A new training makes a network and its optimizers, and then hands losses to the loop::
+
+    device = torch.device("cuda")
+    net = Network().to(device)
+    loop = Loop(
+        net,
+        [torch.optim.AdamW(net.parameters(), fused=True)],
+        rate=lambda update, progress: 1e-3 * warm_up(update, 300) * cool_down(progress, 0.4),
+        share=decaying(0.999),
+        averaged=copy.deepcopy(net),
+        processes=Alone(device, "bf16"),  # or an Accelerator of accelerate
+        compiled=True,
+    )
+    loop.load(folder)  # goes on where it was stopped
+    for progress in loop.run(folder, minutes=9):  # of all sittings together; or updates=10_000
+        generator = torch.Generator().manual_seed(loop.step)
+        loop.update((loss(loop.forward, rows) for rows in batch(generator).chunk(4)), progress)  # four parts
+
+A loss is computed under `loop.processes.autocast()` where it shall have mixed precision. Parts are made when they are
+asked for, so that the memory is that of one of them; each is a sum over its rows, divided by the rows of the batch.
+"""
+
+__all__ = ["Alone", "Loop", "Processes", "cool_down", "decaying", "warm_up"]
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from guided.errors import GuidedError
+from guided.fitting.state import read_state, write_state
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERVAL = 60.0  # seconds between two saved states
+PRECISIONS = {"no": None, "bf16": torch.bfloat16}
+
+
+class Processes(Protocol):
+    """The processes of a training, as an `Accelerator` of accelerate has them."""
+
+    process_index: int
+    num_processes: int
+    is_main_process: bool
+    device: torch.device
+    scaler: Any
+
+    def backward(self, loss: Tensor) -> Any:
+        """Adds the gradients of a loss to the weights'."""
+
+    def reduce(self, tensor: Tensor, reduction: str) -> Any:
+        """The sum of a tensor over all processes."""
+
+    def clip_grad_norm_(self, parameters: Any, max_norm: float) -> Any:
+        """Scales gradients down to a norm."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """What losses of mixed precision are computed in."""
+
+
+@dataclass
+class Alone:
+    """One process.
+
+    Args:
+        device: Where the network is.
+        precision: "no", or "bf16" for mixed precision.
+
+    Raises:
+        GuidedError: There is no such precision.
+    """
+
+    device: torch.device = torch.device("cpu")
+    precision: str = "no"
+    process_index: int = 0
+    num_processes: int = 1
+    is_main_process: bool = True
+    scaler: Any = None
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise GuidedError(f"precision is {self.precision!r}; it is one of {', '.join(PRECISIONS)}")
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradients of a loss to the weights'."""
+        torch.autograd.backward(loss)
+
+    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
+        """The tensor."""
+        return tensor
+
+    def clip_grad_norm_(self, parameters: Any, max_norm: float) -> Tensor:
+        """Scales gradients down to a norm."""
+        return nn.utils.clip_grad_norm_(parameters, max_norm)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """What losses of mixed precision are computed in."""
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
+
+
+def warm_up(update: int, updates: int) -> float:
+    """The share of the learning rate that rises to 1 over the first updates."""
+    return min(1.0, (update + 1) / updates)
+
+
+def cool_down(progress: float, share: float) -> float:
+    """The share of the learning rate that falls to 0 over the last share of the progress in [0, 1]."""
+    return min(1.0, max(0.0, (1 - progress) / share))
+
+
+def decaying(decay: float) -> Callable[[int], float]:
+    """The share of the new weights in an exponential average with this decay, which is lower at the beginning."""
+    return lambda update: 1 - min(decay, (1 + update) / (10 + update))
+
+
+class Loop:
+    """Moves the weights of a network that have gradients.
+
+    Args:
+        net: The network, on its device.
+        optimizers: Of its weights.
+        rate: Maps the number of updates so far, and the progress in [0, 1], to the learning rate.
+        share: Maps the number of updates, this one counted, to the share :math:`s_u` of the weights in the average.
+        clip: The largest norm of the gradient; None for any.
+        averaged: A copy of the network that has the running average as its weights; None to average only weights that
+            have gradients, as where most are frozen.
+        processes: Those of the training.
+        compiled: Whether `forward` is compiled.
+        more: Gives what else belongs to the state, as `load` returns it.
+
+    Attributes:
+        forward: The network, compiled if wished; losses are computed with it.
+        weights: The weights that move, by name.
+        average: Their running average.
+        step: The number of updates so far.
+        seconds: The time spent on them.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizers: Sequence[Any],
+        *,
+        rate: Callable[[int, float], float],
+        share: Callable[[int], float],
+        clip: float | None = 1.0,
+        averaged: nn.Module | None = None,
+        processes: Processes | None = None,
+        compiled: bool = False,
+        more: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
+        self.net, self.optimizers, self.rate, self.share, self.clip = net, list(optimizers), rate, share, clip
+        self.processes, self.more = processes or Alone(next(net.parameters()).device), more
+        self.forward = cast("nn.Module", torch.compile(net, dynamic=False)) if compiled else net
+        self.weights = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        self._others: dict[str, Tensor] = {}
+        if averaged is None:
+            self.average = {name: p.detach().clone() for name, p in self.weights.items()}
+        else:
+            self.average = _tensors(averaged.requires_grad_(False))
+            self._others = {name: t for name, t in _tensors(net).items() if name not in self.weights}
+        self.step, self.seconds = 0, 0.0
+
+    def update(self, losses: Tensor | Iterable[Tensor], progress: float = 0.0) -> float:
+        """Makes an update.
+
+        Args:
+            losses: The loss of the batch, or those of its parts, whose sum it is.
+            progress: How far the training is, in [0, 1], for the learning rate.
+
+        Returns:
+            The loss, over all processes.
+
+        Raises:
+            GuidedError: It is not finite; the weights stay as they are.
+        """
+        total = 0.0
+        for loss in [losses] if isinstance(losses, Tensor) else losses:
+            self.processes.backward(loss)
+            total += loss.item()
+        total = float(self.processes.reduce(torch.tensor(total, device=self.processes.device), "sum"))
+        if not abs(total) < float("inf"):  # in all processes at once, or some would wait for the others
+            raise GuidedError(f"the loss is not finite at update {self.step}; take a smaller lr, or full precision")
+        self._share_gradients()
+        if self.clip is not None:
+            self.processes.clip_grad_norm_(list(self.weights.values()), self.clip)
+        self._move(self.rate(self.step, progress))
+        return total
+
+    def _share_gradients(self) -> None:
+        """Adds up the gradients of all processes, all at once."""
+        if self.processes.num_processes > 1:
+            grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.weights.values()]
+            total = self.processes.reduce(torch.cat([grad.flatten() for grad in grads]), "sum")
+            parts = total.split([grad.numel() for grad in grads])
+            for p, part in zip(self.weights.values(), parts, strict=True):
+                p.grad = part.view_as(p).to(p.dtype)
+
+    @torch.no_grad()
+    def _move(self, rate: float) -> None:
+        """The weights by their gradients, and the average after them."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad()
+        self.step += 1
+        share = self.share(self.step)
+        for name, weight in self.weights.items():
+            self.average[name].lerp_(weight, share)
+        for name, other in self._others.items():
+            self.average[name].copy_(other)
+
+    def run(
+        self,
+        folder: Path,
+        *,
+        updates: int | None = None,
+        minutes: float | None = None,
+        due: Callable[[float], bool] = lambda seconds: seconds >= INTERVAL,
+        saved: Callable[[], None] = lambda: None,
+        progress: Callable[[], None] = lambda: None,
+    ) -> Iterator[float]:
+        """Hands out the progress, in [0, 1), once for each update that is left, over all sittings.
+
+        Args:
+            folder: Where the main process puts the state.
+            updates: The number of updates.
+            minutes: The time. What is reached first, of the two, ends the training.
+            due: Whether the state is saved so many seconds after the last time.
+            saved: Called after the state was saved.
+            progress: Called after each update, with its state on disk where it was due.
+        """
+        last = then = time.monotonic()
+        while (done := self._done(updates, minutes)) < 1:
+            with _delayed() as signals:
+                yield done
+                now = time.monotonic()
+                self.seconds, last = self.seconds + now - last, now
+                over = bool(signals) or self._done(updates, minutes) >= 1
+                if self.processes.is_main_process and (over or due(now - then)):
+                    self.save(folder)
+                    saved()
+                    then = now
+            progress()
+
+    def _done(self, updates: int | None, minutes: float | None) -> float:
+        done = [self.step / updates] if updates else []
+        return max([*done, *([self.seconds / (60 * minutes)] if minutes else [])], default=1.0)
+
+    def save(self, folder: Path) -> None:
+        """Puts the state on disk.
+
+        Raises:
+            GuidedError: The folder cannot be written.
+        """
+        scaler = self.processes.scaler
+        state = {
+            "weights": self.weights,
+            "others": self._others,
+            "average": self.average,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "more": dict(self.more()),
+        }
+        write_state(folder, state)
+
+    def load(self, folder: Path) -> dict[str, Any] | None:
+        """Takes the state in a folder on; returns what else belongs to it, or None where there is no state.
+
+        Raises:
+            GuidedError: The state is damaged, or of another network.
+        """
+        state = read_state(folder, self.processes.device)
+        if state is None:
+            return None
+        try:
+            with torch.no_grad():
+                for mine, name in ((self.weights, "weights"), (self._others, "others"), (self.average, "average")):
+                    for key, tensor in mine.items():
+                        tensor.copy_(state[name][key])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            if self.processes.scaler is not None and state["scaler"] is not None:
+                self.processes.scaler.load_state_dict(state["scaler"])
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            return dict(state["more"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise GuidedError(
+                f"the state of the training in {str(folder)!r} is of another network or damaged "
+                f"({type(error).__name__}: {error}); remove the folder to begin again"
+            ) from error
+
+
+def _tensors(net: nn.Module) -> dict[str, Tensor]:
+    """The weights and buffers of a network that belong to its state, each once."""
+    kept = net.state_dict().keys()
+    return {name: tensor for name, tensor in (*net.named_parameters(), *net.named_buffers()) if name in kept}
+
+
+@contextmanager
+def _delayed() -> Iterator[list[int]]:
+    """Inside, the signals that end a process are only noted; they are delivered again at the end."""
+    found: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield found
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if number in found:  # asked twice: now
+            signal.default_int_handler(number, frame)
+        found.append(number)
+
+    before = {int(number): signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number, handler in before.items() if handler not in (None, signal.SIG_IGN)}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield found
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in found:
+        signal.raise_signal(number)
