@@ -1,11 +1,13 @@
 """The errors that a user can cause, each one line that says what was given and what is accepted."""
 
-__all__ = ["GuidedError", "RewardError", "check_number", "nearest"]
+__all__ = ["GuidedError", "RewardError", "check_number", "fail", "nearest", "one_line"]
 
 import math
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 Number = TypeVar("Number", int, float)
 
@@ -77,3 +79,22 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = {other.lower(): other for other in known}
     close = [names[match] for match in get_close_matches(name.lower(), list(names), n=1)]
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Makes an error of the user's one line on standard error and exit code 2, in programs like those in examples/."""
+    try:
+        yield
+    except GuidedError as error:
+        fail(error)
+    except ImportError as error:
+        if "pip install" not in str(error):  # which says what is missing
+            raise
+        fail(error)
+
+
+def fail(error: object) -> NoReturn:
+    """Ends the program with one line on standard error and exit code 2."""
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    sys.exit(2)

@@ -1,6 +1,6 @@
 """Pretrained models by name or path."""
 
-__all__ = ["check_options", "load", "models", "resolve_device", "split_options"]
+__all__ = ["check_name", "check_options", "load", "models", "resolve_device", "split_options"]
 
 import inspect
 import json
@@ -91,6 +91,17 @@ def load(
     model: Diffusion = adapter.load(path, config, target, DTYPES[dtype], **options)
     model = replace(model, name=str(name_or_path))
     return model if steps is None else model.with_steps(check_steps(steps))
+
+
+def check_name(name_or_path: str | Path) -> None:
+    """Checks that there is a model of this name, or a file or folder of this path, without loading it.
+
+    Raises:
+        GuidedError: There is none.
+    """
+    place, _ = split_options(name_or_path)
+    if place not in _SHIPPED:
+        _adapter(Path(place).expanduser())
 
 
 def _wrapped(pipeline: Any, steps: int | None, options: Mapping[str, Any]) -> Diffusion:

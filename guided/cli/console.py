@@ -1,11 +1,11 @@
 """What the command line shows: a progress bar, and tables that stay whole when they are piped."""
 
-__all__ = ["Bar", "LiveBar", "console", "number", "printable", "show_table"]
+__all__ = ["ProgressBar", "console", "number", "printable", "show_table"]
 
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from guided.core.monitor import Progress as State
     from guided.runs.engine import Batch
-    from guided.runs.engine import Progress as Step
 
-Shown = TypeVar("Shown", bound="LiveBar")
 PIPE_WIDTH = 4000  # a line that is piped is not to be folded
+LINES = 10  # of a stage, where standard error is no terminal
 
 
 def console() -> Console:
@@ -50,15 +50,26 @@ def number(cell: object) -> str:
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
 
 
-class LiveBar:
-    """A bar on standard error while it is open; `plain` says that there is no terminal that can show it."""
+class ProgressBar:
+    """A progress bar on standard error for runs, fits and trainings; plain lines where that is no terminal.
 
-    def __init__(self) -> None:
+    It is called with each :class:`guided.core.monitor.Progress`; a plain line is written for each batch that
+    `finished` counts, and a few for a stage whose progress has no steps.
+
+    Args:
+        batch_size: The size of the blocks of requests of a run.
+        loss: What a loss is called.
+    """
+
+    def __init__(self, batch_size: int = 1, loss: str = "loss") -> None:
         columns = [BarColumn(bar_width=None), TextColumn("{task.fields[text]}", markup=False), TimeRemainingColumn()]
         self.bar = Progress(*columns, console=Console(stderr=True), transient=True, expand=True)
         self.plain = not self.bar.console.is_terminal or self.bar.console.is_dumb_terminal
+        self.batch_size, self.loss = batch_size, loss
+        self.stage, self.line, self.start, self.first = "", 0, 0.0, 0.0
+        self.best, self.used = float("-inf"), False
 
-    def __enter__(self: Shown) -> Shown:
+    def __enter__(self) -> "ProgressBar":
         if not self.plain:
             self.bar.start()
         return self
@@ -67,45 +78,46 @@ class LiveBar:
         if not self.plain:
             self.bar.stop()
 
+    def __call__(self, state: "State") -> None:
+        """Shows how far it is."""
+        self.used = True
+        done = float(state.done)
+        if state.step is not None and state.steps:
+            done += min(self.batch_size, state.total - state.done) * state.step / state.steps
+        self._begin(state.stage, state.done, state.total)
+        text = [f"{state.done}/{state.total} {state.stage}", *self._words(state), self._rate(done)]
+        if not self.plain:
+            self.bar.update(self.bar.task_ids[0], completed=done, text="  ".join(text))
+        elif state.step is None and state.done * LINES // state.total > self.line:
+            self.line = state.done * LINES // state.total
+            print(", ".join(text), file=sys.stderr, flush=True)
 
-class Bar(LiveBar):
-    """A progress bar on standard error; a plain line for each finished batch where that is no terminal.
-
-    Args:
-        n: The number of requests of the run.
-        done: How many of them are there already.
-        batch_size: The size of its blocks of requests.
-        label: What is drawn.
-    """
-
-    def __init__(self, n: int, done: int, batch_size: int, label: str = "samples") -> None:
-        super().__init__()
-        self.label = label
-        self.n, self.before, self.done, self.batch_size = n, done, done, batch_size
-        self.best, self.start = float("-inf"), time.perf_counter()
-        self.task = self.bar.add_task("", total=n, completed=done, text="")
-
-    def __call__(self, step: "Step") -> None:
-        """Shows a step of the batch that is being drawn."""
+    def finished(self, batch: "Batch", done: int, total: int) -> None:
+        """Counts a batch of a run that was drawn and written: so many are done."""
+        self._begin("samples", done - len(batch.samples), total)
         if self.plain:
-            return
-        size = min(self.batch_size, self.n - self.done)
-        part = self.done + size * step.step / step.steps
-        words = [f"{self.done}/{self.n} {self.label}", f"step {step.step}/{step.steps}"]
-        if step.best is not None and step.mean is not None:
-            self.best = max(self.best, step.best)
-            words += [f"best {self.best:.3f}", f"mean {step.mean:.3f}"]
-        self.bar.update(self.task, completed=part, text="  ".join([*words, self.rate(part)]))
-
-    def finished(self, batch: "Batch") -> None:
-        """Counts a batch that was drawn and written."""
-        self.done += len(batch.samples)
-        if self.plain:
-            words = [f"{self.done}/{self.n} {self.label}"]
+            words = [f"{done}/{total} {self.stage}"]
             if batch.columns:  # there was a reward
                 self.best = max(self.best, *batch.rewards)
                 words += [f"best {self.best:.3f}", f"mean of the batch {sum(batch.rewards) / len(batch.rewards):.3f}"]
-            print(", ".join([*words, self.rate(self.done)]), file=sys.stderr, flush=True)
+            print(", ".join([*words, self._rate(done)]), file=sys.stderr, flush=True)
 
-    def rate(self, done: float) -> str:
-        return f"{(done - self.before) / max(time.perf_counter() - self.start, 1e-9):.2f} samples/s"
+    def _begin(self, stage: str, done: int, total: int) -> None:
+        if stage == self.stage:
+            return
+        self.stage, self.line, self.start, self.first = stage, 0, time.perf_counter(), done
+        self.best = float("-inf")
+        for task in self.bar.task_ids:
+            self.bar.remove_task(task)
+        self.bar.add_task("", total=total, completed=done, text="")
+
+    def _words(self, state: "State") -> list[str]:
+        words = [] if state.step is None else [f"step {state.step}/{state.steps}"]
+        if state.best is not None and state.mean is not None:
+            self.best = max(self.best, state.best)
+            words += [f"best {self.best:.3f}", f"mean {state.mean:.3f}"]
+        return words if state.loss is None else [*words, f"{self.loss} {state.loss:.4g}"]
+
+    def _rate(self, done: float) -> str:
+        rate = (done - self.first) / max(time.perf_counter() - self.start, 1e-9)
+        return f"{rate:.2f} samples/s" if "samples" in self.stage else f"{rate:.2f}/s"

@@ -1,17 +1,18 @@
-"""What `guided fit-value` does: fit, tell how far it is, and say how good the value is."""
+"""What `guided fit-value` shows: how far a fit is, and how good the value is."""
 
-__all__ = ["FitOptions", "run"]
+__all__ = ["fit_value"]
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guided.cli.console import show_table
-from guided.cli.options import check_folder, check_least
-from guided.cli.stages import StageBar
-from guided.errors import GuidedError
+from guided.cli.console import ProgressBar, show_table
+from guided.fitting.value.config import FitConfig
+from guided.runs.options import spelled
+from guided.runs.paths import check_folder
 
 if TYPE_CHECKING:
     from guided.values.learned import LearnedValue
@@ -19,81 +20,31 @@ if TYPE_CHECKING:
 FEW = 10  # rollouts that a soft mean may rest on without a note
 
 
-@dataclass(frozen=True)
-class FitOptions:
-    """The options of `guided fit-value`, as they were given.
-
-    Raises:
-        GuidedError: A number is out of range, or the folder cannot be used.
-    """
-
-    model: str
-    reward: Sequence[str]
-    out: Path
-    target: str = "soft"
-    alpha: float = 0.1
-    n: int = 2000
-    aggregate: str = "mean"
-    prompt: Sequence[str] = ()
-    guidance: float | None = None
-    steps: int | None = None
-    states: int = 16
-    candidates: int | None = None
-    rollouts: Path | None = None
-    network: str | None = None
-    width: int | None = None
-    updates: int = 2000
-    lr: float = 2e-3
-    check: int = 32
-    seed: int = 0
-    batch_size: int = 64
-    device: str = "auto"
-    dtype: str = "float32"
-    on_error: str = "stop"
-    time_limit: float | None = None
-
-    def __post_init__(self) -> None:
-        numbers = (("-n", self.n, 10), ("--states", self.states, 1), ("--candidates", self.candidates, 1))
-        more = (("--updates", self.updates, 2), ("--width", self.width, 1), ("--check", self.check, 0))
-        check_least(*numbers, *more, ("--steps", self.steps, 1), ("--seed", self.seed, 0))
-        check_least(("--batch-size", self.batch_size, 1))
-        if not self.reward:
-            raise GuidedError("a value needs a --reward; `guided rewards` lists them")
-        check_folder(self.out)
+def config_of(given: Mapping[str, Any]) -> FitConfig:
+    """The fit that the options describe."""
+    values = dict(given)
+    width = values.pop("width", None)
+    if width is not None:
+        values["network"] = {"width": width, **({"kind": values["network"]} if "network" in values else {})}
+    if len(values.get("reward", ())) == 1:
+        [values["reward"]] = values["reward"]
+    config: FitConfig = FitConfig.of(**values)
+    check_folder(config.out, spelled("out"))
+    return config
 
 
-def run(options: FitOptions) -> None:
-    """The command `guided fit-value`."""
-    from guided.fitting.value.fit_value import fit_value
-    from guided.loading import load
+def fit_value(config: FitConfig) -> None:
+    """Fits the value, and shows how good it is."""
+    from guided.cli.sample import show_failures
+    from guided.fitting.value.fit_value import fit
     from guided.scoring.objective import resolve_reward
 
-    objective = resolve_reward(
-        list(options.reward) if len(options.reward) > 1 else options.reward[0],
-        aggregate=options.aggregate,
-        on_error=options.on_error,
-        time_limit=options.time_limit,
-    )
-    passed = ("target", "alpha", "n", "out", "guidance", "steps", "states", "candidates", "rollouts", "updates", "lr")
-    given: dict[str, Any] = {name: getattr(options, name) for name in (*passed, "seed", "batch_size")}
-    given |= {"prompt": list(options.prompt) or None, "network": network(options), "n_check": options.check}
-    try:
-        with StageBar("loss", "held-out loss") as bar:
-            model = load(options.model, device=options.device, dtype=options.dtype)
-            value = fit_value(model, objective, **given, progress=bar)
-        show(value, options.out, bar.used)
-    finally:
-        objective.close()
-    if objective.failures:
-        failed = f"{objective.failures} scores failed and count as worst; the first: {objective.first_failure}"
-        print(f"note: {failed}", file=sys.stderr)
-
-
-def network(options: FitOptions) -> str | dict[str, Any] | None:
-    """The network as `fit_value` takes it."""
-    if options.width is None:
-        return options.network
-    return {"width": options.width, **({} if options.network is None else {"kind": options.network})}
+    how: dict[str, Any] = {"aggregate": config.aggregate, "on_error": config.on_error, "time_limit": config.time_limit}
+    with closing(resolve_reward(config.reward, **how)) as objective:
+        with ProgressBar(loss="held-out loss") as bar:
+            value = fit(replace(config, reward=objective), bar)
+        show(value, config.out, bar.used)
+    show_failures(objective)
 
 
 def show(value: "LearnedValue", out: Path, new: bool) -> None:

@@ -1,107 +1,70 @@
-"""What `guided npo train` does: draw the model's own samples, train, tell how far it is and what it took."""
+"""What `guided npo train` shows: how far a training is, and what it took."""
 
-__all__ = ["NegativeOptions", "run"]
+__all__ = ["config_of", "hyperparameters", "train"]
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from guided.cli.options import check_folder, read_prompts
+from guided.cli.console import ProgressBar
 from guided.errors import GuidedError, nearest
+from guided.fitting.negative.config import NegativeConfig
+from guided.runs.paths import check_folder, read_prompts
 
 
-@dataclass(frozen=True)
-class NegativeOptions:
-    """The options of `guided npo train`, as they were given.
-
-    Raises:
-        GuidedError: The folder cannot be used.
-    """
-
-    model: str
-    out: Path
-    reward: Sequence[str] = ()
-    aggregate: str = "mean"
-    steps: int = 1000
-    batch: int = 20
-    lr: float | None = None
-    lora: int | None = None
-    n: int = 512
-    prompts: Path | None = None
-    guidance: float | None = None
-    set: Sequence[str] = ()
-    ema: float = 0.99
-    accumulate: int = 1
-    precision: str = "no"
-    sheet: int = 0
-    sampling_steps: int | None = None
-    seed: int = 0
-    batch_size: int = 64
-    device: str = "auto"
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        check_folder(self.out)
-
-    def letters(self, method: type) -> dict[str, Any]:
-        """The letters of the method that were given with --set.
-
-        Raises:
-            GuidedError: One is unknown, or no number.
-        """
-        known = list(method.__dataclass_fields__)  # type: ignore[attr-defined]
-        letters: dict[str, Any] = {}
-        for pair in self.set:
-            name, equals, text = pair.partition("=")
-            if name not in known:
-                raise GuidedError(f"--set is {pair!r}{nearest(name, known)}; the letters are {', '.join(known)}")
-            if not equals:
-                raise GuidedError(f"--set is {pair!r}; write {name}=VALUE")
-            try:
-                letters[name] = json.loads(text)
-            except ValueError:
-                letters[name] = text
-            if isinstance(letters[name], list | dict):
-                raise GuidedError(f"--set {pair}: {name} must be a number")
-            if isinstance(letters[name], str) and not isinstance(getattr(method, name), str):
-                raise GuidedError(f"--set is {pair!r}; {name} must be a number")
-        return letters
+def config_of(given: Mapping[str, Any]) -> NegativeConfig:
+    """The training that the options describe."""
+    config: NegativeConfig = NegativeConfig.of(**given)
+    check_folder(config.out)
+    return config
 
 
-def run(options: NegativeOptions) -> None:
-    """The command `guided npo train`."""
-    from guided.cli.stages import StageBar
+def train(config: NegativeConfig) -> None:
+    """Trains the checkpoint, and shows what it took."""
     from guided.fitting.negative.dpo import FlippedDPO
-    from guided.fitting.negative.job import NegativeTraining, train_negative
+    from guided.fitting.negative.job import train_negative
     from guided.fitting.negative.self_npo import SelfNPO
     from guided.loading import load
 
-    names = ("steps", "batch", "lr", "lora", "n", "ema", "accumulate", "precision", "sheet", "seed", "batch_size")
-    training = NegativeTraining(**{name: getattr(options, name) for name in names})
-    kind: Any = FlippedDPO if options.reward else SelfNPO
+    kind: Any = FlippedDPO if config.reward else SelfNPO
     try:
-        method = kind(**options.letters(kind))
+        method = kind(**hyperparameters(kind, config.set))
     except TypeError as error:  # a list where a number is wanted
-        raise GuidedError(f"--set {' '.join(options.set)}: {error}") from error
-    prompts = None if options.prompts is None else read_prompts(options.prompts)
-    model = load(options.model, device=own_device(options.device), dtype=options.dtype, steps=options.sampling_steps)
-    reward = list(options.reward) if len(options.reward) > 1 else options.reward[0] if options.reward else None
-    with StageBar("loss", "loss") as bar:
-        train_negative(
-            model,
-            options.out,
-            reward=reward,
-            method=method,
-            training=training,
-            prompts=prompts,
-            guidance=options.guidance,
-            aggregate=options.aggregate,
-            progress=bar,
-        )
-    show(options.out, bar.used)
+        raise GuidedError(f"--set {' '.join(config.set)}: {error}") from error
+    prompts = None if config.prompts is None else read_prompts(config.prompts)
+    model = load(config.model, device=own_device(config.device), dtype=config.dtype, steps=config.sampling_steps)
+    reward = None if not config.reward else config.reward[0] if len(config.reward) == 1 else config.reward
+    how: dict[str, Any] = {"guidance": config.guidance, "aggregate": config.aggregate, "prompts": prompts}
+    with ProgressBar() as bar:
+        train_negative(model, config.out, reward=reward, method=method, training=config.training, **how, progress=bar)
+    show(config.out, bar.used)
+
+
+def hyperparameters(method: type, pairs: Sequence[str]) -> dict[str, Any]:
+    """The hyperparameters of a method that were given with --set.
+
+    Raises:
+        GuidedError: One is unknown, or no number.
+    """
+    known = list(method.__dataclass_fields__)  # type: ignore[attr-defined]
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if name not in known:
+            raise GuidedError(f"--set is {pair!r}{nearest(name, known)}; the letters are {', '.join(known)}")
+        if not equals:
+            raise GuidedError(f"--set is {pair!r}; write {name}=VALUE")
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+        if isinstance(found[name], list | dict):
+            raise GuidedError(f"--set {pair}: {name} must be a number")
+        if isinstance(found[name], str) and not isinstance(getattr(method, name), str):
+            raise GuidedError(f"--set is {pair!r}; {name} must be a number")
+    return found
 
 
 def own_device(device: str) -> str:

@@ -1,11 +1,38 @@
 """What a run cost and how far it is: counted rows, seconds by part, and who wants to hear of each step."""
 
-__all__ = ["Monitor"]
+__all__ = ["Monitor", "Progress"]
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run, a fit or a training is.
+
+    Attributes:
+        stage: What is made: "samples", "rollouts", "updates", ...
+        done: How many of them are.
+        total: How many there will be.
+        step: The step of the batch that is being drawn; None where there is none.
+        steps: How many steps it has.
+        mean: The mean value of the candidates at the last look-ahead; None before the first.
+        best: The best value that any candidate has had; None before the first.
+        loss: The loss, or that on held-out data; None before it is known.
+        seconds: Seconds since the start.
+    """
+
+    stage: str
+    done: int
+    total: int
+    step: int | None = None
+    steps: int | None = None
+    mean: float | None = None
+    best: float | None = None
+    loss: float | None = None
+    seconds: float = 0.0
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """A job: what makes a learned value or a negative checkpoint in a folder, and goes on where it was stopped."""
 
-__all__ = ["FittingProgress", "Job"]
+__all__ = ["Job"]
 
 import math
 import time
@@ -11,23 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from guided.core.monitor import Progress
 from guided.fitting.state import STATE, drop_state
 from guided.storage import claim, lock, write_json
 
 CONFIG = "config.json"
-
-
-@dataclass(frozen=True)
-class FittingProgress:
-    """How far a job is: the stage ("rollouts" or "samples", "updates", "check samples") and how much of it is done; the
-    loss, of a value the held-out one in units of the best constant's (nan before it is known); seconds since the start.
-    """
-
-    stage: str
-    done: int
-    total: int
-    loss: float
-    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +29,7 @@ class Job(ABC):
     """
 
     out: Path
-    progress: Callable[[FittingProgress], None] = lambda state: None
+    progress: Callable[[Progress], None] = lambda state: None
     start: float = field(default_factory=time.perf_counter)
 
     what: ClassVar[str]  # what another folder holds, in a refusal
@@ -100,6 +88,7 @@ class Job(ABC):
         """What a stage calls with how much is done, and the loss."""
 
         def told(done: int, loss: float = math.nan) -> None:
-            self.progress(FittingProgress(stage, done, total, loss, time.perf_counter() - self.start))
+            known = loss if math.isfinite(loss) else None
+            self.progress(Progress(stage, done, total, loss=known, seconds=time.perf_counter() - self.start))
 
         return told

@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from guided.metrics.summary import summary
 from guided.report import images, molecules, sequences
 from guided.report.contents import Contents
 from guided.report.figures import histogram, value_path
@@ -27,7 +28,6 @@ from guided.report.rows import (
 )
 from guided.report.template import PAGE, STYLE
 from guided.report.thumbnails import digest
-from guided.runs.folder import summary
 from guided.scoring.objective import Objective
 from guided.storage import write_whole
 

@@ -4,14 +4,14 @@ __all__ = ["DECODED", "Batch", "Progress", "Run", "Stats", "StepValue", "batches
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from guided.core.diffusion import Diffusion
-from guided.core.monitor import Monitor
+from guided.core.monitor import Monitor, Progress
 from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.errors import GuidedError
@@ -54,21 +54,6 @@ class StepValue:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a run is: requests finished, the step of the batch that is being drawn, the mean value at its last
-    look-ahead, the best value that any candidate of the run has had, and seconds since the start.
-    """
-
-    request_done: int
-    n: int
-    step: int
-    steps: int
-    mean: float | None
-    best: float | None
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Batch:
     """Requests that were drawn together and are finished."""
 
@@ -91,13 +76,15 @@ class Run:
         columns: Every term of the reward, raw and transformed, `n` numbers each; and, for a model whose look-aheads
             are decoded in a cheaper way, "preview": the reward of the samples as those show them.
         path: The values at the steps of every batch, one after the other.
+        config: Of a run that was read from a folder, what decided it, as in `run.json`; empty otherwise.
     """
 
-    samples: list[Any]
+    samples: Sequence[Any]
     rewards: Tensor
     stats: Stats
     columns: dict[str, list[float]]
     path: list[StepValue]
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Watched:
@@ -139,7 +126,8 @@ def batches_of(
         if progress is not None:
             mean = watched.path[-1].mean if watched and watched.path else None
             best = watched.best if watched else None
-            progress(Progress(done, n, k, model.steps, mean, best, time.perf_counter() - start))
+            seconds = time.perf_counter() - start
+            progress(Progress("samples", done, n, k, model.steps, mean, best, seconds=seconds))
 
     for block in blocks:
         if watched is not None:

@@ -18,15 +18,14 @@ __all__ = [
 ]
 
 import json
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from guided.errors import GuidedError
+from guided.metrics.summary import summary
 from guided.runs.engine import Batch, Stats
 from guided.runs.images import drop, found, stored
 from guided.storage import (
@@ -210,19 +209,3 @@ def table(batch: Batch, seed: int, before: Stats) -> tuple[list[str], list[list[
     columns = [[float(score) for score in batch.columns[name]] for name in names]
     samples = zip(batch.requests, batch.samples, *columns, strict=True)
     return header, [[i, seed, *rest, stats.reward_calls, stats.network_rows] for i, *rest in samples]
-
-
-def summary(rewards: Sequence[float]) -> dict[str, float | int]:
-    """The distribution of the rewards in a few numbers, of those that are finite: a failed reward counts as -inf."""
-    finite = sorted(reward for reward in rewards if isfinite(reward))
-    numbers: dict[str, float | int] = {"rewards": len(rewards), "failed": len(rewards) - len(finite)}
-    if finite:
-        cuts = statistics.quantiles(finite, n=20, method="inclusive") if len(finite) > 1 else finite * 19
-        numbers |= {
-            "mean": statistics.fmean(finite),
-            "median": statistics.median(finite),
-            "min": finite[0],
-            "max": finite[-1],
-        }
-        numbers |= {"q05": cuts[0], "q25": cuts[4], "q75": cuts[14], "q95": cuts[18]}
-    return numbers

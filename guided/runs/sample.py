@@ -1,9 +1,11 @@
-"""Runs from names: models, rewards, samplers and values are looked up here; the engine below takes objects."""
+"""The door of runs: what a description names is looked up here; the engine below takes objects."""
 
-__all__ = ["against", "sample", "stream"]
+__all__ = ["against", "resolve", "sample", "stream"]
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import groupby
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,18 @@ import torch
 
 from guided.core.batching import Evaluator
 from guided.core.diffusion import Diffusion
-from guided.core.random import Streams
-from guided.errors import GuidedError, check_number
-from guided.loading import check_options, load, split_options
-from guided.runs.engine import DECODED, Batch, Progress, Run, Stats, batches_of
+from guided.core.monitor import Progress
+from guided.errors import GuidedError
+from guided.loading import check_name, check_options, load, split_options
+from guided.runs.config import POSITIONAL, ModelOptions, RunConfig
+from guided.runs.editing import Start
+from guided.runs.engine import DECODED, Batch, Run, Stats
+from guided.runs.job import Job
+from guided.runs.opened import batches_in, open_run
+from guided.runs.options import described, signature, spelled
+from guided.runs.paths import check_folder, full
 from guided.runs.prompts import Prompts
+from guided.runs.record import draw_alone, finish, folder_of, record
 from guided.samplers import Sampler, Unguided, resolve_sampler
 from guided.scoring.objective import Objective, resolve_reward
 from guided.values.learned import LearnedValue
@@ -24,134 +33,175 @@ from guided.values.posterior_mean import PosteriorMean
 from guided.values.protocol import Value
 
 
-def sample(model: Any, reward: Any = None, sampler: Any = "svdd", n: int = 1, seed: int = 0, **options: Any) -> Run:
+def sample(*arguments: Any, **options: Any) -> Run:
     """Draws `n` samples of a pretrained model, guided by a reward.
 
-    The arguments are those of :func:`stream`; sample `i` depends on the seed and on `i`, not on `n`.
+    Sample `i` depends on the seed and on `i`, not on `n`, as far as the network's rounding does not depend on how many
+    rows it is given at a time. With `out` the run is written to a folder as its batches finish; the same call again
+    goes on where it was stopped, as does the same command.
+
+    Args:
+    {options}
+
+    Returns:
+        The finished run.
 
     Raises:
-        ValueError: An argument is not what is accepted; the message says what is.
+        GuidedError: An argument is not what is accepted; the message says what is.
     """
-    batches = list(stream(model, reward, sampler, n, seed, **options))
+    given = _bound(arguments, options)
+    progress = given.pop("progress")
+    job = resolve(RunConfig.of(**given))
+    batches = list(_drawn(job, progress))
+    stats = sum((batch.stats for batch in batches), Stats())
+    if job.out is not None and given["only"] is None:
+        stats = open_run(job.out).stats
     return Run(
         samples=[sample for batch in batches for sample in batch.samples],
         rewards=torch.tensor([r for batch in batches for r in batch.rewards], dtype=torch.float64),
-        stats=sum((batch.stats for batch in batches), Stats()),
+        stats=stats,
         columns={name: [v for batch in batches for v in batch.columns[name]] for name in batches[0].columns},
         path=[value for batch in batches for value in batch.path],
     )
 
 
-def stream(
-    model: Any,
-    reward: Any = None,
-    sampler: "str | Mapping[str, Any] | Sampler" = "svdd",
-    n: int = 1,
-    seed: int = 0,
-    *,
-    prompt: str | Sequence[str] | None = None,
-    negative_prompt: str | Sequence[str] | None = None,
-    guidance: float | None = None,
-    rescale: float = 0.0,
-    negative: str | Path | None = None,
-    image: Any = None,
-    strength: float | None = None,
-    mask: Any = None,
-    steps: int | None = None,
-    batch_size: int = 64,
-    only: Sequence[int] | None = None,
-    value: Value | str | Path | None = None,
-    draws: int = 1,
-    aggregate: str = "mean",
-    on_error: str = "stop",
-    time_limit: float | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> Iterator[Batch]:
+def stream(*arguments: Any, **options: Any) -> Iterator[Batch]:
     """Draws samples and hands them out batch by batch, each as it finishes.
 
-    Arguments:
-        model: A model, the name or folder of one, or a diffusers pipeline.
-        reward: What :func:`guided.scoring.objective.resolve_reward` takes: a name, a function, a file, a program, or
-            a mapping of these to weights. None only for the unguided sampler.
-        sampler: A sampler, its name, or a dictionary with its name and fields.
-        n: The number of samples.
-        seed: The seed; sample `i` depends on `(seed, i)` only, as far as the network's rounding does not depend on
-            how many rows it is given at a time.
-        prompt: For a conditional model: one prompt, or one for each sample.
-        negative_prompt: What guidance leads away from, one or one for each sample; None for the unconditional model.
-        guidance: The weight of classifier-free guidance; None for the model's own, 1 for none.
-        rescale: The share of guidance rescale (Lin et al., 2023), in [0, 1].
-        negative: A negative checkpoint for the unconditional side of guidance, as :func:`guided.attach` takes it;
-            its options may follow, as in `"folder?alpha=0.5&beta=0.3"`.
-        image: For a model of images: what all samples start from, an image or its file.
-        strength: With an image, the share of the steps that are taken, in (0, 1]; None for 0.8, with a mask for all.
-        mask: With an image, where it may change: an image or its file, white where it may and black where it is kept.
-        steps: The number of reverse steps `K`; None for the model's own.
-        batch_size: The number of requests `B` that are drawn together.
-        only: The requests to draw; None for all of `0..n-1`. Those of one block of `batch_size` go together.
-        value: What the sampler selects by; None for the reward of the look-ahead (SVDD-PM). A learned one
-            (:func:`guided.fit_value`), or its folder, must be one of this model, prompt, guidance and reward (SVDD-MC).
-        draws: The number of clean draws of the look-ahead, for a discrete model.
-        aggregate: How several rewards become one, "mean" or "product".
-        on_error: What a failing reward does, "stop" or "worst".
-        time_limit: The seconds that a call of the reward may take.
-        progress: Called at every step.
+    With `out` the batches that the folder holds already come first.
+
+    Args:
+    {options}
+
+    Returns:
+        The batches.
 
     Raises:
-        ValueError: An argument is not what is accepted; the message says what is.
+        GuidedError: An argument is not what is accepted; the message says what is.
     """
-    for name, number in (("n", n), ("batch_size", batch_size)):
-        check_number(name, number, int, least=1)
-    requests = list(range(n)) if only is None else list(only)
-    strange = [i for i in requests if not isinstance(i, int) or not 0 <= i < n]
-    if strange or not requests:
-        what = f"request {strange[0]!r} is not" if strange else "only is empty: name some requests"
-        raise GuidedError(f"{what} among the {n} of this run, 0 to {n - 1}")
-    Streams(seed, [])  # a wrong seed is told before anything is loaded
-    strategy = resolve_sampler(sampler)
-    if reward is None and not isinstance(strategy, Unguided):
-        raise GuidedError(f"sampler {type(strategy).__name__} needs a reward; only unguided does without")
-    model = model if isinstance(model, Diffusion) else load(model)
-    model = model if steps is None else model.with_steps(steps)
-    model = against(model, negative)
-    model = _started(model, image, strength, mask)
-    wanted = Prompts.of(model, n, prompt, negative_prompt, guidance, rescale)
-    objective = None
-    if reward is not None:
-        objective = resolve_reward(reward, aggregate=aggregate, on_error=on_error, time_limit=time_limit)
-        objective.check(model.modality)
-        whole = wanted.checked(model)
-        decoded = Evaluator(DECODED.get(model.modality))
-        if value is None:
-            value = PosteriorMean(objective, draws, decoded)
+    given = _bound(arguments, options)
+    progress = given.pop("progress")
+    job = resolve(RunConfig.of(**given))
+    return _drawn(job, progress)
+
+
+def _bound(arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by name, with the defaults of the rest."""
+    bound = _SIGNATURE.bind(*arguments, **options)
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+_SIGNATURE = signature(RunConfig, POSITIONAL)
+_function: Any
+for _function in (sample, stream):
+    _function.__signature__ = _SIGNATURE
+    _function.__doc__ = (_function.__doc__ or "").replace("    {options}", described(RunConfig))
+
+
+def _drawn(job: Job, progress: Callable[[Progress], None] | None) -> Iterator[Batch]:
+    with closing(job):
+        if job.out is None:
+            yield from job.draw(job.requests, progress)
+        elif job.config.run.only is not None:
+            yield from draw_alone(job, progress)
         else:
-            value = _learned(value, whole, objective, strategy, plain=wanted.plain and model.requests.editing is None)
-    else:
-        wanted.checked(model)
-        value = None if isinstance(value, str | Path) else value  # the unguided sampler asks no value
-    blocks = [list(block) for _, block in groupby(requests, key=lambda i: i // batch_size)]
-    return batches_of(model, wanted, objective, strategy, value, blocks, seed, progress)
+            with folder_of(job) as folder:
+                before = folder.done
+                yield from batches_in(folder.path)
+                yield from record(job, folder, progress)
+                finish(job, folder, folder.done > before, progress, warnings.warn)
 
 
-def _learned(value: Value | str | Path, model: Diffusion, objective: Objective, sampler: Sampler, plain: bool) -> Value:
-    """A learned value, or that of a folder, for this run; another value as it is."""
-    if isinstance(value, str | Path):
-        value = load_value(value)
-    if isinstance(value, LearnedValue):
-        if not plain:
-            raise GuidedError(
-                "a learned value was fitted to runs from noise, without negative prompts and guidance rescale; "
-                "leave out image, negative_prompt and rescale, or the value"
-            )
-        return value.bind(model, objective, getattr(sampler, "alpha", ()))
-    return value
+def resolve(config: RunConfig, command: str = "") -> Job:
+    """What a description names, loaded, the cheap first.
+
+    Raises:
+        GuidedError: There is no such thing, or it does not go with the rest.
+    """
+    out = config.run.out
+    if out is not None:
+        check_folder(out, spelled("out"))
+        out = full(out)
+    sampler = _sampler(config)
+    start = Start.read(config.editing.image, config.editing.mask, config.editing.strength)
+    objective = _objective(config)
+    model = _model(config.source)
+    search, asked = config.search, config.prompting
+    model = model if search.steps is None else model.with_steps(search.steps)
+    model = _started(against(model, asked.negative), start)
+    wanted = Prompts.of(model, config.run.n, asked.prompt, asked.negative_prompt, asked.guidance, asked.rescale)
+    named = load_value(search.value) if isinstance(search.value, str | Path) else search.value
+    job = Job(config, model, sampler, objective, wanted, named=named, start=start, out=out, command=command)
+    return _with_value(job)
+
+
+def _sampler(config: RunConfig) -> Sampler:
+    """The sampler; checks that it has a reward if it needs one, of a model that there is."""
+    given = config.search.sampler
+    try:
+        sampler = resolve_sampler(given)
+    except TypeError as error:  # numbers where a pair is wanted, and the like
+        raise GuidedError(f"sampler {given!r}: {error}") from error
+    if config.rewards.reward is None and not isinstance(sampler, Unguided):
+        if isinstance(config.source.model, str | Path):
+            check_name(config.source.model)
+        name = given.get("name") if isinstance(given, dict) else given
+        raise GuidedError(f"sampler {name!r} needs a {spelled('reward')}; `guided rewards` lists them")
+    return sampler
+
+
+def _objective(config: RunConfig) -> Objective | None:
+    given = config.rewards
+    if given.reward is None:
+        return None
+    how: dict[str, Any] = {"aggregate": given.aggregate, "on_error": given.on_error, "time_limit": given.time_limit}
+    return resolve_reward(given.reward, **how)
+
+
+def _model(source: ModelOptions) -> Diffusion:
+    """The model; one in memory stays where it is."""
+    if isinstance(source.model, str | Path):
+        place, mark, query = str(source.model).partition("?")
+        path = Path(place).expanduser() if place.startswith("~") else place
+        return load(f"{path}{mark}{query}", device=source.device, dtype=source.dtype)
+    for field in fields(source):
+        value = getattr(source, field.name)
+        if field.name != "model" and value != field.default:
+            raise GuidedError(f"{field.name} is {value!r} for a model that is loaded already; load it so")
+    return source.model if isinstance(source.model, Diffusion) else load(source.model)
+
+
+def _with_value(job: Job) -> Job:
+    """The run with what its sampler selects by, once its prompts are known to be the model's."""
+    whole, value = job.prompts.checked(job.model), job.named
+    if job.objective is None:
+        return replace(job, value=value)
+    job.objective.check(job.model.modality)
+    if value is None:
+        decoded = Evaluator(DECODED.get(job.model.modality))
+        return replace(job, value=PosteriorMean(job.objective, job.config.search.draws, decoded))
+    plain = job.prompts.plain and job.model.requests.editing is None
+    return replace(job, value=_learned(value, whole, job.objective, job.sampler, plain))
+
+
+def _learned(value: Value, model: Diffusion, objective: Objective, sampler: Sampler, plain: bool) -> Value:
+    """A learned value for this run; another value as it is."""
+    if not isinstance(value, LearnedValue):
+        return value
+    if not plain:
+        raise GuidedError(
+            "a learned value was fitted to runs from noise, without negative prompts and guidance rescale; "
+            "leave out image, negative_prompt and rescale, or the value"
+        )
+    return value.bind(model, objective, getattr(sampler, "alpha", ()))
 
 
 def against(model: Diffusion, negative: str | Path | None) -> Diffusion:
     """The model with a negative checkpoint, if one is named; options may follow the name.
 
     Raises:
-        ValueError: There is no such checkpoint or option, or it is of another base.
+        GuidedError: There is no such checkpoint or option, or it is of another base.
     """
     if negative is None:
         return model
@@ -159,16 +209,13 @@ def against(model: Diffusion, negative: str | Path | None) -> Diffusion:
 
     place, options = split_options(negative)
     check_options(attach, options, f"negative checkpoint {place!r}")
-    return attach(model, place, **options)
+    return attach(model, Path(place).expanduser() if place.startswith("~") else place, **options)
 
 
-def _started(model: Diffusion, image: Any, strength: float | None, mask: Any) -> Diffusion:
+def _started(model: Diffusion, start: Start) -> Diffusion:
     """The model that starts from an image, if there is one."""
-    if image is None:
-        for name, given in (("strength", strength), ("mask", mask)):
-            if given is not None:
-                raise GuidedError(f"{name} is for runs that start from an image; give the image too")
+    if start.image is None:
         return model
-    edited = model.edited(image, strength, mask)
+    edited = model.edited(start.image, start.strength, start.mask)
     edited.requests.first_step(edited.steps)  # raises where no step is left
     return edited

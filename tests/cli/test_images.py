@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from guided.cli import jobs
-from guided.cli.watch import marks
+from guided.runs import describe
+from guided.runs import sample as door
+from guided.runs.watch import marks
 from tests.toys.pictures import pictures, redness, videos
 
 RUN = ("--reward", "red.py:redness", "-n", "6", "-M", "3", "--batch-size", "2", "--device", "cpu")
@@ -20,7 +21,7 @@ RUN = ("--reward", "red.py:redness", "-n", "6", "-M", "3", "--batch-size", "2", 
 def folder(monkeypatch, tmp_path):
     """The toys are the models, under any name; a reward in a file."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(jobs, "load", lambda name, **options: {"videos": videos}.get(name, pictures)())
+    monkeypatch.setattr(door, "load", lambda name, **options: {"videos": videos}.get(name, pictures)())
     (tmp_path / "red.py").write_text("from tests.toys.pictures import redness\n")
     Image.fromarray(np.full((4, 4, 3), (0, 0, 255), dtype=np.uint8)).save("blue.png")
     Image.fromarray(np.repeat([[0, 0, 255, 255]], 4, 0).astype(np.uint8)).save("right.png")
@@ -97,7 +98,7 @@ def test_videos_are_files_too(guided, folder):
 
 @pytest.mark.parametrize("words", [(), ("--only", "2")])
 def test_pictures_need_a_folder(guided, folder, monkeypatch, words):
-    monkeypatch.setattr(jobs, "stream", lambda *args, **options: pytest.fail("something was drawn"))
+    monkeypatch.setattr("guided.runs.job.batches_of", lambda *args: pytest.fail("something was drawn"))
     before = files(folder)
     code, out, err = guided("sample", "pictures", *RUN, *words)
     assert code == 2 and out == "" and err.count("\n") == 1
@@ -202,7 +203,7 @@ def test_versions_of_the_libraries_are_recorded(guided, folder):
     guided("sample", "pictures", *RUN, "--no-report", "--out", "a")
     run = json.loads((folder / "a" / "run.json").read_text())
     assert {"torch", "pillow"} <= run["versions"].keys()
-    assert set(jobs.PACKAGES) >= {"diffusers", "transformers", "accelerate", "peft", "pillow"}
+    assert set(describe.PACKAGES) >= {"diffusers", "transformers", "accelerate", "peft", "pillow"}
 
 
 WRONG = {
@@ -230,7 +231,7 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_input_is_one_line_before_the_model_is_loaded(guided, folder, monkeypatch, case):
-    monkeypatch.setattr(jobs, "load", lambda name, **options: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(door, "load", lambda name, **options: pytest.fail("the model was loaded"))
     (folder / "torn.png").write_bytes((folder / "blue.png").read_bytes()[:-30])
     (folder / "gap.txt").write_text("red\n\ngreen\n")
     (folder / "empty.txt").touch()

@@ -345,6 +345,6 @@ def test_our_own_mistakes_keep_their_traceback(guided, model, monkeypatch):
     def broken(options):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("guided.cli.jobs.run", broken)
+    monkeypatch.setattr("guided.cli.sample.sample", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         guided("sample", model, *QED)

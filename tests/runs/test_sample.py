@@ -87,7 +87,7 @@ def test_a_batch_costs_the_same_whatever_came_before():
 def test_progress_tells_every_step():
     seen = []
     guided.sample(dna(), gc, SVDD(4), n=6, batch_size=4, progress=seen.append)
-    assert [(p.request_done, p.step) for p in seen] == [(d, k) for d in (0, 4) for k in range(1, 9)]
+    assert [(p.done, p.step) for p in seen] == [(d, k) for d in (0, 4) for k in range(1, 9)]
     best = [p.best for p in seen if p.best is not None]
     assert best == sorted(best) and len(best) == 15 and max(best) <= 1
 

@@ -97,7 +97,7 @@ def main(
     for i, label in enumerate(labels, 1):
         run = guided.sample(loaded, sampler="unguided", n=n, prompt=label, guidance=guidance, batch_size=250, seed=i)
         real = [s for s, mine in zip(data.sequences, held_out & (data.labels == i), strict=True) if mine]
-        report[label] = judge(run.samples, real, training, FACTORS.get(label, ()))
+        report[label] = judge(list(run.samples), real, training, FACTORS.get(label, ()))
         drawn += run.samples
         print(label, json.dumps(report[label]), flush=True)
     report["all"] = {f"r{k}": correlate(drawn, natural, k) for k in (3, 6)}

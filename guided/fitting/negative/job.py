@@ -29,19 +29,22 @@ from torch import Tensor, nn
 
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
+from guided.core.monitor import Progress
 from guided.errors import GuidedError
-from guided.fitting.job import FittingProgress, Job
+from guided.fitting.job import Job
 from guided.fitting.negative.card import ENDS, describe
+from guided.fitting.negative.config import NegativeTraining
 from guided.fitting.negative.dataset import draw_dataset
 from guided.fitting.negative.dpo import FlippedDPO, pairs_of
 from guided.fitting.negative.self_npo import SelfNPO
 from guided.fitting.negative.sheets import write_sheet
-from guided.fitting.negative.trainer import NegativeTraining, Trainer, student_of
+from guided.fitting.negative.trainer import Trainer, student_of
 from guided.fitting.state import STATE
 from guided.loading import load
 from guided.negatives.fingerprint import describe_base
 from guided.negatives.lora import check_lora, lora_weights
 from guided.negatives.weights import FULL, FULL_PART, LORA
+from guided.runs.paths import full
 from guided.runs.prompts import Prompts
 from guided.runs.versions import versions
 from guided.scoring.objective import Objective, resolve_reward
@@ -60,7 +63,7 @@ def train_negative(
     prompts: Sequence[str] | None = None,
     guidance: float | None = None,
     aggregate: str = "mean",
-    progress: Callable[[FittingProgress], None] = lambda state: None,
+    progress: Callable[[Progress], None] = lambda state: None,
 ) -> Path:
     """Trains a negative checkpoint from a model's own samples; the same call again goes on.
 
@@ -90,7 +93,7 @@ def train_negative(
         raise GuidedError(f"{method.name} {what}")
     model = model if isinstance(model, Diffusion) else load(model)
     job = NegativeJob(
-        out=Path(out),
+        out=full(out),
         progress=progress,
         model=model,
         method=method,

@@ -1,10 +1,9 @@
 """The updates of a negative checkpoint: what is drawn depends on the seed, the step and the row alone."""
 
-__all__ = ["NegativeTraining", "Trainer"]
+__all__ = ["Trainer"]
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,84 +14,15 @@ from guided.core.denoiser import Denoiser
 from guided.core.diffusion import Diffusion
 from guided.core.guidance import Conditions, Guided
 from guided.core.random import Streams
-from guided.errors import GuidedError, check_number
 from guided.fitting.loop import Loop, decaying, warm_up
+from guided.fitting.negative.config import NegativeTraining
 from guided.fitting.negative.dpo import FlippedDPO
 from guided.fitting.negative.self_npo import SelfNPO
 from guided.fitting.value.fit import seeded
 from guided.negatives.lora import add_lora
 
-PRECISIONS = ("no", "bf16", "fp16")
 SAVING = 30.0  # seconds between two states on disk
 RECENT = 50  # updates over which the loss is averaged that is reported
-RATES = {"lora": 1e-4, "masked": 1e-4, "full": 1e-6}
-
-
-@dataclass(frozen=True)
-class NegativeTraining:
-    """How a negative checkpoint is trained. Steps, batch and weight decay are those of the published Self-NPO.
-
-    Args:
-        steps: Updates.
-        batch: Rows of an update, over all processes.
-        lr: The learning rate; None for 1e-6 for full weights of a continuous model, as published, and 1e-4 for LoRA
-            weights and for masked models.
-        weight_decay: AdamW's.
-        clip: The largest norm of a gradient.
-        warmup: Updates in which the learning rate grows.
-        ema: The decay of the running average, which is what is kept; 0 for none.
-        lora: The rank of LoRA weights; 0 for full ones, None for 16 in a pipeline and full ones elsewhere.
-        accumulate: Parts into which a batch is split, to save memory.
-        precision: Mixed precision of the networks, "no", "bf16" or "fp16".
-        n: The number of the model's own samples.
-        seed: The seed.
-        batch_size: Samples that are drawn together.
-        sheet: Updates between sheets of samples; 0 for none.
-
-    Raises:
-        ValueError: A number is out of range.
-    """
-
-    steps: int = 1000
-    batch: int = 20
-    lr: float | None = None
-    weight_decay: float = 1e-3
-    clip: float = 1.0
-    warmup: int = 20
-    ema: float = 0.99
-    lora: int | None = None
-    accumulate: int = 1
-    precision: str = "no"
-    n: int = 512
-    seed: int = 0
-    batch_size: int = 64
-    sheet: int = 0
-
-    def __post_init__(self) -> None:
-        least = {"steps": 1, "batch": 1, "warmup": 0, "accumulate": 1, "n": 2, "seed": 0, "batch_size": 1, "sheet": 0}
-        found: dict[str, Any] = {name: check_number(name, getattr(self, name), int, low) for name, low in least.items()}
-        if self.lora is not None:
-            found["lora"] = check_number("lora", self.lora, int, least=0)
-        if self.lr is not None:
-            found["lr"] = check_number("lr", self.lr, float, above=0)
-        found["clip"] = check_number("clip", self.clip, float, above=0)
-        found["ema"] = check_number("ema", self.ema, float, least=0, below=1)
-        found["weight_decay"] = check_number("weight_decay", self.weight_decay, float, least=0)
-        self.__dict__.update(found)  # as Python's own numbers, which JSON takes
-        if self.precision not in PRECISIONS:
-            raise GuidedError(f"precision is {self.precision!r}; it is one of {', '.join(PRECISIONS)}")
-
-    def rank(self, model: Diffusion) -> int:
-        """The rank of LoRA weights for a model; 0 for full weights."""
-        if self.lora is not None:
-            return self.lora
-        return 16 if model.network is not None and model.network.part else 0
-
-    def rate(self, model: Diffusion) -> float:
-        """The learning rate for a model."""
-        if self.lr is not None:
-            return self.lr
-        return RATES["lora" if self.rank(model) else "full" if model.process.tokens is None else "masked"]
 
 
 class Trainer:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from guided.core.monitor import Progress
 from guided.fitting.job import Job
 from guided.fitting.state import STATE
 from guided.fitting.value.diagnostics import judge
@@ -20,7 +21,6 @@ from guided.fitting.value.regression import effective
 from guided.fitting.value.rollouts import Rollouts, read, roll
 from guided.fitting.value.source import Source
 from guided.fitting.value.states import Data
-from guided.runs.engine import Progress
 from guided.runs.sample import sample
 from guided.samplers import SVDD, Sampler, Unguided
 from guided.scoring.objective import Objective
@@ -154,7 +154,7 @@ class ValueJob(Job):
         self, sampler: Sampler, value: LearnedValue, n: int, told: Callable[..., None], done: int
     ) -> float | None:
         def progress(state: Progress) -> None:
-            told(done + state.request_done)
+            told(done + state.done)
 
         run = sample(
             self.source.model,

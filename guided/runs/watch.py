@@ -6,7 +6,6 @@ path/steps.csv   step, value, sample
 
 __all__ = ["Watching", "marks", "watch"]
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.runs.engine import Batch, Stats
 from guided.runs.images import stored
+from guided.runs.job import Job
 from guided.samplers import Sampler
 from guided.storage import read_rows, write_csv
 from guided.values.protocol import Value
@@ -29,7 +29,7 @@ REQUEST = 0
 class Watching:
     """A sampler of one request that shows what it has chosen from; it draws the same sample.
 
-    Arguments:
+    Args:
         sampler: The sampler.
         looks: What was seen: the step, the best candidate's value, and its look-ahead, decoded.
     """
@@ -68,18 +68,19 @@ def marks(first: int, last: int) -> list[int]:
     return [first + 1 + round(i * (last - first - 1) / max(1, n - 1)) for i in range(n)]
 
 
-def watch(sampler: Sampler, draw: Callable[[list[int], Sampler], Iterator[Batch]], out: Path) -> None:
+def watch(job: Job, out: Path) -> None:
     """Draws request 0 of a finished run again and keeps its pictures, unless they are there.
 
     A sampler that looked ahead at fewer than two steps has no way to show.
 
     Raises:
+        RewardError: The reward failed.
         OSError: The folder cannot be written.
     """
     if (out / "path" / "steps.csv").exists() or len({row["step"] for row in read_rows(out / "path.csv")}) < 2:
         return
-    watching = Watching(sampler)
-    for _ in draw([REQUEST], watching):
+    watching = Watching(job.sampler)
+    for _ in job.draw([REQUEST], sampler=watching):
         pass
     steps, values, pictures = (list(column) for column in zip(*watching.looks, strict=True))
     batch = stored(Batch(steps, pictures, values, {}, Stats(), []), out, "path/{:03d}")

@@ -1,0 +1,40 @@
+"""Unguided samples beside a run: the same requests of the same seed, by the same reward."""
+
+__all__ = ["compare"]
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from guided.core.monitor import Progress
+from guided.runs.engine import Stats
+from guided.runs.folder import table
+from guided.runs.images import stored
+from guided.runs.job import Job
+from guided.samplers import Unguided
+from guided.storage import write_csv
+
+COMPARED = 256  # unguided samples at most
+
+
+def compare(job: Job, out: Path, progress: Callable[[Progress], None] | None = None) -> None:
+    """Draws as many unguided samples, of the first requests, into `unguided.csv`.
+
+    Raises:
+        RewardError: The reward failed.
+        OSError: The folder cannot be written.
+    """
+    run = job.config.run
+    rows: list[list[Any]] = []
+    header: list[str] = []
+    stats = Stats()
+
+    def renamed(state: Progress) -> None:
+        if progress is not None:
+            progress(replace(state, stage="unguided samples to compare with"))
+
+    for batch in job.draw(list(range(min(run.n, COMPARED))), renamed, Unguided()):
+        header, new = table(stored(batch, out, "unguided/{:05d}"), run.seed, stats)
+        rows, stats = rows + new, stats + batch.stats
+    write_csv(out / "unguided.csv", [header, *rows])

@@ -1,0 +1,163 @@
+"""Options in files: TOML, or the `run.json` of a run; and how those of the command line go before them."""
+
+__all__ = ["assembled", "read_options"]
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from guided.errors import GuidedError, nearest
+from guided.runs.config import RunConfig, Shorthand
+from guided.runs.options import options_of, spelled
+from guided.runs.paths import read_prompts
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
+
+FIELDS = ("M", "alpha", "set")  # of the sampler
+PATHS = ("model", "value", "negative", "image", "mask")
+
+
+def assembled(given: Mapping[str, Any], config: type[RunConfig] = RunConfig) -> RunConfig:
+    """The run that options of the command line describe, with those of the file that they name.
+
+    Args:
+        given: What was given, by name.
+        config: The class of the description.
+
+    Raises:
+        GuidedError: An option is wrong, or the file is.
+    """
+    given = dict(given)
+    path = given.pop("config", None)
+    there = {} if path is None else read_options(Path(path).expanduser(), config)
+    defaults = {name: it.shell_default for name, it in options_of(config).items() if it.shell_default != it.default}
+    values = {**defaults, **there, **given}
+    values["sampler"] = _sampler(there, given)
+    texts = given if {"prompt", "prompts"} & given.keys() else there
+    n = values["n"] if isinstance(values["n"], int) else 1
+    values["prompt"] = _prompt(texts, n)
+    if isinstance(values.get("reward"), list) and len(values["reward"]) == 1:
+        [values["reward"]] = values["reward"]
+    for name in (*FIELDS, "prompts"):
+        values.pop(name, None)
+    if "model" not in values:
+        raise GuidedError("Missing argument 'MODEL': give a name of `guided models`, or the path of a checkpoint")
+    lost = next((name for name, value in values.items() if isinstance(value, _Lost)), None)
+    if lost is not None:
+        raise GuidedError(f"{values[lost]}; give {spelled(lost)}")
+    if isinstance(values.get("only"), int):
+        values["only"] = [values["only"]]
+    made: RunConfig = config.of(**values)
+    return made
+
+
+def read_options(path: Path, config: type[RunConfig] = RunConfig) -> dict[str, Any]:
+    """The options in a TOML file, or those of a run's `run.json`, by name.
+
+    Raises:
+        GuidedError: The file cannot be read, or has an option that there is not.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GuidedError(f"cannot read the options {str(path)!r}: {getattr(error, 'strerror', error)}") from error
+    try:
+        found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except ValueError as error:
+        form = "JSON" if path.suffix == ".json" else "TOML"
+        raise GuidedError(f"{str(path)!r} is not {form}: {error}") from error
+    if isinstance(found, dict) and isinstance(found.get("config"), dict):
+        found = _of_run(found, str(path))
+    known = [name for name in options_of(config, Shorthand) if name != "config"]
+    for name in found if isinstance(found, dict) else ["?"]:
+        if name not in known:
+            raise GuidedError(
+                f"{str(path)!r} has no option {name!r}{nearest(name, known)}; options are {', '.join(known)}"
+            )
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _of_run(run: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The options of a run, of the former version too."""
+    if "options" in run:
+        options = {name: _located(name, value, run.get("folder", "")) for name, value in run["options"].items()}
+    else:
+        config = run["config"]
+        options = {name: value for name, value in config.items() if name != "identity"}
+        for name in ("image", "mask"):
+            if name in options:
+                options[name] = options[name]["file"]
+        if "value" in options:
+            options["value"] = {"object": "a value, of which only the digest is known"}
+    for name, value in options.items():
+        if isinstance(value, dict) and "object" in value:
+            options[name] = _Lost(f"{path!r} does not hold its {name}: {value['object']}")
+    return options
+
+
+class _Lost(str):
+    """What a file could not hold; it is an error unless another is given."""
+
+
+def _located(name: str, value: Any, folder: str) -> Any:
+    """A relative path that leads nowhere from here, from where the run was started."""
+    if name not in PATHS or not isinstance(value, str):
+        return value
+    place, mark, query = value.partition("?")
+    moved = Path(folder, place)
+    return f"{moved}{mark}{query}" if not Path(place).exists() and moved.exists() else value
+
+
+def _prompt(values: Mapping[str, Any], n: int) -> Any:
+    """The prompt of all requests, or one for each: with n = m k requests and k lines, each line m times."""
+    if values.get("prompts") is None:
+        return values.get("prompt")
+    if values.get("prompt") is not None:
+        raise GuidedError(f"{spelled('prompt')} and {spelled('prompts')} exclude each other")
+    lines = read_prompts(values["prompts"])
+    if n < 1 or n % len(lines):
+        raise GuidedError(
+            f"{str(values['prompts'])!r} has {len(lines)} lines and {spelled('n')} is {n}; "
+            f"{spelled('n')} must be a multiple of the number of prompts"
+        )
+    return [line for line in lines for _ in range(n // len(lines))]
+
+
+def _sampler(there: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The sampler's name and fields, those of the command line before those of the file."""
+    first, second = _fields(there), _fields(given)
+    if "name" in second and second["name"] != first.get("name", "svdd"):
+        return second
+    return {"name": "svdd", **first, **second}
+
+
+def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The sampler's name and fields, as far as they are given."""
+    sampler = values.get("sampler", {})
+    found = {"name": sampler} if isinstance(sampler, str) else dict(sampler)
+    pairs = [(name, values[name]) for name in ("M", "alpha") if values.get(name) is not None]
+    for pair in values.get("set") or ():
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise GuidedError(f"{spelled('set')} is {pair!r}; it must be FIELD=VALUE, as in {spelled('set')} N=10")
+        pairs.append((name, text))
+    for name, value in pairs:
+        if name in found:
+            raise GuidedError(f"the sampler's {name} is given twice")
+        found[name] = _number(name, value) if isinstance(value, str) else value
+    return found
+
+
+def _number(name: str, text: str) -> Any:
+    """A number, or a list of numbers for a schedule over the steps: JSON, whose brackets may be left away."""
+    for form in (text, f"[{text}]"):
+        try:
+            return json.loads(form)
+        except ValueError:
+            continue
+    raise GuidedError(f"the sampler's {name} is {text!r}; it must be a number, or numbers with commas for a schedule")

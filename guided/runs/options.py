@@ -1,0 +1,265 @@
+"""Options, each declared once: as a field of a dataclass, annotated with an :class:`Option`.
+
+    n: Annotated[int, Option("The number of samples.", panel="Run", flags=("-n",), least=1)] = 1
+
+From the fields come the check of a value, the Python signature, the command line, the entries of a file, and the table
+of the README. An error calls an option as the user wrote it: `n` in Python and in a file, `-n` on the command line.
+"""
+
+__all__ = [
+    "REQUIRED",
+    "SAME",
+    "Config",
+    "Declared",
+    "Option",
+    "described",
+    "options_of",
+    "signature",
+    "spelled",
+    "spelling",
+    "table",
+]
+
+import inspect
+import math
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema, core_schema
+
+from guided.errors import GuidedError, check_number
+
+SAME: Any = type("SAME", (), {"__repr__": lambda self: "SAME"})()  # as in Python
+REQUIRED: Any = type("REQUIRED", (), {"__repr__": lambda self: "REQUIRED"})()  # has no default
+_SPELLING: ContextVar[Mapping[str, str] | None] = ContextVar("spelling", default=None)
+
+
+@contextmanager
+def spelling(names: Mapping[str, str]) -> Iterator[None]:
+    """Inside, errors call these options so: `{"n": "-n"}`."""
+    token = _SPELLING.set(names)
+    try:
+        yield
+    finally:
+        _SPELLING.reset(token)
+
+
+def spelled(name: str) -> str:
+    """How an error calls an option."""
+    return (_SPELLING.get() or {}).get(name, name)
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is to be said of an option besides its name, type and default.
+
+    Args:
+        help: A line about it.
+        panel: The group of options that it is shown with.
+        flags: Its names on the command line; none for `--its-name`.
+        metavar: What stands for its value in the help.
+        unit: The unit of a number.
+        least: A bound of a number that is allowed, as is `most`.
+        most: The upper one.
+        above: A bound that is not allowed, as is `below`.
+        below: The upper one.
+        choices: What is accepted, where only some words are.
+        more: What Python accepts besides.
+        shell: The type on the command line; SAME as in Python, None for no option there.
+        shell_default: The default on the command line; SAME as in Python, REQUIRED for none.
+        entry: Whether it decides the samples: "always" stands in the configuration that a folder is resumed by, "given"
+            only where it is not the default, "" never.
+        recorded: Whether a file from which a run is repeated holds it.
+    """
+
+    help: str
+    panel: str = "Run"
+    flags: tuple[str, ...] = ()
+    metavar: str | None = None
+    unit: str = ""
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+    more: str = ""
+    shell: Any = SAME
+    shell_default: Any = SAME
+    entry: str = "given"
+    recorded: bool = True
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The type's own check, after that of numbers, words and paths."""
+        return core_schema.no_info_before_validator_function(lambda value: self.checked(value, source), handler(source))
+
+    def checked(self, value: Any, source: Any) -> Any:
+        """A value of a type as Python's own; raises ValueError with what is wrong, without the option's name."""
+        accepted = {type(None)} if value is None else _members(source)
+        if accepted & {int, float} and not isinstance(value, str | list | tuple):
+            return self._number(value, int if int in accepted else float)
+        if self.choices and value not in self.choices:
+            raise ValueError(f"is {value!r}; it is one of {', '.join(self.choices)}")
+        if Path in accepted and isinstance(value, str | Path):
+            return Path(value).expanduser()
+        return value
+
+    def _number(self, value: Any, kind: type[int] | type[float]) -> int | float:
+        bounds = {"least": self.least, "most": self.most, "above": self.above, "below": self.below}
+        if kind is float or not isinstance(value, float):  # 2.0 is no whole number here
+            with suppress(GuidedError):
+                return check_number("", value, kind, **bounds)
+        words = {"least": "at least", "most": "at most", "above": "above", "below": "below"}
+        limits = [f"{words[key]} {bound:.15g}" for key, bound in bounds.items() if bound is not None]
+        what = "a whole number" if kind is int else "a finite number"
+        if _SPELLING.get() and isinstance(value, kind) and math.isfinite(value):  # a command line knows the type
+            raise ValueError(f"is {value!r}; it must be {' and '.join(limits)} {self.unit}".rstrip())
+        raise ValueError(f"is {value!r}; it must be {', '.join([what, *limits])} {self.unit}".rstrip())
+
+
+@dataclass(frozen=True)
+class Declared:
+    """An option as a field declares it."""
+
+    name: str
+    type: Any
+    default: Any
+    option: Option
+
+    @property
+    def flag(self) -> str:
+        """What it is called on the command line."""
+        if self.option.flags:
+            return self.option.flags[0]
+        return f"-{self.name}" if len(self.name) == 1 else f"--{self.name.replace('_', '-')}"
+
+    @property
+    def shell_default(self) -> Any:
+        """The default on the command line."""
+        return self.default if self.option.shell_default is SAME else self.option.shell_default
+
+
+class Config:
+    """The base of dataclasses of options, and of dataclasses of these: checked when they are made."""
+
+    def __post_init__(self) -> None:
+        for name, hint in _hints(type(self)).items():
+            if _option(hint) is not None:
+                object.__setattr__(self, name, _check(type(self), name, getattr(self, name)))
+        self.check()
+
+    def check(self) -> None:
+        """Checks what no option can be checked for alone."""
+
+    @classmethod
+    def of(cls, **values: Any) -> Any:
+        """From options by name, whichever part they are of; those that are not there have their defaults."""
+        given = {}
+        for name, hint in _hints(cls).items():
+            if _part(hint) is not None:
+                given[name] = hint.of(**{key: values[key] for key in options_of(hint) if key in values})
+            elif name in values:
+                given[name] = values[name]
+        return cls(**given)
+
+    def values(self) -> dict[str, Any]:
+        """All options by name."""
+        found: dict[str, Any] = {}
+        for name, hint in _hints(type(self)).items():
+            value = getattr(self, name)
+            found |= value.values() if _part(hint) is not None else {name: value}
+        return found
+
+
+def options_of(*classes: type) -> dict[str, Declared]:
+    """The options that dataclasses declare, those of their parts too, by name."""
+    found: dict[str, Declared] = {}
+    for cls in classes:
+        defaults = {field.name: field.default for field in fields(cls)}
+        for name, hint in _hints(cls).items():
+            option, part = _option(hint), _part(hint)
+            if option is not None:
+                default = REQUIRED if defaults[name] is MISSING else defaults[name]
+                found[name] = Declared(name, get_args(hint)[0], default, option)
+            elif part is not None:
+                found |= options_of(part)
+    return found
+
+
+def signature(cls: type, positional: tuple[str, ...] = (), progress: bool = True) -> inspect.Signature:
+    """The Python signature of a function that takes the options: those named may be positional, in this order."""
+    options = {name: it for name, it in options_of(cls).items() if it.type is not type(None)}
+    order = [*positional, *(name for name in options if name not in positional)]
+    P = inspect.Parameter
+    found = [
+        P(
+            name,
+            P.POSITIONAL_OR_KEYWORD if name in positional else P.KEYWORD_ONLY,
+            default=P.empty if options[name].default is REQUIRED else options[name].default,
+            annotation=options[name].type,
+        )
+        for name in order
+    ]
+    if progress:
+        found.append(P("progress", P.KEYWORD_ONLY, default=None, annotation="Callable[[Progress], None] | None"))
+    return inspect.Signature(found)
+
+
+def described(cls: type) -> str:
+    """The options as the lines of an `Args:` section."""
+    lines = [f"        {name}: {_sentence(it)}" for name, it in options_of(cls).items()]
+    return "\n".join(["    Args:", *lines, "        progress: Called often with a :class:`Progress`."])
+
+
+def table(cls: type) -> str:
+    """The options as a table in Markdown."""
+    rows = ["| argument | default | what it is |", "|---|---|---|"]
+    for name, it in options_of(cls).items():
+        default = "" if it.default is REQUIRED else f"`{it.default!r}`"
+        rows.append(f"| `{name}` | {default} | {_sentence(it)} |")
+    return "\n".join(rows)
+
+
+def _sentence(declared: Declared) -> str:
+    return " ".join(filter(None, (declared.option.help, declared.option.more)))
+
+
+def _check(cls: type, name: str, value: Any) -> Any:
+    try:
+        return _adapter(cls, name).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        own = first.get("ctx", {}).get("error")
+        wrong = str(own) if own else f"is {value!r}; {first['msg'].replace('Input should be', 'it must be')}"
+        raise GuidedError(f"{spelled(name)} {wrong}") from None
+
+
+@cache
+def _adapter(cls: Any, name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_hints(cls)[name], config=ConfigDict(arbitrary_types_allowed=True))
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    hints = get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(cls)}
+
+
+def _option(hint: Any) -> Option | None:
+    extras = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return next((extra for extra in extras if isinstance(extra, Option)), None)
+
+
+def _part(hint: Any) -> Any:
+    return hint if isinstance(hint, type) and is_dataclass(hint) else None
+
+
+def _members(source: Any) -> set[Any]:
+    """The types of a union, or the one."""
+    return set(get_args(source)) if get_origin(source) in (Union, types.UnionType) else {source}

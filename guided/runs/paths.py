@@ -1,0 +1,56 @@
+"""Paths and files that a user names: what would fail late is said early."""
+
+__all__ = ["check_folder", "full", "read_prompts"]
+
+import os
+import unicodedata
+from pathlib import Path
+
+from guided.errors import GuidedError
+
+
+def full(path: str | Path) -> Path:
+    """The path from the root, so that no change of the working directory moves it; `~` is the home."""
+    return Path(path).expanduser().absolute()
+
+
+def check_folder(path: Path, name: str = "--out") -> None:
+    """Checks that a folder can be made and written to; makes nothing.
+
+    Raises:
+        GuidedError: It cannot.
+    """
+    if path == Path():
+        raise GuidedError(f"{name} is empty; name a folder")
+    there = next(folder for folder in (path, *path.absolute().parents) if os.path.lexists(folder))
+    if not there.is_dir():
+        raise GuidedError(f"{name} {str(path)!r}: {str(there)!r} is a file; it must be a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise GuidedError(f"{name} {str(path)!r}: the folder {str(there)!r} cannot be written")
+
+
+def read_prompts(path: str | Path) -> list[str]:
+    r"""The prompts in a file, one on each line; UTF-8, with or without a byte-order mark, and lines that end with
+    `\n` or `\r\n`.
+
+    Raises:
+        GuidedError: The file cannot be read, is empty, or has an empty line or a control character.
+    """
+    path = Path(path).expanduser()
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise GuidedError(f"cannot read the prompts {str(path)!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise GuidedError(f"the prompts {str(path)!r} are not UTF-8 text") from error
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+    for number, line in enumerate(lines, 1):
+        control = next((c for c in line if unicodedata.category(c) == "Cc"), None)
+        if control is not None:
+            what = f"the control character U+{ord(control):04X} in line {number}"
+            raise GuidedError(f"the prompts {str(path)!r} have {what}; remove it")
+        if not line.strip():
+            raise GuidedError(f"the prompts {str(path)!r} have an empty line, line {number}; remove it")
+    if not lines:
+        raise GuidedError(f"the prompts {str(path)!r} are empty; write one on each line")
+    return lines

@@ -1,0 +1,102 @@
+"""Runs in folders: batches are written as they finish, and at the end what is shown of the run."""
+
+__all__ = ["draw_alone", "finish", "folder_of", "record"]
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from guided.core.monitor import Progress
+from guided.errors import GuidedError, RewardError
+from guided.report import write_report
+from guided.report.fasta import write_fasta
+from guided.runs.compare import compare
+from guided.runs.describe import description, notes, unnamed
+from guided.runs.engine import Batch, Stats
+from guided.runs.folder import RunFolder, table
+from guided.runs.images import KINDS, stored
+from guided.runs.job import Job
+from guided.runs.watch import watch
+from guided.samplers import Unguided
+from guided.storage import write_csv
+
+Hook = Callable[[Progress], None] | None
+
+
+def folder_of(job: Job, aside: bool = False) -> RunFolder:
+    """The folder of a run, to be opened with `with`.
+
+    Args:
+        job: The run; it has a folder.
+        aside: Only look whether the folder is of this run.
+
+    Raises:
+        GuidedError: The folder is there and holds another run, or nobody knows whether it does.
+    """
+    if job.out is None:
+        raise GuidedError("the run has no folder")
+    folder = RunFolder(job.out, description(job), notes(job), aside)
+    folder.refuse = _refusal(job)
+    return folder
+
+
+def _refusal(job: Job) -> str:
+    """Why a folder with samples cannot be gone on with; "" where nothing speaks against it."""
+    names = unnamed(job.objective)
+    if not names or job.config.rewards.trust_rewards:
+        return ""
+    return (
+        f"the reward {names[0]!r} has no name by which it could be known as the one of before: give a function of a "
+        "module, or trust_rewards=True (--trust-rewards) to go on"
+    )
+
+
+def record(job: Job, folder: RunFolder, progress: Hook = None) -> Iterator[Batch]:
+    """Draws what the folder does not hold yet, writes it, and hands it out."""
+    for batch in job.draw(folder.missing, progress) if folder.missing else ():
+        folder.append(batch)
+        yield batch
+
+
+def finish(
+    job: Job, folder: RunFolder, new: bool, progress: Hook = None, note: Callable[[str], None] = print
+) -> Path | None:
+    """Writes sequences as FASTA, and the report if it is wanted and there is something new.
+
+    Args:
+        job: The run.
+        folder: Its folder, with all samples.
+        new: Whether there are samples that the last report did not have.
+        progress: Called often.
+        note: Called with what the report lacks.
+
+    Returns:
+        The report, if it was written.
+    """
+    out = folder.path
+    write_fasta(out)
+    if not job.config.run.report or not (new or not (out / "report.html").exists()):
+        return None
+    if job.objective and not isinstance(job.sampler, Unguided) and not (out / "unguided.csv").exists():
+        try:
+            compare(job, out, progress)
+        except RewardError as error:  # the run's own samples are complete
+            note(f"the report has no unguided samples: {error}")
+    if job.model.modality in KINDS:
+        try:
+            watch(job, out)
+        except RewardError as error:
+            note(f"the report does not show the way of a sample: {error}")
+    return write_report(out, job.objective)
+
+
+def draw_alone(job: Job, progress: Hook = None) -> Iterator[Batch]:
+    """Draws the requests that are asked for, each into a file of its own beside the run."""
+    with folder_of(job, aside=True) as folder:
+        for batch in job.draw(job.requests, progress):
+            header, rows = table(stored(batch, folder.path, "only-{}"), job.config.run.seed, Stats())
+            try:
+                for request, row in zip(batch.requests, rows, strict=True):
+                    write_csv(folder.path / f"only-{request}.csv", [header, row])
+            except OSError as error:
+                raise GuidedError(f"cannot write to the folder {str(folder.path)!r}: {error.strerror}") from error
+            yield batch
