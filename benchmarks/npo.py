@@ -22,8 +22,8 @@ from npo_common import Arm, Results, run
 from npo_summary import summarise
 from npo_task import Options, Task
 
-from guided.cli.main import one_line
 from guided.core.diffusion import Diffusion
+from guided.errors import one_line
 
 WORK = Path(__file__).parent.parent / "training" / "work"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0])

@@ -22,9 +22,9 @@ from npo_cost import cost
 from npo_task import Metric, Options, Task
 
 import guided
-from guided.cli.jobs import all_versions
 from guided.core.diffusion import Diffusion
 from guided.errors import GuidedError
+from guided.runs.describe import all_versions
 from guided.runs.sample import against
 from guided.samplers import SVDD, Unguided
 from guided.scoring.objective import resolve_reward

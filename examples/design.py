@@ -4,9 +4,6 @@ Imported by dna.py and rna.py; it does nothing by itself.
 """
 
 import csv
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +12,7 @@ import numpy as np
 import torch
 
 import guided
-from guided import Diffusion, log_likelihood
-from guided.metrics.kmers import correlation, kmer_frequencies
+from guided import Diffusion, correlation, kmer_frequencies, log_likelihood
 from guided.samplers import SVDD, BestOfN, Unguided
 
 
@@ -52,26 +48,11 @@ class Comparison:
         print(f"{'':12}" + f"{'median (10 %, 90 %)':>26}" * (1 + len(self.judges)), flush=True)
 
     def add(self, name: str, sampler: object, **options: object) -> None:
-        """Draws with a sampler and prints its row."""
+        """Draws with a sampler and prints its row; `out` and `report` keep the run in a folder."""
         run = guided.sample(
             self.model, self.reward, sampler, n=self.n, seed=self.seed, prompt=self.prompt, batch_size=64, **options
         )
-        self.show(name, run.samples, run.rewards.tolist(), run.stats.network_rows, run.stats.seconds["total"])
-
-    def add_recorded(self, name: str, *options: str) -> None:
-        """The same by the command line, which keeps a run folder and ends with a report."""
-        folder = self.out / name.lower()
-        sizes = {"-n": self.n, "--seed": self.seed, "--steps": self.model.steps}
-        words = [self.model.name, "--reward", self.reward, "--prompt", self.prompt, "--out", folder, *options]
-        words += [word for pair in sizes.items() for word in pair]
-        words = [sys.executable, "-m", "guided", "sample", *map(str, words)]
-        subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-        with (folder / "samples.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        cost = json.loads((folder / "run.json").read_text())["stats"]
-        rewards = [float(row["reward"]) for row in rows]
-        self.show(name, [row["sample"] for row in rows], rewards, cost["network_rows"], cost["seconds"]["total"])
-        print(f"the report is {folder / 'report.html'}")
+        self.show(name, list(run.samples), run.rewards.tolist(), run.stats.network_rows, run.stats.seconds["total"])
 
     def show(self, name: str, samples: list[str], rewards: list[float], network_rows: int, seconds: float) -> None:
         """Keeps the samples and prints their row."""
@@ -113,8 +94,8 @@ def law(values: list[float]) -> str:
     return f"{middle:.2f} ({low:.2f}, {high:.2f})"
 
 
-def compare(table: Comparison, rollouts: int, updates: int, *options: str) -> None:
-    """Fits a value, draws with four samplers, and writes the files; `options` are more of the command line's."""
+def compare(table: Comparison, rollouts: int, updates: int) -> None:
+    """Fits a value, draws with four samplers, and writes the files."""
     table.out.mkdir(parents=True, exist_ok=True)
     value = guided.fit_value(
         table.model,
@@ -132,5 +113,7 @@ def compare(table: Comparison, rollouts: int, updates: int, *options: str) -> No
     table.add("unguided", Unguided())
     table.add("best of 10", BestOfN(N=10))
     table.add("SVDD-MC", SVDD(M=10, alpha=0.0), value=value)
-    table.add_recorded("SVDD-PM", "--sampler", "svdd", "-M", "10", "--alpha", "0", *options)
+    folder = table.out / "svdd-pm"
+    table.add("SVDD-PM", SVDD(M=10, alpha=0.0), out=folder, report=True)
+    print(f"the report is {folder / 'report.html'}")
     table.write()

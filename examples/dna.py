@@ -9,13 +9,13 @@ and then costs no network rows; SVDD-PM asks the oracle about the look-ahead of 
 
 import argparse
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
 from design import Comparison, compare
 from safetensors.numpy import load_file
 
 import guided
-from guided.checkpoints import FOLDER
 from guided.rewards.sequences.activity import CELLS, activity
 
 
@@ -33,9 +33,11 @@ def main() -> None:
 
     model = guided.load("dna", steps=options.steps, dtype="bfloat16")
     judges = {"judge": partial(activity, target=options.cell, oracle="judge")}
-    natural = load_file(FOLDER / "dna" / "kmers.safetensors")[options.cell]  # 3-mers of the held-out chromosomes
+    natural = load_file(files("guided") / "checkpoints" / "dna" / "kmers.safetensors")[
+        options.cell
+    ]  # 3-mers of the held-out chromosomes
     table = Comparison(model, "activity", options.n, options.out, options.cell, judges, natural, options.seed)
-    compare(table, options.rollouts, options.updates, "--dtype", "bfloat16")
+    compare(table, options.rollouts, options.updates)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,7 @@ from typing import Any
 from sheets import sheet
 
 import guided
-from guided.cli.main import one_line
-from guided.cli.options import check_folder, check_least, read_prompts
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_number, one_line
 from guided.samplers import SVDD, BestOfN, Unguided
 
 HERE = Path(__file__).parent
@@ -37,10 +35,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/images"))
     options = parser.parse_args()
-    numbers = ("--per-prompt", options.per_prompt, 1), ("-M", options.M, 1), ("--steps", options.steps, 1)
-    check_least(*numbers, ("--seed", options.seed, 0))
-    check_folder(options.out)
-    options.texts = read_prompts(options.prompts)
+    for name, number in (("--per-prompt", options.per_prompt), ("-M", options.M), ("--steps", options.steps)):
+        check_number(name, number, int, least=1)
+    guided.check_folder(options.out)
+    options.texts = guided.read_prompts(options.prompts)
     return options
 
 

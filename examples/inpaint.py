@@ -15,12 +15,8 @@ from PIL import Image
 from sheets import sheet
 
 import guided
-from guided.cli.main import one_line
-from guided.cli.options import check_folder, check_least
-from guided.cli.start import Start
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_number, one_line
 from guided.samplers import SVDD, Unguided
-from guided.scoring.objective import resolve_reward
 
 
 def arguments() -> argparse.Namespace:
@@ -39,13 +35,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/inpaint"))
     options = parser.parse_args()
-    numbers = ("--n", options.n, 1), ("-M", options.M, 1), ("--steps", options.steps, 1)
-    check_least(*numbers, ("--seed", options.seed, 0))
-    if not 0 < options.strength <= 1:
-        raise GuidedError(f"--strength is {options.strength}; it must be above 0 and at most 1")
-    check_folder(options.out)
+    for name, number in (("--n", options.n), ("-M", options.M), ("--steps", options.steps)):
+        check_number(name, number, int, least=1)
+    check_number("--strength", options.strength, float, above=0, most=1)
+    guided.check_folder(options.out)
     options.image, options.mask = (
-        None if path is None else Start.read(path, None, None).image for path in (options.image, options.mask)
+        None if path is None else guided.read_image(path, name)
+        for name, path in (("--image", options.image), ("--mask", options.mask))
     )
     return options
 
@@ -67,7 +63,7 @@ def main() -> None:
     """Draws, prints and writes."""
     with one_line():
         options = arguments()
-        objective = resolve_reward(options.reward)
+        objective = guided.resolve_reward(options.reward)
         model = guided.load(options.model, steps=options.steps)
         if model.modality != "images":
             raise GuidedError(

@@ -16,10 +16,7 @@ from sheets import sheet
 
 import guided
 from guided import NegativeTraining, SelfNPO, attach, train_negative
-from guided.cli.main import one_line
-from guided.cli.options import check_folder, check_least, read_prompts
-from guided.cli.stages import StageBar
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_number, one_line
 
 HERE = Path(__file__).parent
 
@@ -49,12 +46,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/self_npo"))
     options = parser.parse_args()
-    check_least(("--per-prompt", options.per_prompt, 1), ("--steps", options.steps, 1), ("--seed", options.seed, 0))
+    for name, number in (("--per-prompt", options.per_prompt), ("--steps", options.steps)):
+        check_number(name, number, int, least=1)
     if options.guidance == 1:
         raise GuidedError("--guidance is 1, which is no guidance at all; give another weight")
-    check_folder(options.out)
-    options.texts = read_prompts(options.prompts)
-    options.lessons = None if options.learn is None else read_prompts(options.learn)
+    guided.check_folder(options.out)
+    options.texts = guided.read_prompts(options.prompts)
+    options.lessons = None if options.learn is None else guided.read_prompts(options.learn)
     return options
 
 
@@ -65,7 +63,7 @@ def train(options: argparse.Namespace) -> Path:
     training = NegativeTraining(**named, seed=options.seed)
     model = images(options.model, options.sampling_steps)
     prompts = options.lessons or (None if model.prompting.examples else options.texts)
-    with StageBar("loss", "loss") as bar:
+    with guided.ProgressBar() as bar:
         out = options.out / "checkpoint"
         return train_negative(model, out, method=method, training=training, prompts=prompts, progress=bar)
 

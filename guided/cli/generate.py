@@ -4,12 +4,12 @@ __all__ = ["command"]
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
 from guided.errors import GuidedError
-from guided.runs.options import REQUIRED, SAME, Declared, spelling
+from guided.runs.options import REQUIRED, SAME, Declared, members, spelling
 
 
 def command(
@@ -57,8 +57,7 @@ def _type(declared: Declared) -> Any:
     """The type on the command line."""
     if declared.option.shell is not SAME:
         return declared.option.shell
-    members = [kind for kind in get_args(declared.type) or (declared.type,) if kind is not type(None)]
-    return members[0]
+    return next(kind for kind in members(declared.type) if kind is not type(None))
 
 
 def _parameter(declared: Declared) -> Any:
@@ -66,7 +65,7 @@ def _parameter(declared: Declared) -> Any:
     if declared.name == "model":
         return typer.Argument(metavar="MODEL", help=option.help, show_default=False)
     default = declared.shell_default
-    shown = default is not REQUIRED and default not in (None, False, True, ()) and default != ""
+    shown = default is not REQUIRED and default not in (None, []) and not isinstance(default, bool)
     return typer.Option(
         *(option.flags or (declared.flag,)),
         help=f"{option.help} Default: {default}." if shown else option.help,

@@ -13,6 +13,7 @@ __all__ = [
     "Declared",
     "Option",
     "described",
+    "members",
     "options_of",
     "signature",
     "spelled",
@@ -26,10 +27,10 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema
@@ -101,7 +102,7 @@ class Option:
 
     def checked(self, value: Any, source: Any) -> Any:
         """A value of a type as Python's own; raises ValueError with what is wrong, without the option's name."""
-        accepted = {type(None)} if value is None else _members(source)
+        accepted = {type(None)} if value is None else members(source)
         if accepted & {int, float} and not isinstance(value, str | list | tuple):
             return self._number(value, int if int in accepted else float)
         if self.choices and value not in self.choices:
@@ -149,9 +150,10 @@ class Config:
     """The base of dataclasses of options, and of dataclasses of these: checked when they are made."""
 
     def __post_init__(self) -> None:
-        for name, hint in _hints(type(self)).items():
+        cls: Any = type(self)
+        for name, hint in _hints(cls).items():
             if _option(hint) is not None:
-                object.__setattr__(self, name, _check(type(self), name, getattr(self, name)))
+                object.__setattr__(self, name, _check(cls, name, getattr(self, name)))
         self.check()
 
     def check(self) -> None:
@@ -160,8 +162,8 @@ class Config:
     @classmethod
     def of(cls, **values: Any) -> Any:
         """From options by name, whichever part they are of; those that are not there have their defaults."""
-        given = {}
-        for name, hint in _hints(cls).items():
+        given, own = {}, cast("Any", cls)
+        for name, hint in _hints(own).items():
             if _part(hint) is not None:
                 given[name] = hint.of(**{key: values[key] for key in options_of(hint) if key in values})
             elif name in values:
@@ -171,7 +173,8 @@ class Config:
     def values(self) -> dict[str, Any]:
         """All options by name."""
         found: dict[str, Any] = {}
-        for name, hint in _hints(type(self)).items():
+        cls: Any = type(self)
+        for name, hint in _hints(cls).items():
             value = getattr(self, name)
             found |= value.values() if _part(hint) is not None else {name: value}
         return found
@@ -181,12 +184,11 @@ def options_of(*classes: type) -> dict[str, Declared]:
     """The options that dataclasses declare, those of their parts too, by name."""
     found: dict[str, Declared] = {}
     for cls in classes:
-        defaults = {field.name: field.default for field in fields(cls)}
+        defaults = {field.name: _default(field) for field in fields(cls)}
         for name, hint in _hints(cls).items():
             option, part = _option(hint), _part(hint)
             if option is not None:
-                default = REQUIRED if defaults[name] is MISSING else defaults[name]
-                found[name] = Declared(name, get_args(hint)[0], default, option)
+                found[name] = Declared(name, get_args(hint)[0], defaults[name], option)
             elif part is not None:
                 found |= options_of(part)
     return found
@@ -226,6 +228,12 @@ def table(cls: type) -> str:
     return "\n".join(rows)
 
 
+def _default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return REQUIRED if field.default is MISSING else field.default
+
+
 def _sentence(declared: Declared) -> str:
     return " ".join(filter(None, (declared.option.help, declared.option.more)))
 
@@ -260,6 +268,6 @@ def _part(hint: Any) -> Any:
     return hint if isinstance(hint, type) and is_dataclass(hint) else None
 
 
-def _members(source: Any) -> set[Any]:
+def members(source: Any) -> set[Any]:
     """The types of a union, or the one."""
     return set(get_args(source)) if get_origin(source) in (Union, types.UnionType) else {source}

@@ -40,7 +40,6 @@ def sample(*arguments: Any, **options: Any) -> Run:
     rows it is given at a time. With `out` the run is written to a folder as its batches finish; the same call again
     goes on where it was stopped, as does the same command.
 
-    Args:
     {options}
 
     Returns:
@@ -70,7 +69,6 @@ def stream(*arguments: Any, **options: Any) -> Iterator[Batch]:
 
     With `out` the batches that the folder holds already come first.
 
-    Args:
     {options}
 
     Returns:

@@ -51,7 +51,7 @@ class FitConfig(Config):
         ),
     ] = "soft"
     alpha: Annotated[
-        SkipValidation[float],
+        Any,
         Option(
             "The temperature of a soft value, that of the sampler, in units of the reward; the mean has none.",
             "Fit",

@@ -29,7 +29,6 @@ def fit_value(*arguments: Any, **options: Any) -> LearnedValue:
 
     The value is one of the time, so that it can be used with another number of steps. It holds for its prompts.
 
-    Args:
     {options}
 
     Returns:
