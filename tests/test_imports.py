@@ -26,9 +26,10 @@ LAYERS: dict[str, set[str]] = {
     "samplers": {"errors", "core", "values"},
     "metrics": {"errors", "core"},
     "negatives": {"errors", "storage", "checkpoints", "core", "loading"},
-    "runs": {"errors", "storage", "core", "loading", "scoring.registry", "scoring", "values", "samplers", "negatives"},
+    "report": {"errors", "storage", "metrics", "scoring.registry", "scoring", "rewards"},
 }
-for _top in ("fitting", "report", "cli"):
+LAYERS["runs"] = {*LAYERS} - {"nets", "checkpoints", "adapters", "rewards"}
+for _top in ("fitting", "cli"):
     LAYERS[_top] = {*LAYERS, ""}
 LAYERS[""] = set(LAYERS)  # the package itself, which hands out its public names, and __main__
 TOP = ("__init__", "__main__", "")
