@@ -82,7 +82,7 @@ def load(
     if dtype not in DTYPES:
         raise GuidedError(f"unknown dtype {dtype!r}{nearest(dtype, DTYPES)}; known are {', '.join(DTYPES)}")
     place, asked = split_options(name_or_path)
-    path = FOLDER / place if place in _SHIPPED else Path(place)
+    path = FOLDER / place if place in _SHIPPED else Path(place).expanduser()
     adapter, config = _adapter(path)
     for twice in asked.keys() & options.keys():
         raise GuidedError(f"the model's option {twice!r} is given twice")

@@ -28,7 +28,7 @@ def config_of(given: Mapping[str, Any]) -> FitConfig:
         values["network"] = {"width": width, **({"kind": values["network"]} if "network" in values else {})}
     if len(values.get("reward", ())) == 1:
         [values["reward"]] = values["reward"]
-    config: FitConfig = FitConfig.of(**values)
+    config = FitConfig.of(**values)
     check_folder(config.out, spelled("out"))
     return config
 

@@ -16,7 +16,7 @@ from guided.runs.paths import check_folder, read_prompts
 
 def config_of(given: Mapping[str, Any]) -> NegativeConfig:
     """The training that the options describe."""
-    config: NegativeConfig = NegativeConfig.of(**given)
+    config = NegativeConfig.of(**given)
     check_folder(config.out)
     return config
 

@@ -248,7 +248,7 @@ class RunOptions(Config):
     seed: Seed = 0
     batch_size: Annotated[int, Option("Requests that are drawn, and written, together.", least=1, entry="always")] = 64
     only: Annotated[
-        SkipValidation[Sequence[int] | None],
+        SkipValidation[Sequence[int] | int | None],
         Option(
             "Draw only this request of the run, the same sample again.",
             more="In Python a list of requests.",
@@ -281,10 +281,12 @@ class RunOptions(Config):
         """Checks the requests."""
         if self.only is None:
             return
-        strange = [i for i in self.only if not isinstance(i, int) or not 0 <= i < self.n]
-        if strange or not self.only:
+        only = [self.only] if isinstance(self.only, int) else list(self.only)
+        strange = [i for i in only if not isinstance(i, int) or not 0 <= i < self.n]
+        if strange or not only:
             what = f"request {strange[0]!r} is not" if strange else "only is empty: name some requests"
             raise GuidedError(f"{what} among the {self.n} of this run, 0 to {self.n - 1}")
+        object.__setattr__(self, "only", only)
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,7 @@ def assembled(given: Mapping[str, Any], config: type[RunConfig] = RunConfig) -> 
     lost = next((name for name, value in values.items() if isinstance(value, _Lost)), None)
     if lost is not None:
         raise GuidedError(f"{values[lost]}; give {spelled(lost)}")
-    if isinstance(values.get("only"), int):
-        values["only"] = [values["only"]]
-    made: RunConfig = config.of(**values)
-    return made
+    return config.of(**values)
 
 
 def read_options(path: Path, config: type[RunConfig] = RunConfig) -> dict[str, Any]:

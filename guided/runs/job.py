@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import cast
 
 from guided.core.diffusion import Diffusion
 from guided.core.monitor import Progress
@@ -50,7 +51,7 @@ class Job:
     def requests(self) -> list[int]:
         """The requests that are asked for."""
         run = self.config.run
-        return list(range(run.n)) if run.only is None else list(run.only)
+        return list(range(run.n)) if run.only is None else list(cast("list[int]", run.only))
 
     def draw(
         self,

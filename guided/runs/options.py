@@ -12,16 +12,12 @@ __all__ = [
     "Config",
     "Declared",
     "Option",
-    "described",
     "members",
     "options_of",
-    "signature",
     "spelled",
     "spelling",
-    "table",
 ]
 
-import inspect
 import math
 import types
 from collections.abc import Iterator, Mapping
@@ -30,15 +26,16 @@ from contextvars import ContextVar
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
-from guided.errors import GuidedError, check_number
+from guided.errors import GuidedError, check_number, nearest
 
 SAME: Any = type("SAME", (), {"__repr__": lambda self: "SAME"})()  # as in Python
 REQUIRED: Any = type("REQUIRED", (), {"__repr__": lambda self: "REQUIRED"})()  # has no default
+Made = TypeVar("Made", bound="Config")
 _SPELLING: ContextVar[Mapping[str, str] | None] = ContextVar("spelling", default=None)
 
 
@@ -102,8 +99,10 @@ class Option:
 
     def checked(self, value: Any, source: Any) -> Any:
         """A value of a type as Python's own; raises ValueError with what is wrong, without the option's name."""
-        accepted = {type(None)} if value is None else members(source)
-        if accepted & {int, float} and not isinstance(value, str | list | tuple):
+        accepted = members(source)
+        if value is None and type(None) in accepted:
+            return None
+        if accepted - {type(None)} <= {int, float}:
             return self._number(value, int if int in accepted else float)
         if self.choices and value not in self.choices:
             raise ValueError(f"is {value!r}; it is one of {', '.join(self.choices)}")
@@ -137,7 +136,7 @@ class Declared:
     def flag(self) -> str:
         """What it is called on the command line."""
         if self.option.flags:
-            return self.option.flags[0]
+            return self.option.flags[0].partition("/")[0]
         return f"-{self.name}" if len(self.name) == 1 else f"--{self.name.replace('_', '-')}"
 
     @property
@@ -160,9 +159,12 @@ class Config:
         """Checks what no option can be checked for alone."""
 
     @classmethod
-    def of(cls, **values: Any) -> Any:
+    def of(cls: type[Made], **values: Any) -> Made:
         """From options by name, whichever part they are of; those that are not there have their defaults."""
-        given, own = {}, cast("Any", cls)
+        given, own, known = {}, cast("Any", cls), options_of(cls)
+        for name in values:
+            if name not in known:
+                raise GuidedError(f"there is no option {name!r}{nearest(name, known)}; options are {', '.join(known)}")
         for name, hint in _hints(own).items():
             if _part(hint) is not None:
                 given[name] = hint.of(**{key: values[key] for key in options_of(hint) if key in values})
@@ -194,48 +196,10 @@ def options_of(*classes: type) -> dict[str, Declared]:
     return found
 
 
-def signature(cls: type, positional: tuple[str, ...] = (), progress: bool = True) -> inspect.Signature:
-    """The Python signature of a function that takes the options: those named may be positional, in this order."""
-    options = {name: it for name, it in options_of(cls).items() if it.type is not type(None)}
-    order = [*positional, *(name for name in options if name not in positional)]
-    P = inspect.Parameter
-    found = [
-        P(
-            name,
-            P.POSITIONAL_OR_KEYWORD if name in positional else P.KEYWORD_ONLY,
-            default=P.empty if options[name].default is REQUIRED else options[name].default,
-            annotation=options[name].type,
-        )
-        for name in order
-    ]
-    if progress:
-        found.append(P("progress", P.KEYWORD_ONLY, default=None, annotation="Callable[[Progress], None] | None"))
-    return inspect.Signature(found)
-
-
-def described(cls: type) -> str:
-    """The options as the lines of an `Args:` section."""
-    lines = [f"        {name}: {_sentence(it)}" for name, it in options_of(cls).items()]
-    return "\n".join(["    Args:", *lines, "        progress: Called often with a :class:`Progress`."])
-
-
-def table(cls: type) -> str:
-    """The options as a table in Markdown."""
-    rows = ["| argument | default | what it is |", "|---|---|---|"]
-    for name, it in options_of(cls).items():
-        default = "" if it.default is REQUIRED else f"`{it.default!r}`"
-        rows.append(f"| `{name}` | {default} | {_sentence(it)} |")
-    return "\n".join(rows)
-
-
 def _default(field: Field[Any]) -> Any:
     if field.default_factory is not MISSING:
         return field.default_factory()
     return REQUIRED if field.default is MISSING else field.default
-
-
-def _sentence(declared: Declared) -> str:
-    return " ".join(filter(None, (declared.option.help, declared.option.more)))
 
 
 def _check(cls: type, name: str, value: Any) -> Any:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import fields, replace
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from guided.runs.editing import Start
 from guided.runs.engine import DECODED, Batch, Run, Stats
 from guided.runs.job import Job
 from guided.runs.opened import batches_in, open_run
-from guided.runs.options import described, signature, spelled
+from guided.runs.options import spelled
 from guided.runs.paths import check_folder, full
 from guided.runs.prompts import Prompts
 from guided.runs.record import draw_alone, finish, folder_of, record
+from guided.runs.signatures import described, signature
 from guided.samplers import Sampler, Unguided, resolve_sampler
 from guided.scoring.objective import Objective, resolve_reward
 from guided.values.learned import LearnedValue
@@ -129,7 +131,7 @@ def resolve(config: RunConfig, command: str = "") -> Job:
     model = model if search.steps is None else model.with_steps(search.steps)
     model = _started(against(model, asked.negative), start)
     wanted = Prompts.of(model, config.run.n, asked.prompt, asked.negative_prompt, asked.guidance, asked.rescale)
-    named = load_value(search.value) if isinstance(search.value, str | Path) else search.value
+    named = load_value(expanduser(search.value)) if isinstance(search.value, str | Path) else search.value
     job = Job(config, model, sampler, objective, wanted, named=named, start=start, out=out, command=command)
     return _with_value(job)
 
@@ -154,15 +156,20 @@ def _objective(config: RunConfig) -> Objective | None:
     if given.reward is None:
         return None
     how: dict[str, Any] = {"aggregate": given.aggregate, "on_error": given.on_error, "time_limit": given.time_limit}
-    return resolve_reward(given.reward, **how)
+    return resolve_reward(_homes(given.reward), **how)
+
+
+def _homes(reward: Any) -> Any:
+    """The reward with `~` expanded in paths of files."""
+    if isinstance(reward, list | tuple):
+        return [_homes(part) for part in reward]
+    return expanduser(reward) if isinstance(reward, str) else reward
 
 
 def _model(source: ModelOptions) -> Diffusion:
     """The model; one in memory stays where it is."""
     if isinstance(source.model, str | Path):
-        place, mark, query = str(source.model).partition("?")
-        path = Path(place).expanduser() if place.startswith("~") else place
-        return load(f"{path}{mark}{query}", device=source.device, dtype=source.dtype)
+        return load(source.model, device=source.device, dtype=source.dtype)
     for field in fields(source):
         value = getattr(source, field.name)
         if field.name != "model" and value != field.default:
@@ -207,7 +214,7 @@ def against(model: Diffusion, negative: str | Path | None) -> Diffusion:
 
     place, options = split_options(negative)
     check_options(attach, options, f"negative checkpoint {place!r}")
-    return attach(model, Path(place).expanduser() if place.startswith("~") else place, **options)
+    return attach(model, expanduser(place), **options)
 
 
 def _started(model: Diffusion, start: Start) -> Diffusion:

@@ -16,8 +16,8 @@ from guided.fitting.value.network import plan_network
 from guided.fitting.value.source import Source
 from guided.fitting.value.states import HELD_OUT
 from guided.loading import load
-from guided.runs.options import described, signature
 from guided.runs.paths import full
+from guided.runs.signatures import described, signature
 from guided.scoring.objective import resolve_reward
 from guided.values.learned import LearnedValue
 
