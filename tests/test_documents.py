@@ -1,5 +1,6 @@
 """What the README and the examples say is what happens: their code is run."""
 
+import ast
 import csv
 import re
 import shlex
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import guided
 from guided.cli import main
+from tests.test_imports import imports
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,6 +57,32 @@ def test_readme_commands_run(line, folder, monkeypatch):
 def test_readme_links_lead_somewhere():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+PUBLIC = {"guided", "guided.errors", "guided.rewards", "guided.samplers"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_examples_import_public_names(path):
+    """What stands in `guided`, and in the modules of errors, rewards and samplers."""
+    source = path.read_text()
+    for name in imports("examples", source):
+        if name.split(".")[0] == "guided":
+            assert name in PUBLIC or name.startswith(("guided.rewards.", "guided.samplers.")), name
+    used = {node.attr for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute) and _is_guided(node)}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module == "guided":
+            used |= {alias.name for alias in node.names}
+    assert used <= set(guided.__all__)
+    assert "subprocess" not in source
+
+
+def _is_guided(node):
+    return isinstance(node.value, ast.Name) and node.value.id == "guided"
+
+
+def test_public_names_are_there():
+    assert all(getattr(guided, name) is not None for name in guided.__all__)
 
 
 def run_example(name, *arguments):
