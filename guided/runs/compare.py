@@ -34,7 +34,9 @@ def compare(job: Job, out: Path, progress: Callable[[Progress], None] | None = N
         if progress is not None:
             progress(replace(state, stage="unguided samples to compare with"))
 
-    for batch in job.draw(list(range(min(run.n, COMPARED))), renamed, Unguided()):
+    requests = list(range(min(run.n, COMPARED)))
+    for batch in job.draw(requests, renamed, Unguided()):
         header, new = table(stored(batch, out, "unguided/{:05d}"), run.seed, stats)
         rows, stats = rows + new, stats + batch.stats
+        renamed(Progress("", len(rows), len(requests)))
     write_csv(out / "unguided.csv", [header, *rows])

@@ -34,20 +34,19 @@ def folder_of(job: Job, aside: bool = False) -> RunFolder:
     """
     if job.out is None:
         raise GuidedError("the run has no folder")
-    folder = RunFolder(job.out, description(job), notes(job), aside)
-    folder.refuse = _refusal(job)
-    return folder
+    if not aside:
+        _check_reward(job, job.out)
+    return RunFolder(job.out, description(job), notes(job), aside)
 
 
-def _refusal(job: Job) -> str:
-    """Why a folder with samples cannot be gone on with; "" where nothing speaks against it."""
+def _check_reward(job: Job, out: Path) -> None:
+    """Refuses to go on with samples whose reward may have been another one."""
     names = unnamed(job.objective)
-    if not names or job.config.rewards.trust_rewards:
-        return ""
-    return (
-        f"the reward {names[0]!r} has no name by which it could be known as the one of before: give a function of a "
-        "module, or trust_rewards=True (--trust-rewards) to go on"
-    )
+    if names and (out / "samples.csv").exists() and not job.config.rewards.trust_rewards:
+        raise GuidedError(
+            f"{str(out)!r} holds samples, and the reward {names[0]!r} has no name by which it could be known as the "
+            "one of before: give a function of a module, or trust_rewards=True (--trust-rewards) to go on"
+        )
 
 
 def record(job: Job, folder: RunFolder, progress: Hook = None) -> Iterator[Batch]:
