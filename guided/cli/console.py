@@ -120,4 +120,4 @@ class ProgressBar:
 
     def _rate(self, done: float) -> str:
         rate = (done - self.first) / max(time.perf_counter() - self.start, 1e-9)
-        return f"{rate:.2f} samples/s" if "samples" in self.stage else f"{rate:.2f}/s"
+        return f"{rate:.2f} {'samples' if 'samples' in self.stage else self.stage}/s"
