@@ -72,6 +72,13 @@ def test_a_stopped_run_goes_on_and_hands_out_all(tmp_path):
     assert [batch.requests for batch in batches] == [[0, 1, 2], [3, 4, 5], [6]]
     assert [sample for batch in batches for sample in batch.samples] == whole.samples
     assert sum(batch.stats.network_rows for batch in batches) == whole.stats.network_rows
+    fresh = list(guided.stream(dna(), **given))
+    for again in (list(guided.stream(dna(), **given, out=tmp_path / "torn")), batches):
+        for first, second in zip(fresh, again, strict=True):
+            assert (first.requests, first.samples, first.rewards) == (second.requests, second.samples, second.rewards)
+            assert first.columns == second.columns and first.path == second.path
+            spent = [(batch.stats.network_rows, batch.stats.reward_calls) for batch in (first, second)]
+            assert spent[0] == spent[1]
     for name in ("samples.csv", "path.csv"):
         assert (tmp_path / "torn" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
