@@ -111,14 +111,15 @@ class Option:
         return value
 
     def _number(self, value: Any, kind: type[int] | type[float]) -> int | float:
-        bounds = {"least": self.least, "most": self.most, "above": self.above, "below": self.below}
+        bounds = {"least": self.least, "above": self.above, "most": self.most, "below": self.below}
         if kind is float or not isinstance(value, float):  # 2.0 is no whole number here
             with suppress(GuidedError):
                 return check_number("", value, kind, **bounds)
         words = {"least": "at least", "most": "at most", "above": "above", "below": "below"}
         limits = [f"{words[key]} {bound:.15g}" for key, bound in bounds.items() if bound is not None]
         what = "a whole number" if kind is int else "a finite number"
-        if _SPELLING.get() and isinstance(value, kind) and math.isfinite(value):  # a command line knows the type
+        known = kind is float or _SPELLING.get()  # a command line has checked the type
+        if known and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             raise ValueError(f"is {value!r}; it must be {' and '.join(limits)} {self.unit}".rstrip())
         raise ValueError(f"is {value!r}; it must be {', '.join([what, *limits])} {self.unit}".rstrip())
 
