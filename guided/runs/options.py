@@ -120,7 +120,9 @@ class Option:
         what = "a whole number" if kind is int else "a finite number"
         known = kind is float or _SPELLING.get()  # a command line has checked the type
         if known and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            raise ValueError(f"is {value!r}; it must be {' and '.join(limits)} {self.unit}".rstrip())
+            both = self.least is not None and self.most is not None
+            within = f"in [{self.least:.15g}, {self.most:.15g}]" if both else " and ".join(limits)
+            raise ValueError(f"is {value!r}; it must be {within} {self.unit}".rstrip())
         raise ValueError(f"is {value!r}; it must be {', '.join([what, *limits])} {self.unit}".rstrip())
 
 

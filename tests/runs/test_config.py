@@ -84,7 +84,7 @@ def test_an_option_is_one_field():
     with pytest.raises(GuidedError, match=r"^haste is 4; it must be a whole number, at least 1, at most 3 m/s$"):
         Extended.of(model="m", haste=4)
     flags = spelling({"haste": "--haste"})
-    with flags, pytest.raises(GuidedError, match=r"^--haste is 4; it must be at least 1 and at most 3 m/s$"):
+    with flags, pytest.raises(GuidedError, match=r"^--haste is 4; it must be in \[1, 3\] m/s$"):
         Extended.of(model="m", haste=4)
 
 
