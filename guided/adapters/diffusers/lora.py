@@ -7,6 +7,7 @@ into the networks is compared with what is in the file, number by number.
 __all__ = ["add_lora"]
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,13 @@ def _check_used(given: Mapping[str, Any], loaded: Iterable[Tensor], name: str) -
     Raises:
         GuidedError: A tensor is in no network.
     """
-    known: dict[torch.dtype, set[str]] = {}
-    for weight in loaded:
-        known.setdefault(weight.dtype, set()).add(_digest(weight))
+    left = Counter((weight.dtype, _digest(weight)) for weight in loaded)
     tensors = {key: w for key, w in given.items() if isinstance(w, Tensor) and not key.endswith("alpha")}
-    unused = [
-        key for key, w in tensors.items() if not any(_digest(w.to(dtype)) in those for dtype, those in known.items())
-    ]
+    unused = []
+    for key, weight in tensors.items():
+        found = [it for it in {dtype: (dtype, _digest(weight.to(dtype))) for dtype, _ in left}.values() if left[it]]
+        left.subtract(found[:1])
+        unused += [] if found else [key]
     if unused or not tensors:
         few = f"{len(unused)} of {len(tensors)} tensors fit no layer of its networks: {shown(unused[:3])}"
         raise GuidedError(f"cannot load the LoRA weights {shown(name)}: {few if tensors else 'it holds none'}")

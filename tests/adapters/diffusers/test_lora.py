@@ -50,9 +50,7 @@ def encoder() -> dict[str, Tensor]:
 
     state = transformers.CLIPTextModel.from_pretrained(FOLDER / "images" / "text_encoder").state_dict()
     names = {key: f"text_model.{key.removeprefix('text_model.')}" for key in state}
-    return {
-        names[k].removesuffix(".weight"): w for k, w in state.items() if k.endswith(("q_proj.weight", "fc1.weight"))
-    }
+    return {names[k].removesuffix(".weight"): w for k, w in state.items() if ".layers." in k and w.ndim == 2}
 
 
 def load(path: Path, weights: Weights) -> Any:
