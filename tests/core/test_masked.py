@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -132,3 +133,14 @@ def test_look_ahead_is_a_clean_sample():
 def test_wrong_input(options, message):
     with pytest.raises(ValueError, match=message):
         Masked(8, 4, **options)
+
+
+def test_tokens_are_drawn_from_sums_that_increase_everywhere():
+    """Of a large vocabulary: in single precision the sums of its probabilities are off by many tokens."""
+    V, M = 2**19, 512
+    y = torch.randn(1, 1, 1, V, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    x = torch.full((1, 1, 1), V)
+    drawn = Masked(1, V, 1).propose(x, y, 0, M, Streams(0, [0]))[0, :, 0].numpy()
+    edges = np.cumsum(np.exp(y[0, 0, 0].double().numpy()))
+    u = Streams(0, [0]).uniform(1, M, 1)[0, 0, :, 0].double().numpy() * edges[-1]
+    assert np.abs(drawn - np.searchsorted(edges, u, side="right")).max() <= 1
