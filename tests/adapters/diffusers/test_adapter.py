@@ -84,14 +84,14 @@ def test_steps_without_a_look_ahead_decode_nothing() -> None:
     pipeline = build("sd-v")
     net, vae = counters(pipeline)
     sampler = SVDD(M=M, interval=(0.5, 1.0))  # of the steps 0..3, the last one without noise, only step 2 looks
-    guided.sample(wrap(pipeline, steps=K), bright, sampler, n=1, prompt="red cat", guidance=1.0)
+    guided.sample(wrap(pipeline, steps=K, micro_batch=16), bright, sampler, n=1, prompt="red cat", guidance=1.0)
     assert vae.rows == M + 1 and net.rows == 3 + M
 
 
 def test_best_of_n_decodes_only_samples() -> None:
     pipeline = build("sd-v")
     net, vae = counters(pipeline)
-    guided.sample(wrap(pipeline, steps=K), bright, BestOfN(N=3), n=1, prompt="red cat", guidance=1.0)
+    guided.sample(wrap(pipeline, steps=K, micro_batch=16), bright, BestOfN(N=3), n=1, prompt="red cat", guidance=1.0)
     assert net.rows == 3 * K and vae.rows == 3 + 1
 
 
@@ -307,7 +307,7 @@ def test_look_aheads_use_the_small_decoder_and_samples_the_full_one() -> None:
     pipeline, cheap = build("sd-v"), tiny_decoder()
     _, full = counters(pipeline)
     counted = Counting(cheap, "decode")
-    model = wrap(pipeline, steps=K, lookahead=cheap)
+    model = wrap(pipeline, steps=K, lookahead=cheap, micro_batch=16)
     run = guided.sample(model, bright, SVDD(M=M), n=2, prompt="red cat", guidance=1.0)
     assert full.rows == 2 and counted.rows == 2 * M * (K - 1) + 2  # and the samples once more, to compare
     assert run.columns["reward"] == bright(run.samples)
@@ -407,7 +407,7 @@ def test_equal_prompts_are_encoded_once() -> None:
     inner = model.prompting.encode._encode  # type: ignore[union-attr]
     model.prompting.encode._encode = lambda prompts: (seen.append(len(prompts)), inner(prompts))[1]  # type: ignore
     text = model.prompting.conditions(["red cat", "blue dog", "red cat"])["text"]
-    assert seen == [2] and torch.equal(text[0], text[2]) and not torch.equal(text[0], text[1])
+    assert seen == [1, 1] and torch.equal(text[0], text[2]) and not torch.equal(text[0], text[1])
 
 
 def test_videos_are_lists_of_frames() -> None:
