@@ -26,6 +26,8 @@ SHOWN = 10
 
 def sample(config: RunConfig) -> None:
     """Draws the run, and shows what came of it."""
+    if config.prompting.negative is not None and config.prompting.guidance == 1:  # which only a comparison wants
+        raise GuidedError("--negative needs guidance, and --guidance 1 is none; give another weight")
     job = resolve(config, shlex.join(["guided", *sys.argv[1:]]))
     if job.out is None and job.model.modality in KINDS:
         raise GuidedError(

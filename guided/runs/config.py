@@ -120,8 +120,7 @@ class PromptOptions(Config):
 
     def check(self) -> None:
         """Checks that there is guidance where it is needed."""
-        given = (("negative_prompt", self.negative_prompt), ("rescale", self.rescale or None))
-        for name, value in (*given, ("negative", self.negative)):
+        for name, value in (("negative_prompt", self.negative_prompt), ("rescale", self.rescale or None)):
             if value is not None and self.guidance == 1:
                 raise GuidedError(
                     f"{spelled(name)} needs guidance, and {spelled('guidance')} 1 is none; give another weight"

@@ -27,7 +27,7 @@ import torch
 import typer
 
 from guided.adapters.selfies.tokens import SelfiesTokens
-from guided.checkpoints import read_weights
+from guided.checkpoints.weights import load_network
 from guided.nets.transformer import TokenTransformer
 from guided.storage import write_tensors, write_whole
 from training.trainer import Trainer, any_order_loss, averaged_weights, processes_on
@@ -121,13 +121,17 @@ def train(
     data = torch.from_numpy(np.load(work / "tokens.npy")).to(processes.device)
     short = data[(data[:, crop:] == 0).all(1), :crop]
     torch.manual_seed(0)
-    net = TokenTransformer(tokens.vocabulary, tokens.length, width, depth, heads).to(processes.device)
-    trainer = Trainer(net, lr, processes=processes, compiled=compiled)
+
+    def make() -> TokenTransformer:
+        return TokenTransformer(tokens.vocabulary, tokens.length, width, depth, heads)
+
+    trainer = Trainer(make().to(processes.device), lr, processes=processes, compiled=compiled)
     if trainer.load(folder):
         torch.manual_seed(trainer.step)
     elif start is not None:
+        weights = load_network(make, start / "model.safetensors")[0].state_dict()
         for module in (trainer.net, trainer.average):
-            read_weights(module, start / "model.safetensors")
+            module.load_state_dict(weights)
 
     def losses(pool: torch.Tensor) -> Iterator[torch.Tensor]:
         for _ in range(accumulate):

@@ -14,17 +14,19 @@ References:
     | https://arxiv.org/abs/2406.07524
 """
 
-__all__ = ["check", "fill", "subs", "total_noise"]
+__all__ = ["check", "check_length", "fill", "subs", "total_noise"]
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from guided.checkpoints.weights import check_finite, check_shapes
 from guided.core.denoiser import Denoiser
-from guided.errors import GuidedError
+from guided.core.memory import check_memory
+from guided.errors import check_number
 
 EPS = 1e-3
 
@@ -68,6 +70,17 @@ def subs(net: Network, dtype: torch.dtype, device: torch.device, timed: bool = F
     return denoiser
 
 
+def check_length(length: Any, width: int, tokens: int, device: torch.device) -> int:
+    """The number of tokens of a row, if one row of a network of that width fits in memory.
+
+    Raises:
+        GuidedError: It is no whole number, below 1, or too large.
+    """
+    number = check_number("length", length, int, least=1)
+    check_memory("length", number, 4 * number * (2 * width + tokens), device)  # features before and after a layer
+    return number
+
+
 def check(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Compares weights with a network.
 
@@ -75,11 +88,8 @@ def check(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
         ValueError: A key or a shape differs; it names the first, in the network's order.
     """
     wanted = net.state_dict()
-    for key in (*wanted, *(key for key in weights if key not in wanted)):
-        have, want = weights.get(key), wanted.get(key)
-        if have is None or want is None or have.shape != want.shape:
-            shapes = [tuple(w.shape) if w is not None else "nothing" for w in (have, want)]
-            raise GuidedError(f"{path} is of another architecture: {key} is {shapes[0]}, the network has {shapes[1]}")
+    found = {key: tuple(weight.shape) for key, weight in weights.items()}
+    check_shapes(wanted, found, path, (*wanted, *(key for key in weights if key not in wanted)))
 
 
 def fill(net: nn.Module, weights: Mapping[str, Tensor], path: Path, device: torch.device, dtype: torch.dtype) -> None:
@@ -89,6 +99,7 @@ def fill(net: nn.Module, weights: Mapping[str, Tensor], path: Path, device: torc
         ValueError: They do not fit.
     """
     check(net, weights, path)
+    check_finite(weights, path)
     net.load_state_dict(weights)
     net.eval().requires_grad_(False)
     for name, parameter in net.named_parameters():
