@@ -18,6 +18,7 @@ from guided.checkpoints import FOLDER, read_config
 from guided.core.diffusion import Diffusion
 from guided.core.process import check_steps
 from guided.errors import GuidedError, nearest
+from guided.names import read_value, split_name
 
 #: The adapter that reads each kind of checkpoint in a folder.
 _ADAPTERS = {
@@ -119,19 +120,10 @@ def _wrapped(pipeline: Any, steps: int | None, options: Mapping[str, Any]) -> Di
 def split_options(name: str | Path) -> tuple[str, dict[str, Any]]:
     """`"a.ckpt?length=200"` -> `("a.ckpt", {"length": 200})`; values are JSON, and text where they are none."""
     text = str(name)
-    place, mark, query = text.partition("?")
-    if not mark or Path(text).exists():
+    if "?" not in text or Path(text).exists():
         return text, {}
-    options: dict[str, Any] = {}
-    for part in query.split("&"):
-        name, equals, value = part.partition("=")
-        if not equals or not name or name in options:
-            raise GuidedError(f"{text!r}: expected option=value after '?', each option once, given {part!r}")
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
-    return place, options
+    place, options = split_name(text, repr(text), "option=value", loose=False)
+    return place, {name: read_value(value) for name, value in options.items()}
 
 
 def _adapter(path: Path) -> tuple[ModuleType, Mapping[str, Any]]:

@@ -78,7 +78,7 @@ def _check_clip(model: str = MODEL) -> None:
     load_tokenizer(model, load_clip(model).network.config)
 
 
-@register_reward("clip_score", kind="images", check=_check_clip)
+@register_reward("clip_score", modality="images", check=_check_clip)
 def clip_score(samples: Pictures, model: str = MODEL, prompts: Prompts = None) -> Scores:
     """How a picture fits its prompt by CLIP: 100 times the cosine of the two.
 
@@ -101,7 +101,7 @@ def _check_aesthetic(weights: str, model: str = MODEL) -> None:
     _aesthetic(weights, model)
 
 
-@register_reward("aesthetic", kind="images", check=_check_aesthetic)
+@register_reward("aesthetic", modality="images", check=_check_aesthetic)
 def aesthetic(samples: Pictures, weights: str, model: str = MODEL) -> Scores:
     """Rating of a picture's beauty by LAION's predictor, fitted to ratings from 1 to 10.
 

@@ -90,7 +90,7 @@ def _check(weights: str, tokenizer: str = WORDS) -> None:
     _blip(tokenizer, *version(weights))
 
 
-@register_reward("image_reward", kind="images", check=_check)
+@register_reward("image_reward", modality="images", check=_check)
 def image_reward(samples: Pictures, weights: str, tokenizer: str = WORDS, prompts: Prompts = None) -> Scores:
     """What people prefer for a prompt by ImageReward, standardised: 0 is the mean of its authors' data.
 

@@ -57,7 +57,7 @@ def _check_pickscore(model: str = PICKSCORE) -> None:
     _pickscore(model)
 
 
-@register_reward("pickscore", kind="images", check=_check_pickscore)
+@register_reward("pickscore", modality="images", check=_check_pickscore)
 def pickscore(samples: Pictures, model: str = PICKSCORE, prompts: Prompts = None) -> Scores:
     """What people prefer for a prompt by PickScore: a scaled cosine.
 
@@ -82,7 +82,7 @@ def _check_hps(weights: str, model: str = BASE) -> None:
     _hps(model, *version(weights))
 
 
-@register_reward("hpsv2", kind="images", check=_check_hps)
+@register_reward("hpsv2", modality="images", check=_check_hps)
 def hpsv2(samples: Pictures, weights: str, model: str = BASE, prompts: Prompts = None) -> Scores:
     """What people prefer for a prompt by HPS v2: a cosine.
 

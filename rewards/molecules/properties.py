@@ -54,7 +54,7 @@ def _score(samples: Smiles, score: Callable[[Any], float], worst: float) -> list
         return [worst if molecule is None else float(score(molecule)) for molecule in map(parse, samples)]
 
 
-@register_reward("qed", kind="molecules", check=needs_rdkit)
+@register_reward("qed", modality="molecules", check=needs_rdkit)
 def qed(samples: Smiles) -> list[float]:
     """Quantitative estimate of drug-likeness, 0 to 1; 0 for an invalid SMILES."""
     needs_rdkit()
@@ -63,14 +63,14 @@ def qed(samples: Smiles) -> list[float]:
     return _score(samples, QED.qed, worst=0.0)
 
 
-@register_reward("sa", transform="linear=10,1", kind="molecules", check=needs_rdkit)
+@register_reward("sa", transform="linear=10,1", modality="molecules", check=needs_rdkit)
 def sa(samples: Smiles) -> list[float]:
     """Synthetic accessibility, 1 (easy) to 10 (hard); 10 for an invalid SMILES. Transformed: 10 -> 0, 1 -> 1."""
     needs_rdkit()
     return _score(samples, _sascorer().calculateScore, worst=10.0)
 
 
-@register_reward("logp", transform="window=1,4,1", kind="molecules", check=needs_rdkit)
+@register_reward("logp", transform="window=1,4,1", modality="molecules", check=needs_rdkit)
 def logp(samples: Smiles) -> list[float]:
     """Crippen's log of the octanol-water partition; -inf for an invalid SMILES. Transformed: 1 between 1 and 4."""
     needs_rdkit()
@@ -79,7 +79,7 @@ def logp(samples: Smiles) -> list[float]:
     return _score(samples, lambda molecule: CalcCrippenDescriptors(molecule)[0], worst=-INF)
 
 
-@register_reward("molwt", transform="window=200,500,50", kind="molecules", check=needs_rdkit)
+@register_reward("molwt", transform="window=200,500,50", modality="molecules", check=needs_rdkit)
 def molwt(samples: Smiles) -> list[float]:
     """Molecular weight in Da; -inf for an invalid SMILES. Transformed: 1 between 200 and 500."""
     needs_rdkit()
@@ -93,7 +93,7 @@ def _check_target(target: str) -> None:
     _fingerprint_of_target(target)
 
 
-@register_reward("similarity", kind="molecules", check=_check_target)
+@register_reward("similarity", modality="molecules", check=_check_target)
 def similarity(samples: Smiles, target: str) -> list[float]:
     """Tanimoto similarity to the SMILES `target` (Morgan, radius 2, 2048 bits), 0 to 1; 0 for an invalid SMILES."""
     reference = _fingerprint_of_target(target)
@@ -107,7 +107,7 @@ def _check_smarts(smarts: str) -> None:
     _pattern(smarts)
 
 
-@register_reward("substructure", kind="molecules", check=_check_smarts)
+@register_reward("substructure", modality="molecules", check=_check_smarts)
 def substructure(samples: Smiles, smarts: str) -> list[float]:
     """1 where the SMARTS pattern `smarts` is in the molecule, otherwise 0; 0 for an invalid SMILES."""
     pattern = _pattern(smarts)
@@ -118,7 +118,7 @@ def _check_catalogs(catalogs: str = "PAINS,BRENK") -> None:
     _filters(catalogs)
 
 
-@register_reward("alerts", kind="molecules", check=_check_catalogs)
+@register_reward("alerts", modality="molecules", check=_check_catalogs)
 def alerts(samples: Smiles, catalogs: str = "PAINS,BRENK") -> list[float]:
     """1 where no structural alert of the RDKit `catalogs` is in the molecule, otherwise 0; 0 for an invalid SMILES."""
     filters = _filters(catalogs)

@@ -74,7 +74,7 @@ def _check_dragonn(weights: str, task: str = "hepg2_minp_pooled", stride: int = 
     _dragonn(weights, task)
 
 
-@register_reward("dragonn", kind="dna", check=_check_dragonn)
+@register_reward("dragonn", modality="dna", check=_check_dragonn)
 def dragonn(
     samples: Samples, weights: str, task: str = "hepg2_minp_pooled", stride: int = 1, pool: str = "mean"
 ) -> Scores:
@@ -112,7 +112,7 @@ def _check_mrl(weights: str) -> None:
     _optimus(weights)
 
 
-@register_reward("mrl", kind="dna", check=_check_mrl)
+@register_reward("mrl", modality="dna", check=_check_mrl)
 def mrl(samples: Samples, weights: str) -> Scores:
     """Mean ribosome load of a 5'UTR by Optimus 5-Prime, standardised: 0 is its library's mean; -inf if invalid.
 
