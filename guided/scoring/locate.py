@@ -9,6 +9,8 @@ import inspect
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -47,8 +49,8 @@ def load_file(path: Path) -> ModuleType:
     _see(path.parent)
     _renew(module_files(path))
     try:
-        # Not by importlib: its cache of bytecode takes a file changed within a second for the old one.
-        exec(compile(path.read_bytes(), module.__file__, "exec"), module.__dict__)
+        with _fresh():
+            exec(compile(path.read_bytes(), module.__file__, "exec"), module.__dict__)
     except (Exception, SystemExit) as error:
         raise GuidedError(f"file {str(path)!r} fails: {one_line(error)}") from error
     return module
@@ -62,12 +64,13 @@ def load_module(name: str) -> ModuleType:
     """
     _see(Path.cwd())
     try:
-        module = importlib.import_module(name)
-        file = getattr(module, "__file__", None)
-        if file is None or not file.endswith(".py") or is_library(Path(file)):
-            return module
-        _renew({name: Path(file).resolve(), **module_files(Path(file))})
-        return importlib.import_module(name)
+        with _fresh():
+            module = importlib.import_module(name)
+            file = getattr(module, "__file__", None)
+            if file is None or not file.endswith(".py") or is_library(Path(file)):
+                return module
+            _renew({name: Path(file).resolve(), **module_files(Path(file))})
+            return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         raise GuidedError(f"module {name!r} cannot be imported: {one_line(error)}") from error
 
@@ -118,12 +121,26 @@ def _is_checkout(entry: str) -> bool:
 
 
 def _renew(modules: dict[str, Path]) -> None:
-    """Forgets local modules that were imported from another file of that name, or before they changed."""
-    for name, file in modules.items():
-        loaded, now = getattr(sys.modules.get(name), "__file__", None), digest(file)
-        if loaded and (Path(loaded).resolve() != file or _loaded.get(name, now) != now):
-            del sys.modules[name]
-        _loaded[name] = now
+    """Forgets local modules if one of them was imported from another file of that name, or before it changed."""
+    now = {name: digest(file) for name, file in modules.items()}
+    loaded = {name: getattr(sys.modules.get(name), "__file__", None) for name in modules}
+    if any(
+        file and (Path(file).resolve() != modules[name] or _loaded.get(name, now[name]) != now[name])
+        for name, file in loaded.items()
+    ):
+        for name in modules:
+            sys.modules.pop(name, None)
+    _loaded.update(now)
+
+
+@contextmanager
+def _fresh() -> Iterator[None]:
+    """Leaves no bytecode behind: its cache takes a file that changed within a second for the old one."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 @lru_cache(maxsize=1)
