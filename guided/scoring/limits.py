@@ -4,6 +4,8 @@ __all__ = ["Hang", "TimeLimit", "hanging", "release"]
 
 import atexit
 import ctypes
+import os
+import sys
 import threading
 from dataclasses import dataclass
 
@@ -13,6 +15,7 @@ from guided.scoring.protocol import Prompts, Samples, Scorer
 MAX_HUNG = 16  # a thread cannot be killed: so many may hang at a time before the run stops
 PATIENCE = 2.0  # seconds for a cancelled call to return
 _hung: list[threading.Thread] = []
+exit_code: int | None = None  # of this process, where it is known; the command line sets it
 
 
 class Hang(Exception):
@@ -102,4 +105,11 @@ def release(patience: float = PATIENCE) -> bool:
     return not hanging()
 
 
-atexit.register(release)
+def _at_exit() -> None:
+    if hanging() and not release() and exit_code is not None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_code)  # not even that ended them: the interpreter must not end under them
+
+
+atexit.register(_at_exit)

@@ -22,7 +22,7 @@ from guided.scoring.failures import printable
 GRACE = 2.0  # seconds between closing the program's input and killing it
 BLOCK = 1 << 16
 KEPT = 4096  # characters of the standard error
-_WATCHER = 'read -r word && exit 0; kill -9 -- "-$0" 2>/dev/null'
+_WATCHER = 'read -r word && exit 0; kill -s KILL -- "-$0" 2>/dev/null'
 
 
 class Process:
