@@ -59,10 +59,10 @@ def _convert(text: str, hint: Any, parameter: inspect.Parameter | None, where: s
         if kind in options or hint is None:
             try:
                 number = kind(text)
-            except ValueError:
+                if isfinite(number) or hint is None:
+                    return number
+            except (ValueError, OverflowError):  # no number, or one beyond all floats
                 continue
-            if isfinite(number) or hint is None:
-                return number
     names = {bool: "true or false", int: "a whole number", float: "a finite number"}
     wanted = [name for kind, name in names.items() if kind in options]
     if wanted:
