@@ -17,7 +17,6 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from importlib.machinery import PathFinder
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
@@ -155,9 +154,10 @@ def _find(words: list[str], near: Path | None) -> Path | None:
 
 
 def _origin(name: str) -> Path | None:
-    try:
-        spec = PathFinder.find_spec(name)
-    except (ImportError, ValueError):
+    try:  # not importlib's find_spec, which would answer with what is imported already
+        finders = (finder for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        spec = next((found for finder in finders if (found := finder.find_spec(name, None))), None)
+    except Exception:
         spec = None
     origin = spec.origin if spec is not None else getattr(sys.modules.get(name), "__file__", None)
     file = Path(origin) if origin and origin.endswith(".py") else None

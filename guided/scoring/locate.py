@@ -9,9 +9,11 @@ import inspect
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -101,23 +103,41 @@ def one_line(error: BaseException) -> str:
 
 
 def _see(folder: Path) -> None:
-    """Puts a folder on the import path: after what is installed, but before the checkout of this package, whose
-    top level has common names (rewards, tests, examples), and before the folders of other rewards.
-    """
+    """Puts a folder on the import path: after libraries, before the folders of other rewards and our own checkout."""
     text = str(folder)
     if text in _added:
-        sys.path.remove(text) if text in sys.path else None
         _added.remove(text)
-    behind = [i for i, entry in enumerate(sys.path) if entry in _added or _is_checkout(entry)]
-    first = min(behind, default=len(sys.path))
-    if text not in sys.path[:first]:
-        sys.path.insert(first, text)
-        _added.append(text)
+        sys.path[:] = [entry for entry in sys.path if entry != text]
+    libraries = [i for i, entry in enumerate(sys.path) if entry and is_library(Path(entry))]
+    behind = range(max(libraries, default=-1) + 1, len(sys.path))
+    place = next((i for i in behind if sys.path[i] in _added or _is_checkout(sys.path[i])), len(sys.path))
+    if text not in sys.path[:place]:
+        sys.path.insert(place, text)
+        _added.insert(0, text)
+    if _neighbours not in sys.meta_path:
+        sys.meta_path.insert(0, _neighbours)
     importlib.invalidate_caches()
 
 
 def _is_checkout(entry: str) -> bool:
     return Path(entry or ".").resolve() == _CHECKOUT and (_CHECKOUT / "pyproject.toml").is_file()
+
+
+class _Neighbours(MetaPathFinder):
+    """Finds a neighbour of a reward file that has the name of a folder of our checkout, such as `rewards` or `tests`,
+    where the checkout is on the import path before libraries (PYTHONPATH, or the current folder).
+    """
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """The neighbour, None where the import path has another module of that name, or none."""
+        if path is not None or name == "guided" or not (_CHECKOUT / "pyproject.toml").is_file():
+            return None
+        if not ((_CHECKOUT / name).is_dir() or (_CHECKOUT / f"{name}.py").is_file()):
+            return None
+        return PathFinder.find_spec(name, _added)
+
+
+_neighbours = _Neighbours()
 
 
 def _renew(modules: dict[str, Path]) -> None:

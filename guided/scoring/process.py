@@ -21,7 +21,7 @@ from guided.scoring.failures import printable
 
 GRACE = 2.0  # seconds between closing the program's input and killing it
 BLOCK = 1 << 16
-KEPT = 4096  # characters of the standard error
+KEPT, WIDEST = 4096, 300  # characters of the standard error, and of a line of it
 _WATCHER = 'read -r word && exit 0; kill -s KILL -- "-$0" 2>/dev/null'
 
 
@@ -102,7 +102,7 @@ class Process:
         except subprocess.TimeoutExpired:
             status = "its output without ending"
         self.pump.join(0.5)
-        lines = [printable(line) for line in self.last_words[0].splitlines()]
+        lines = [printable(line)[-WIDEST:] for line in self.last_words[0].splitlines()]
         said = " | ".join([line for line in lines if line][-5:])
         return f"the program ended {status}" + (f", saying: {said}" if said else "")
 

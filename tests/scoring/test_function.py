@@ -65,7 +65,7 @@ def test_a_reward_that_works_in_place_changes_nothing_but_its_own_copy(name: str
     before = plain(copy.deepcopy(batch))
 
     def spoils(samples: Any, prompts: list[str]) -> list[float]:
-        seen.append(plain(copy.deepcopy(samples)))
+        seen.append((plain(copy.deepcopy(samples)), list(prompts)))
         n = len(samples)
         spoil(samples)
         spoil(prompts)
@@ -73,7 +73,7 @@ def test_a_reward_that_works_in_place_changes_nothing_but_its_own_copy(name: str
 
     prompts = ["p", "q"]
     assert resolve_reward([spoils, spoils])(batch, prompts).tolist() == [1.0, 1.0]
-    assert plain(batch) == before and seen == [before, before] and prompts == ["p", "q"]
+    assert plain(batch) == before and seen == [(before, ["p", "q"])] * 2 and prompts == ["p", "q"]
 
 
 def test_a_reward_in_place_draws_the_samples_of_one_that_is_not() -> None:

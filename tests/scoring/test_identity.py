@@ -63,6 +63,10 @@ def test_a_function_of_a_module_is_noticed_when_it_changes(folder):
     assert after.identity != before.identity and after(["a"]).tolist() == [2.0]
     with pytest.raises(GuidedError, match="has changed"):
         resolve_reward(before.spec)
+    (folder / "mod_r.py").write_text("from near_one import W\ndef f(samples):\n    return [W] * len(samples)\n")
+    before = resolve_reward("mod_r:f")
+    (folder / "near_two.py").write_text("W = 3.0\n")
+    assert resolve_reward("mod_r:f").identity != before.identity and resolve_reward("mod_r:f")(["a"]).tolist() == [3.0]
 
 
 def test_files_of_folders_and_of_the_home_folder_are_part_of_it(folder, monkeypatch):
