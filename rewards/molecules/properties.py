@@ -89,29 +89,42 @@ def molwt(samples: Smiles) -> list[float]:
     return _score(samples, weight, worst=-INF)
 
 
-def _check_target(target: str) -> None:
-    _fingerprint_of_target(target)
+def _check_target(target: str, chirality: bool = False) -> None:
+    _fingerprint_of_target(target, chirality)
 
 
 @register_reward("similarity", modality="molecules", check=_check_target)
-def similarity(samples: Smiles, target: str) -> list[float]:
-    """Tanimoto similarity to the SMILES `target` (Morgan, radius 2, 2048 bits), 0 to 1; 0 for an invalid SMILES."""
-    reference = _fingerprint_of_target(target)
+def similarity(samples: Smiles, target: str, chirality: bool = False) -> list[float]:
+    """Tanimoto similarity to the SMILES `target` (Morgan, radius 2, 2048 bits), 0 to 1; 0 for an invalid SMILES.
+
+    Args:
+        samples: n SMILES.
+        target: The SMILES to be similar to.
+        chirality: Whether stereo counts, of tetrahedral centres (@, @@) and of double bonds (/, \\).
+    """
+    reference = _fingerprint_of_target(target, chirality)
     from rdkit.DataStructs import TanimotoSimilarity
 
-    fingerprint = _morgan().GetFingerprint
+    fingerprint = _morgan(chirality).GetFingerprint
     return _score(samples, lambda molecule: TanimotoSimilarity(reference, fingerprint(molecule)), worst=0.0)
 
 
-def _check_smarts(smarts: str) -> None:
+def _check_smarts(smarts: str, chirality: bool = False) -> None:
     _pattern(smarts)
 
 
 @register_reward("substructure", modality="molecules", check=_check_smarts)
-def substructure(samples: Smiles, smarts: str) -> list[float]:
-    """1 where the SMARTS pattern `smarts` is in the molecule, otherwise 0; 0 for an invalid SMILES."""
+def substructure(samples: Smiles, smarts: str, chirality: bool = False) -> list[float]:
+    """1 where the SMARTS pattern `smarts` is in the molecule, otherwise 0; 0 for an invalid SMILES.
+
+    Args:
+        samples: n SMILES.
+        smarts: The pattern.
+        chirality: Whether its stereo counts, of tetrahedral centres (@, @@) and of double bonds (/, \\); a pattern
+            without stereo fits both.
+    """
     pattern = _pattern(smarts)
-    return _score(samples, lambda molecule: molecule.HasSubstructMatch(pattern), worst=0.0)
+    return _score(samples, lambda molecule: molecule.HasSubstructMatch(pattern, useChirality=chirality), worst=0.0)
 
 
 def _check_catalogs(catalogs: str = "PAINS,BRENK") -> None:
@@ -139,15 +152,15 @@ def _sascorer() -> Any:
     return module
 
 
-@lru_cache(maxsize=1)
-def _morgan() -> Any:
+@lru_cache(maxsize=2)
+def _morgan(chirality: bool = False) -> Any:
     from rdkit.Chem import rdFingerprintGenerator
 
-    return rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    return rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048, includeChirality=chirality)
 
 
 @lru_cache(maxsize=64)
-def _fingerprint_of_target(target: str) -> Any:
+def _fingerprint_of_target(target: str, chirality: bool = False) -> Any:
     needs_rdkit()
     from rdkit import rdBase
 
@@ -155,7 +168,7 @@ def _fingerprint_of_target(target: str) -> Any:
         molecule = parse(target)
     if molecule is None:
         raise GuidedError(f"target is not a valid SMILES: {target!r}")
-    return _morgan().GetFingerprint(molecule)
+    return _morgan(chirality).GetFingerprint(molecule)
 
 
 @lru_cache(maxsize=64)

@@ -35,6 +35,7 @@ from guided.errors import GuidedError, nearest
 from guided.rewards.sequences.composition import INVALID, Encoded, Samples, Scores, encode, one_hot
 from guided.rewards.support.hub import version
 from guided.rewards.support.keras_weights import read_weights
+from guided.rewards.support.settings import own_settings
 from guided.scoring.registry import register_reward
 
 ROWS = 256  # sequences in one pass; the widest layer takes 94 kB for one of 200 bp
@@ -141,6 +142,7 @@ def _spread(batch: Encoded, scores: NDArray[Any]) -> Scores:
     return spread
 
 
+@own_settings
 @torch.inference_mode()
 def _apply(network: nn.Module, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The single output of a network for m sequences, at each place where it fits, with shape `(m, places)`."""
@@ -164,6 +166,7 @@ def _optimus(weights: str) -> nn.Module:
 
 
 @lru_cache(maxsize=8)
+@own_settings
 def _load(build: Callable[[str, int], nn.Module], output: int, path: str, *version: int) -> nn.Module:
     return build(path, output).eval().requires_grad_(False)
 
