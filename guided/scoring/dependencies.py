@@ -52,13 +52,20 @@ class Known:
         return hashlib.sha256("\n".join(self.texts).encode("utf-8", "replace")).hexdigest()
 
 
-def known_of(function: Any) -> Known:
-    """What a function of Python depends on, as far as it can be known."""
+def known_of(function: Any, module: str = "__main__") -> Known:
+    """What a function of Python depends on, as far as it can be known.
+
+    Args:
+        function: the function, or an object that can be called.
+        module: where it is found by name: what a module makes is known by the module.
+    """
     known = Known()
     try:
         _add(function, known, set())
     except Opaque as error:
-        known.opaque = str(error)
+        known.opaque = str(error) if module == "__main__" else None
+    if module != "__main__":
+        _add_module(sys.modules.get(module), known)
     return known
 
 

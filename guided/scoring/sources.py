@@ -65,14 +65,16 @@ def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> S
     if reward.startswith("exec:"):
         return _from_program(reward, _words(reward.removeprefix("exec:")), given)
     if reward in rewards():
-        return _from_function(rewards()[reward].function, reward, reward, given)
+        function = rewards()[reward].function
+        return _from_function(function, reward, reward, given, module=function.__module__)
     place, colon, name = reward.rpartition(":")
     if colon and (place.endswith(".py") or os.sep in place):
         return _from_file(Path(place).expanduser(), name, reward, given)
     if colon:
-        return _from_function(attribute(load_module(place), name, place), name, reward, given)
+        return _from_function(attribute(load_module(place), name, place), name, reward, given, module=place)
     if reward in _entry_points():
-        return _from_function(_load_entry_point(reward), reward, reward, given)
+        module = _entry_points()[reward].module
+        return _from_function(_load_entry_point(reward), reward, reward, given, module=module)
     path = Path(reward).expanduser()
     if _is_file(path) and os.access(path, os.X_OK):
         return _from_program(reward, [str(path.resolve())], given)
@@ -95,6 +97,7 @@ def _from_function(
     given: Mapping[str, Any],
     path: Path | None = None,
     rebuildable: bool = True,
+    module: str = "__main__",
 ) -> Source:
     if not callable(function):
         raise GuidedError(f"reward {reward!r} is not a function but a {type(function).__name__}")
@@ -103,7 +106,7 @@ def _from_function(
     parameters = bind(function, given, label)
     absolute = {name: _absolute(value) for name, value in parameters.items()} if shipped else parameters
     _check(entry, absolute, label)
-    dependencies, opaque = _dependencies(function, path, shipped)
+    dependencies, opaque = _dependencies(function, path, shipped, module)
     identity = {"reward": reward, "parameters": parameters, **dependencies}
     digests = {name: found for name, value in parameters.items() if (found := _digest_of(value))}
     if digests:
@@ -122,14 +125,14 @@ def _check(entry: RegisteredReward | None, parameters: Mapping[str, Any], label:
             raise GuidedError(f"reward {label!r}: {error}") from error
 
 
-def _dependencies(function: Any, path: Path | None, shipped: bool) -> tuple[dict[str, Any], str | None]:
+def _dependencies(function: Any, path: Path | None, shipped: bool, module: str) -> tuple[dict[str, Any], str | None]:
     """The digests of what a function depends on, and why it cannot be known, if so. A version stands for ours."""
     if shipped:
         return {}, None
     if path is not None:
         modules = imported_modules(path)
         return {"sha256": digest(path), **({"modules": modules} if modules else {})}, None
-    known = known_of(function)
+    known = known_of(function, module)
     found: dict[str, Any] = {"source": known.source}
     if known.modules:
         found["modules"] = dict(sorted(known.modules.items()))

@@ -138,6 +138,15 @@ def test_what_cannot_be_known_is_said():
     assert identity(closure(1.0)) == identity(closure(1.0)) != identity(closure(2.0))
 
 
+def test_what_a_module_makes_is_known_by_the_module(folder):
+    text = "class Scorer:\n    def __call__(self, s):\n        return [{} for _ in s]\nf = Scorer()\n"
+    (folder / "mod_r.py").write_text(text.format(1.0))
+    before = resolve_reward("mod_r:f")
+    assert before.opaque is None and before(["a"]).tolist() == [1.0]
+    (folder / "mod_r.py").write_text(text.format(2.0))
+    assert resolve_reward("mod_r:f").identity != before.identity and resolve_reward("mod_r:f")(["a"]).tolist() == [2.0]
+
+
 def test_a_registered_function_is_known_by_its_text(monkeypatch):
     monkeypatch.setattr(registry, "_table", dict(registry._table))
     register_reward("mine")(closure(1.0))
