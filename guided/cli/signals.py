@@ -8,11 +8,14 @@ __all__ = ["Ended", "handled", "quiet"]
 
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+PATIENCE = 10.0  # seconds to end in
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 
 
@@ -42,8 +45,45 @@ class Ended:  # no dataclass: their import takes longer than all else here
 def handled() -> Iterator[Ended]:
     """Makes the signals KeyboardInterrupt; one that is ignored (nohup) stays so. Yields which one came."""
     ended = Ended()
-    with _replaced(ended.raised):
+    with _replaced(ended.raised), _deadline():
         yield ended
+
+
+@contextmanager
+def _deadline() -> Iterator[None]:
+    """Ends the process some seconds after a signal if it has not ended: C code that does not return hears of none."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    done = threading.Event()
+
+    def watch() -> None:
+        with os.fdopen(reading, "rb", buffering=0) as stream:
+            while (byte := stream.read(1)) and byte[0] not in _numbers():
+                pass
+        if byte and not done.wait(PATIENCE):
+            processes = sys.modules.get("guided.scoring.process")
+            if processes is not None:
+                processes.kill_all()
+            os._exit(Ended(byte[0]).code)
+
+    try:
+        before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    except ValueError:  # not in the main thread
+        os.close(reading)
+        os.close(writing)
+        yield
+        return
+    threading.Thread(target=watch, daemon=True, name="signals").start()
+    try:
+        yield
+    finally:
+        done.set()
+        signal.set_wakeup_fd(before)
+        os.close(writing)  # the thread reads the end
+
+
+def _numbers() -> list[int]:
+    return [getattr(signal, name) for name in _WORDS if hasattr(signal, name)]
 
 
 @contextmanager

@@ -5,7 +5,7 @@ end of a pipe from us, and kills that session when we end without a word (SIGKIL
 would kill the program when the thread that started it ends, and not what it started.
 """
 
-__all__ = ["GRACE", "Process"]
+__all__ = ["GRACE", "Process", "kill_all"]
 
 import os
 import selectors
@@ -23,6 +23,7 @@ GRACE = 2.0  # seconds between closing the program's input and killing it
 BLOCK = 1 << 16
 KEPT, WIDEST = 4096, 300  # characters of the standard error, and of a line of it
 _WATCHER = 'read -r word && exit 0; kill -s KILL -- "-$0" 2>/dev/null'
+_running: "weakref.WeakSet[Process]" = weakref.WeakSet()
 
 
 class Process:
@@ -49,6 +50,7 @@ class Process:
             self, _end, self.process, watcher, GRACE
         )  # runs at the interpreter's exit too
         self.watcher = watcher
+        _running.add(self)
         assert self.process.stdin and self.process.stdout and self.process.stderr
         self.stdin, self.stdout = self.process.stdin.fileno(), self.process.stdout.fileno()
         for pipe in (self.stdin, self.stdout):
@@ -116,6 +118,13 @@ class Process:
             _end(self.process, self.watcher, grace)
         finally:
             self.finalizer.detach()
+            _running.discard(self)
+
+
+def kill_all() -> None:
+    """Kills all programs that run, and what they started: for a process that ends without its interpreter's end."""
+    for running in list(_running):
+        running.kill()
 
 
 def _pump(stream: IO[bytes], last_words: list[str]) -> None:

@@ -108,3 +108,19 @@ def test_ctrl_c_in_the_first_second_is_quiet(tmp_path, after):
     run.send_signal(signal.SIGINT)
     _, err = run.communicate(timeout=60)
     assert run.returncode == 130 and err.strip().endswith("interrupted") and "Traceback" not in err
+
+
+def test_c_code_that_does_not_return_ends_too(tmp_path):
+    text = "import ctypes\ndef f(s):\n    open('in', 'w').close()\n    ctypes.CDLL(None).usleep(2_000_000_000)\n"
+    (tmp_path / "hang.py").write_text(text)
+    code = "from guided.cli import main, signals\nsignals.PATIENCE = 0.5\nmain()"
+    words = ["sample", "rna", "--reward", "hang.py:f", "-n", "1", "-M", "1", "--steps", "1"]
+    environment = {**os.environ, "PYTHONPATH": PATH}
+    pipe = subprocess.PIPE
+    run = subprocess.Popen(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe
+    )
+    assert wait((tmp_path / "in").exists)
+    run.terminate()
+    run.communicate(timeout=10)
+    assert run.returncode == 143
