@@ -4,11 +4,10 @@ Local is what is neither of the standard library nor installed (site-packages), 
 recorded with a run. What cannot be known from the outside, the data that a closure or an object holds, is said so.
 """
 
-__all__ = ["Known", "digest_of", "imported_modules", "is_library", "known_of", "module_files"]
+__all__ = ["Known", "imported_modules", "is_library", "known_of", "module_files", "path_digest"]
 
 import ast
 import builtins
-import hashlib
 import inspect
 import site
 import sys
@@ -22,7 +21,7 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from guided.errors import GuidedError
-from guided.storage import digest
+from guided.storage import digest, digest_of
 
 MOST = 10_000  # files of a folder, and modules
 _FROZEN = (bool, int, float, complex, str, bytes, type(None))
@@ -49,7 +48,7 @@ class Known:
     @property
     def source(self) -> str:
         """The SHA-256 digest of the texts."""
-        return hashlib.sha256("\n".join(self.texts).encode("utf-8", "replace")).hexdigest()
+        return digest_of("\n".join(self.texts).encode("utf-8", "replace"))
 
 
 def known_of(function: Any, module: str = "__main__") -> Known:
@@ -69,7 +68,7 @@ def known_of(function: Any, module: str = "__main__") -> Known:
     return known
 
 
-def digest_of(path: Path) -> str | None:
+def path_digest(path: Path) -> str | None:
     """The digest of a file, or of all files of a folder with their names; None where there is neither.
 
     Raises:
@@ -84,7 +83,7 @@ def digest_of(path: Path) -> str | None:
         if len(files) > MOST:
             raise GuidedError(f"folder {str(path)!r} has more than {MOST:,} files; name the one that is meant")
         lines = [f"{file.relative_to(path).as_posix()} {digest(file)}" for file in files]
-        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+        return digest_of("\n".join(lines).encode("utf-8", "surrogateescape"))
     except (OSError, ValueError) as error:
         if isinstance(error, GuidedError):
             raise

@@ -2,7 +2,6 @@
 
 __all__ = ["Source", "find_source", "known_rewards"]
 
-import hashlib
 import importlib.metadata
 import os
 import shlex
@@ -14,14 +13,14 @@ from typing import Any
 import guided.rewards  # noqa: F401  registers the built-in rewards
 from guided.checkpoints import FOLDER
 from guided.errors import GuidedError, nearest
-from guided.scoring.dependencies import digest_of, imported_modules, known_of
+from guided.scoring.dependencies import imported_modules, known_of, path_digest
 from guided.scoring.external import External
 from guided.scoring.function import Function
 from guided.scoring.locate import attribute, load_file, load_module, one_line, public_names
 from guided.scoring.parameters import bind
 from guided.scoring.protocol import Scorer
 from guided.scoring.registry import RegisteredReward, find_registered, rewards, takes_prompts
-from guided.storage import digest
+from guided.storage import digest, digest_of
 
 GROUP = "guided.rewards"
 LONGEST = 200  # characters of a name in a message
@@ -143,7 +142,7 @@ def _digest_of(value: Any) -> str | None:
     """The digest of the file or folder that a parameter names, if it does."""
     if not isinstance(value, str | os.PathLike) or not str(value) or _ships(value):
         return None
-    return digest_of(Path(value).expanduser())
+    return path_digest(Path(value).expanduser())
 
 
 def _absolute(value: Any) -> Any:
@@ -176,7 +175,7 @@ def _from_program(reward: str, command: list[str], given: Mapping[str, Any]) -> 
     external = External(command)
     files = [Path(word) for word in command if _is_file(Path(word))]
     script = next((path for path in files[1:] or files), Path(command[0]))
-    joined = hashlib.sha256("".join(map(digest, files)).encode()).hexdigest()
+    joined = digest_of("".join(map(digest, files)))
     identity: dict[str, Any] = {"reward": reward, "sha256": joined}
     modules = imported_modules(script) if script.suffix == ".py" else {}
     if modules:

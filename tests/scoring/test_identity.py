@@ -213,8 +213,23 @@ def test_the_identity_that_is_handed_out_is_a_copy():
 
 
 def test_the_digest_of_a_file_is_one(tmp_path):
-    from guided.scoring.dependencies import digest_of
+    from guided.scoring.dependencies import path_digest
     from guided.storage import digest
 
     Path(tmp_path / "a").write_text("a")
-    assert digest_of(tmp_path / "a") == digest(tmp_path / "a")
+    assert path_digest(tmp_path / "a") == digest(tmp_path / "a")
+
+
+def test_a_run_of_a_former_version_resumes_until_a_neighbour_changes(folder, guided):
+    words = ["sample", "rna", "-r", "r.py:f", "-n", 4, "--batch-size", 2, "-M", 1, "--steps", 2, "--no-report"]
+    assert guided(*words, "--out", "o")[0] == 0
+    whole = Path("o/samples.csv").read_bytes()
+    run = json.loads(Path("o/run.json").read_text())
+    del run["config"]["reward"]["terms"][0]["modules"], run["summary"]
+    Path("o/run.json").write_text(json.dumps({**run, "requests_done": 2}))
+    Path("o/samples.csv").write_bytes(b"".join(whole.splitlines(keepends=True)[:3]))
+    assert guided(*words, "--out", "o")[0] == 0 and Path("o/samples.csv").read_bytes() == whole
+    assert "modules" in json.loads(Path("o/run.json").read_text())["config"]["reward"]["terms"][0]
+    (folder / "near_two.py").write_text("W = 2.0\n")
+    code, _, err = guided(*words, "--out", "o")
+    assert code == 2 and "modules.near_two is" in err
