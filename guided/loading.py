@@ -3,7 +3,6 @@
 __all__ = ["check_name", "check_options", "load", "models", "resolve_device", "split_options"]
 
 import inspect
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,6 +17,7 @@ from guided.checkpoints import FOLDER, read_config, read_object
 from guided.core.diffusion import Diffusion
 from guided.core.process import check_steps
 from guided.errors import GuidedError, nearest, shown
+from guided.names import read_value, split_name
 
 #: The adapter that reads each kind of checkpoint in a folder.
 _ADAPTERS = {
@@ -134,19 +134,10 @@ def _wrapped(pipeline: Any, steps: int | None, options: Mapping[str, Any]) -> Di
 def split_options(name: str | Path) -> tuple[str, dict[str, Any]]:
     """`"a.ckpt?length=200"` -> `("a.ckpt", {"length": 200})`; values are JSON, and text where they are none."""
     text = str(name)
-    place, mark, query = text.partition("?")
-    if not mark or _is_file(text):
+    if "?" not in text or _is_file(text):
         return text, {}
-    options: dict[str, Any] = {}
-    for part in query.split("&"):
-        name, equals, value = part.partition("=")
-        if not equals or not name or name in options:
-            raise GuidedError(f"{text!r}: expected option=value after '?', each option once, given {part!r}")
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
-    return place, options
+    place, options = split_name(text, repr(text), "option=value", loose=False)
+    return place, {name: read_value(value) for name, value in options.items()}
 
 
 def _is_file(name: str) -> bool:

@@ -13,15 +13,16 @@ HEAVY = ["accelerate", "diffusers", "matplotlib", "rdkit", "scipy", "selfies", "
 # Each layer, from the ground up, and the layers below that it may import besides itself.
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
+    "names": {"errors"},
     "storage": {"errors"},
     "nets": {"errors"},
     "checkpoints": {"errors", "storage"},
     "core": {"errors"},
     "adapters": {"errors", "storage", "nets", "checkpoints", "core"},
-    "loading": {"errors", "storage", "checkpoints", "core", "adapters"},
+    "loading": {"errors", "names", "storage", "checkpoints", "core", "adapters"},
     "scoring.registry": {"errors"},
     "rewards": {"errors", "checkpoints", "scoring.registry"},
-    "scoring": {"errors", "storage", "scoring.registry", "rewards"},
+    "scoring": {"errors", "names", "storage", "checkpoints", "scoring.registry", "rewards"},
     "values": {"errors", "storage", "nets", "checkpoints", "core", "scoring.registry", "scoring"},
     "samplers": {"errors", "core", "values"},
     "metrics": {"errors", "core"},
@@ -35,6 +36,7 @@ LAYERS[""] = set(LAYERS)  # the package itself, which hands out its public names
 TOP = ("__init__", "__main__", "")
 LIBRARIES = {  # besides the standard library; the other layers choose their own
     "errors": set(),
+    "names": set(),
     "storage": {"torch", "safetensors"},
     "nets": {"torch", "einops"},
     "core": {"torch", "einops", "numpy"},

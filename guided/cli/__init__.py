@@ -2,4 +2,7 @@
 
 __all__ = ["app", "main"]
 
-from guided.cli.main import app, main
+from guided.cli.signals import quiet
+
+with quiet():
+    from guided.cli.main import app, main

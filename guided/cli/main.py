@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from guided.cli.generate import command
+from guided.cli.signals import handled
 from guided.errors import fail, one_line
 from guided.fitting.negative.config import NegativeConfig, NegativeTraining
 from guided.fitting.value.config import FitConfig, FitShorthand
@@ -143,12 +144,31 @@ def samplers() -> None:
 
 
 def main() -> None:
-    """The entry point: exits with 0, with 2 on wrong input, with 130 when interrupted."""
-    try:
-        with one_line():
-            code = app(standalone_mode=False) or 0
-        if code == INTERRUPTED:
-            print("interrupted", file=sys.stderr)
+    """The entry point: exits with 0; with 2 on wrong input; with 130, 143 or 129 at Ctrl-C, SIGTERM or SIGHUP.
+
+    An error of ours keeps its traceback, and exits with 1.
+    """
+    with handled() as ended:
+        code: Any = 0
+        try:
+            with one_line():
+                code = app(standalone_mode=False) or 0
+        except _USAGE as error:
+            _leave_with(2)
+            fail(error.format_message())
+        except BaseException as error:  # what is interrupted may fail in many ways
+            if ended.number is None:
+                _leave_with(error.code if isinstance(error, SystemExit) else 1)
+                raise
+        if ended.number is not None or code == INTERRUPTED:
+            print(ended.word, file=sys.stderr)
+            code = ended.code if ended.number else INTERRUPTED
+        _leave_with(code)
         sys.exit(code)
-    except _USAGE as error:
-        fail(error.format_message())
+
+
+def _leave_with(code: Any) -> None:
+    """The exit code for the case that a call still hangs when the interpreter ends."""
+    limits = sys.modules.get("guided.scoring.limits")
+    if limits is not None:
+        vars(limits)["exit_code"] = code if isinstance(code, int) else 0

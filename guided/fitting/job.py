@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 from guided.core.monitor import Progress
 from guided.fitting.state import STATE, drop_state
+from guided.scoring.identity import check_trust, recorded
+from guided.scoring.objective import Objective
 from guided.storage import claim, lock, write_json
 
 CONFIG = "config.json"
@@ -25,10 +27,14 @@ class Job(ABC):
 
     Args:
         out: The folder.
+        objective: The reward, if there is one.
+        trust_rewards: Whether a folder is gone on with for a reward that cannot be known to be the same.
         progress: Called often.
     """
 
     out: Path
+    objective: Objective | None
+    trust_rewards: bool = False
     progress: Callable[[Progress], None] = lambda state: None
     start: float = field(default_factory=time.perf_counter)
 
@@ -82,7 +88,12 @@ class Job(ABC):
 
     def claimed(self) -> dict[str, Any]:
         """The configuration in the folder, which is of this job from now on."""
-        return claim(self.out, CONFIG, self.config, self.what)
+        return self.claim(self.out / CONFIG, self.config, self.what)
+
+    def claim(self, file: Path, config: dict[str, Any], what: str) -> dict[str, Any]:
+        """Claims the folder of a configuration, for the same reward."""
+        check_trust(file, self.objective.opaque if self.objective else None, self.trust_rewards)
+        return claim(file.parent, file.name, recorded(file, config), what)
 
     def told(self, stage: str, total: int) -> Callable[..., None]:
         """What a stage calls with how much is done, and the loss."""

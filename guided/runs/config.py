@@ -20,6 +20,7 @@ __all__ = [
     "Seed",
     "Shorthand",
     "TimeLimit",
+    "TrustRewards",
 ]
 
 from collections.abc import Sequence
@@ -57,6 +58,17 @@ Seed: TypeAlias = Annotated[
 ]
 POSITIONAL = ("model", "reward", "sampler", "n", "seed")  # what Python takes without a name, too
 TEXTS = SkipValidation[str | Sequence[str] | None]
+
+TrustRewards: TypeAlias = Annotated[
+    bool,
+    Option(
+        "Resume a folder whose reward is a function without a name, of which nobody knows that it is the same.",
+        "Reward",
+        flags=("--trust-rewards",),
+        entry="",
+        recorded=False,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -193,16 +205,7 @@ class RewardOptions(Config):
     aggregate: Aggregate = "mean"
     on_error: OnError = "stop"
     time_limit: TimeLimit = None
-    trust_rewards: Annotated[
-        bool,
-        Option(
-            "Resume a folder whose reward is a function without a name, of which nobody knows that it is the same.",
-            "Reward",
-            flags=("--trust-rewards",),
-            entry="",
-            recorded=False,
-        ),
-    ] = False
+    trust_rewards: TrustRewards = False
 
 
 @dataclass(frozen=True)

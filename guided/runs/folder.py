@@ -28,6 +28,7 @@ from guided.errors import GuidedError
 from guided.metrics.summary import summary
 from guided.runs.engine import Batch, Stats
 from guided.runs.images import drop, found, stored
+from guided.scoring.identity import as_recorded
 from guided.storage import (
     append_csv,
     difference,
@@ -137,10 +138,11 @@ class RunFolder:
             return
         self._old = read_json(self.run)
         old = self._old.get("config", {})
-        if old != self.config and not self.samples.exists():
+        config = {**self.config, **_reward(old, self.config)}
+        if old != config and not self.samples.exists():
             self._old = {}  # that run was refused, or stopped, before it had a sample: nobody's work is lost
-        elif old != self.config:
-            key, was, now = difference(old, self.config)
+        elif old != config:
+            key, was, now = difference(old, config)
             raise GuidedError(
                 f"{str(self.path)!r} holds another run: {key} is {was} there and {now} here; use another --out"
             )
@@ -198,6 +200,12 @@ class RunFolder:
         if self.done == self.config["n"]:
             run["summary"] = self.summary
         write_whole(self.run, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
+
+
+def _reward(old: Json, new: Mapping[str, Json]) -> dict[str, Json]:
+    """The reward of a configuration as a former version recorded it, where it is the same one."""
+    given = old.get("reward") if isinstance(old, Mapping) else None
+    return {"reward": as_recorded(given, new["reward"])} if "reward" in new else {}
 
 
 def table(batch: Batch, seed: int, before: Stats) -> tuple[list[str], list[list[Json]]]:

@@ -1,60 +1,49 @@
-"""A reward under guard: whatever the function does, n samples give n finite numbers (or -inf), or one clear error.
+"""The failure policy: whatever a reward does, n samples give n finite numbers (or -inf), or one clear error.
 
 A batch that raises, hangs or returns the wrong number of scores is scored again sample by sample, so that only the
-guilty samples are blamed. They stop the run (on_error="stop") or count as -inf ("worst").
+samples that fail are blamed. They stop the run (on_error="stop") or count as -inf ("worst").
 """
 
-__all__ = ["Call", "Guard", "Hang", "OnError", "call_limited", "short"]
+__all__ = ["LARGEST", "Failures", "OnError", "as_list", "printable", "short"]
 
-import threading
-from collections.abc import Callable, Sequence
+import re
 from math import isnan
 from numbers import Real
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from guided.errors import RewardError
+from guided.scoring.limits import Hang
+from guided.scoring.protocol import Prompts, Samples, Scorer
 
 OnError = Literal["stop", "worst"]
-#: `(samples, limit, prompts) -> scores`; raises Hang when it takes longer than `limit` seconds.
-Call: TypeAlias = Callable[[Any, "float | None", "Sequence[str] | None"], object]
 WORST = float("-inf")
-MAX_HUNG = 16  # a thread cannot be killed: so many may hang at a time before the run stops
-
-
-class Hang(Exception):
-    """A call took longer than the time limit."""
+LARGEST = 1e100  # of a score's absolute value: what is computed with scores must not overflow
+LONGEST = 2000  # characters of a message
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
 class WrongCount(Exception):
     """The reward did not return one score for each sample."""
 
 
-class Guard:
-    """Calls a reward, checks what it returns, and applies the failure policy.
+class Failures:
+    """Calls a scorer, checks what it returns, and applies the failure policy.
 
     Args:
         name: the reward's name, for messages.
-        call: the reward.
-        on_error: "stop" raises RewardError at the first guilty sample, "worst" counts guilty samples as -inf.
-        limit: seconds for one call, None for no limit.
+        inner: the scorer.
+        on_error: "stop" raises RewardError at the first sample that fails, "worst" counts such samples as -inf.
     """
 
-    def __init__(
-        self,
-        name: str,
-        call: Call,
-        on_error: str = "stop",
-        limit: float | None = None,
-    ) -> None:
-        self.name, self.on_error, self.limit = name, on_error, limit
+    def __init__(self, name: str, inner: Scorer, on_error: str = "stop") -> None:
+        self.name, self.inner, self.on_error = name, inner, on_error
         self.failures = 0
         self.first_failure: str | None = None
-        self._call = call
 
-    def __call__(self, samples: Any, prompts: Sequence[str] | None = None) -> list[float]:
+    def __call__(self, samples: Samples, prompts: Prompts = None) -> list[float]:
         """Scores of n samples, with a prompt each where there are any: n numbers, finite or -inf.
 
         Raises:
@@ -63,22 +52,29 @@ class Guard:
         if len(samples) == 0:
             return []
         try:
-            scores = self._attempt(samples, prompts)
-        except (Exception, SystemExit) as error:
+            scores = as_list(self.inner(samples, prompts), len(samples))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             if isinstance(error, (RewardError, ImportError)):  # no sample's fault: never counted as a bad sample
                 raise RewardError(self._describe(error)) from error
             return self._one_by_one(samples, prompts, error)
         return [self._number(score, sample) for score, sample in zip(scores, samples, strict=True)]
 
-    def _attempt(self, samples: Sequence[Any], prompts: Sequence[str] | None) -> list[Any]:
-        with torch.no_grad():
-            return as_list(self._call(samples, self.limit, prompts), len(samples))
+    def cancel(self) -> bool:
+        """Ends a call that is under way in another thread; whether that can be done."""
+        return self.inner.cancel()
 
-    def _one_by_one(self, samples: Sequence[Any], prompts: Sequence[str] | None, error: BaseException) -> list[float]:
+    def close(self) -> None:
+        """Ends what is kept running."""
+        self.inner.close()
+
+    def _one_by_one(self, samples: Samples, prompts: Prompts, error: BaseException) -> list[float]:
         if len(samples) == 1:
             return [self._blame(self._describe(error), samples[0], error)]
-        alone = [slice(i, i + 1) for i in range(len(samples))]
-        scores = [score for one in alone for score in self(samples[one], prompts and prompts[one])]
+        scores: list[float] = []
+        for i in range(len(samples)):
+            scores += self(samples[i : i + 1], None if prompts is None else prompts[i : i + 1])
         if self.on_error == "stop" and not isinstance(error, Hang):  # a slow batch is no failure, its samples passed
             raise RewardError(
                 f"{self._describe(error)}, in a batch of {len(samples)} samples, none of which fails alone"
@@ -86,14 +82,18 @@ class Guard:
         return scores
 
     def _number(self, score: Any, sample: Any) -> float:
-        if type(score) is not float:
-            if isinstance(score, (torch.Tensor, np.ndarray)) and score.ndim == 0:
-                score = score.item()
-            if not isinstance(score, (Real, np.bool_)):
-                return self._blame(f"reward {self.name!r} returned {short(score)}, which is not a number", sample)
-        if isnan(score) or score == -WORST:
-            return self._blame(f"reward {self.name!r} returned {score}", sample)
-        return float(score)
+        try:
+            number = _as_number(score)
+        except Exception:  # an object that raises when it is looked at
+            number = None
+        if number is None:
+            return self._blame(f"reward {self.name!r} returned {short(score)}, which is not a number", sample)
+        if isnan(number) or number == -WORST:
+            return self._blame(f"reward {self.name!r} returned {number}", sample)
+        if abs(number) > LARGEST and number != WORST:
+            what = f"returned {short(score)}; a score is at most {LARGEST:g} in size, and the worst is -inf"
+            return self._blame(f"reward {self.name!r} {what}", sample)
+        return number
 
     def _blame(self, what: str, sample: Any, cause: BaseException | None = None) -> float:
         message = f"{what}, for sample {short(sample)}"
@@ -104,26 +104,26 @@ class Guard:
         return WORST
 
     def _describe(self, error: BaseException) -> str:
-        if isinstance(error, RewardError):
-            return f"reward {self.name!r} {error}"
-        if isinstance(error, Hang):
-            return f"reward {self.name!r} took longer than {self.limit:g} s"
+        text = _text_of(error)
+        if isinstance(error, (RewardError, Hang)):
+            return f"reward {self.name!r} {text}"
         if isinstance(error, WrongCount):
-            return f"reward {self.name!r} returned {error}"
-        text = " ".join(str(error).split())
+            return f"reward {self.name!r} returned {text}"
         return f"reward {self.name!r} raised {type(error).__name__}{': ' if text else ''}{text}"
 
 
-def as_list(result: object, n: int) -> list[Any]:
+def as_list(result: Any, n: int) -> list[Any]:
     """What a reward returned, as a list of n objects (not yet known to be numbers).
 
     Raises:
-        WrongCount: it is not a list, tuple, array or tensor of shape (n,); the message says what it is.
+        WrongCount: it is not a list, tuple, array, tensor or column of shape (n,); the message says what it is.
     """
     if isinstance(result, torch.Tensor):
         result = (result.detach().double() if result.is_floating_point() else result.detach()).cpu().numpy()
     if hasattr(result, "to_numpy"):  # a column of pandas or polars
         result = result.to_numpy()
+    if not isinstance(result, (list, tuple, str, bytes)) and hasattr(result, "__array__"):  # also of jax
+        result = np.asarray(result)
     if isinstance(result, np.ndarray):
         if result.shape != (n,):
             raise WrongCount(f"an array of shape {result.shape}, wanted ({n},)")
@@ -135,45 +135,42 @@ def as_list(result: object, n: int) -> list[Any]:
     return list(result)
 
 
-_hung: list[threading.Thread] = []
-
-
-def call_limited(function: Callable[[], object], limit: float | None) -> object:
-    """`function()`, in a daemon thread when there is a limit in seconds.
-
-    Raises:
-        Hang: it takes longer than the limit. Its thread goes on in the background.
-        RewardError: too many threads hang already.
-    """
-    if limit is None:
-        return function()
-    _hung[:] = [thread for thread in _hung if thread.is_alive()]
-    if len(_hung) >= MAX_HUNG:
-        raise RewardError(f"hangs: {MAX_HUNG} calls still have not returned, and a thread cannot be ended")
-    outcome: list[tuple[object, BaseException | None]] = []
-
-    def work() -> None:
-        try:
-            with torch.no_grad():  # the setting belongs to a thread
-                outcome.append((function(), None))
-        except BaseException as error:
-            outcome.append((None, error))
-
-    thread = threading.Thread(target=work, daemon=True, name="reward")
-    thread.start()
-    thread.join(limit)
-    if not outcome:
-        _hung.append(thread)
-        raise Hang
-    result, error = outcome[0]
-    if error is not None:
-        raise error
-    return result
-
-
 def short(value: object) -> str:
     """A sample or a score in a message: its shape, or at most 120 characters."""
     if isinstance(value, (torch.Tensor, np.ndarray)):
         return f"{type(value).__name__} of shape {tuple(value.shape)}"
-    text = repr(value)
+    if isinstance(value, int) and value.bit_length() > 400:
+        return f"a whole number of {value.bit_length()} bits"
+    try:
+        text = printable(repr(value))
+    except Exception as error:  # also RecursionError
+        return f"an object of {type(value).__name__} whose repr raises {type(error).__name__}"
     return text if len(text) <= 120 else text[:117] + "..."
+
+
+def printable(text: str) -> str:
+    """A text on one line, without escape codes and other characters that a terminal would obey."""
+    words = " ".join(_ESCAPES.sub("", text).split())
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        text = printable(str(error))
+    except Exception:
+        return "an error that cannot be shown"
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."
+
+
+def _as_number(score: Any) -> float | None:
+    """A score as Python's number; None for what is none; more than LARGEST where it has no float."""
+    if type(score) is float:
+        return score
+    if isinstance(score, (torch.Tensor, np.ndarray)) and score.ndim == 0:
+        score = score.item()
+    if not isinstance(score, (Real, np.bool_)):
+        return None
+    try:
+        return float(score)
+    except OverflowError:
+        return LARGEST * 10

@@ -6,47 +6,25 @@ reward(x) = sum_i w_i T_i(r_i(x)) / sum w        or        prod_i T_i(r_i(x))^(w
 __all__ = ["Aggregate", "Objective", "RewardSpec", "Term", "resolve_reward"]
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from collections.abc import Hashable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from threading import TIMEOUT_MAX
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from guided.errors import GuidedError, RewardError
-from guided.scoring.failures import Guard, OnError, short
-from guided.scoring.specification import Draft, RewardSpec, draft_all, from_spec, unique_names
-from guided.scoring.transforms import Transform, spell, weighted_mean, weighted_product
+from guided.scoring.failures import OnError, short
+from guided.scoring.protocol import Prompts, Samples
+from guided.scoring.specification import RewardSpec, from_spec, terms_of, unique_names
+from guided.scoring.term import Term
+from guided.scoring.transforms import weighted_mean, weighted_product
 
 Aggregate = Literal["mean", "product"]
-Samples: TypeAlias = "Sequence[Any] | torch.Tensor | NDArray[Any]"
-Prompts: TypeAlias = "Sequence[str] | None"  # one for each sample
 MEMO_SIZE = 1_000_000  # distinct samples; about 300 bytes each
-
-
-@dataclass(frozen=True)
-class Term:
-    """One reward of an objective.
-
-    Attributes:
-        name: unique in the objective; the name of its columns.
-        weight: > 0.
-        transform: maps raw scores to scores; None takes them as they are.
-        raw: scores n samples: n numbers, each finite or -inf; applies the failure policy, remembers nothing.
-        identity: JSON-able, says which reward it is.
-        kind: the samples that it takes, "any" for all.
-    """
-
-    name: str
-    weight: float
-    transform: Transform | None
-    raw: Guard
-    identity: dict[str, Any]
-    rebuildable: bool
-    close: Callable[[], None]
-    prompted: bool = False
-    kind: str = "any"
 
 
 class Objective:
@@ -64,7 +42,7 @@ class Objective:
 
     def __init__(self, terms: Sequence[Term], aggregate: str = "mean") -> None:
         self.terms, self.aggregate = tuple(terms), aggregate
-        self.prompted = any(term.prompted for term in self.terms)
+        self.prompted = any(term.source.prompted for term in self.terms)
         self.calls = 0
         self._memo: OrderedDict[Hashable, tuple[float, ...]] = OrderedDict()
         self._weights = np.array([term.weight for term in self.terms])
@@ -77,17 +55,19 @@ class Objective:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """JSON-able; equal for equal objectives. A file is in it with its SHA-256, a function by name."""
-        terms = [
-            {**term.identity, "weight": term.weight, "transform": term.transform and spell(term.transform)}
-            for term in self.terms
-        ]
-        return {"terms": terms, "aggregate": self.aggregate}
+        """JSON-able; equal for equal objectives. What scores depend on is in it as digests, where it can be known."""
+        return deepcopy({"terms": [term.identity for term in self.terms], "aggregate": self.aggregate})
 
     @property
     def spec(self) -> dict[str, Any] | None:
         """The identity if `resolve_reward` can rebuild the objective from it, None with a function that has no name."""
-        return self.identity if all(term.rebuildable for term in self.terms) else None
+        return self.identity if all(term.source.rebuildable for term in self.terms) else None
+
+    @property
+    def opaque(self) -> str | None:
+        """Why equal identities may be of different objectives, in one line; None if that cannot be."""
+        said = ((term.name, term.source.opaque) for term in self.terms)
+        return next((f"reward {name!r} cannot be told from another: {why}" for name, why in said if why), None)
 
     @property
     def failures(self) -> int:
@@ -105,7 +85,15 @@ class Objective:
         Raises:
             RewardError: a reward failed (on_error="stop"), or a term of a product is negative.
         """
-        return torch.from_numpy(self._aggregated(self._transformed(self._raw(samples, prompts)), samples))
+        return torch.from_numpy(self._aggregated(self.scores(samples, prompts), samples))
+
+    def scores(self, samples: Samples, prompts: Prompts = None) -> NDArray[np.float64]:
+        """The transformed score of each of T terms for each of n samples, `(T, n)`; finite or -inf.
+
+        Raises:
+            RewardError: a reward failed (on_error="stop").
+        """
+        return self._transformed(self._raw(samples, prompts))
 
     def columns(self, samples: Samples, prompts: Prompts = None) -> dict[str, list[float]]:
         """For each term "<name>_raw" and "<name>" (transformed), then "reward" (aggregated); n numbers each."""
@@ -116,12 +104,13 @@ class Objective:
             table[f"{term.name}_raw"], table[term.name] = before.tolist(), after.tolist()
         return {**table, "reward": self._aggregated(scores, samples).tolist()}
 
-    def check(self, kind: str) -> None:
-        """Raises GuidedError if a reward is one of another kind of samples than those of a model; "" for unknown."""
+    def check(self, modality: str) -> None:
+        """Raises GuidedError if a reward is one of other samples than those of a model; "" for unknown."""
         for term in self.terms:
-            wanted = {"any", kind, "images" if kind == "videos" else kind}  # a video is scored frame by frame
-            if kind and term.kind not in wanted:
-                raise GuidedError(f"reward {term.name!r} is one of {term.kind}, and the model's samples are {kind}")
+            known, own = term.source.modality, modality
+            wanted = {"any", own, "images" if own == "videos" else own}  # a video is scored frame by frame
+            if own and known not in wanted:
+                raise GuidedError(f"reward {term.name!r} is one of {known}, and the model's samples are {own}")
 
     def clear(self) -> None:
         """Forgets the scores of the samples seen so far."""
@@ -130,7 +119,7 @@ class Objective:
     def close(self) -> None:
         """Ends external programs; the next call would start them again."""
         for term in self.terms:
-            term.close()
+            term.raw.close()
 
     def _raw(self, samples: Samples, prompts: Prompts) -> NDArray[np.float64]:
         """Raw scores `(T, n)`. Text is its own key, with its prompt where that matters; any other sample is nobody's
@@ -138,11 +127,14 @@ class Objective:
         """
         if prompts is not None and len(prompts) != len(samples):
             raise GuidedError(f"there are {len(prompts)} prompts for {len(samples)} samples; give one for each")
-        prompts = prompts if self.prompted else None
+        prompts = list(prompts) if prompts is not None and self.prompted else None
+        if isinstance(samples, np.ndarray) and samples.ndim == 1 and samples.dtype.kind in "UO":
+            samples = samples.tolist()  # texts, or objects
         if isinstance(samples, torch.Tensor | np.ndarray):
             self.calls += len(samples)
             scores = [term.raw(samples, prompts) for term in self.terms]
             return np.array(scores, dtype=np.float64).reshape(-1, len(samples))
+        samples = list(samples)
         keys = [_key(sample, i, prompts) for i, sample in enumerate(samples)]
         known: dict[Hashable, tuple[float, ...]] = {}
         fresh: dict[Hashable, int] = {}
@@ -205,32 +197,29 @@ def resolve_reward(
     if isinstance(spec, Objective):
         return spec
     if isinstance(spec, Mapping) and "terms" in spec:
-        drafts, aggregate = from_spec(spec), spec.get("aggregate", "mean")
+        terms, aggregate = from_spec(spec), spec.get("aggregate", "mean")
     else:
-        drafts = draft_all(spec)
+        terms = terms_of(spec)
     for name, value, accepted in (("aggregate", aggregate, Aggregate), ("on_error", on_error, OnError)):
         if value not in get_args(accepted):
             raise GuidedError(f"{name} is {' or '.join(map(repr, get_args(accepted)))}, given {value!r}")
-    if time_limit is not None and not time_limit > 0:
-        raise GuidedError(f"time_limit is a number of seconds > 0, given {time_limit!r}")
-    names = unique_names([draft.source.label for draft in drafts])
-    return Objective([_term(*pair, on_error, time_limit) for pair in zip(names, drafts, strict=True)], aggregate)
+    policy: dict[str, Any] = {"on_error": on_error, "time_limit": _seconds(time_limit)}
+    names = unique_names([term.source.label for term in terms])
+    named = [replace(term, name=name, **policy) for name, term in zip(names, terms, strict=True)]
+    return Objective(named, aggregate)
 
 
-def _term(name: str, draft: Draft, on_error: str, limit: float | None) -> Term:
-    source = draft.source
-    guard = Guard(name, source.call, on_error, limit)
-    return Term(
-        name,
-        draft.weight,
-        draft.transform,
-        guard,
-        source.identity,
-        source.rebuildable,
-        source.close,
-        source.prompted,
-        source.kind,
-    )
+def _seconds(limit: Any) -> float | None:
+    """A time limit as a number that threads can wait for."""
+    if limit is None:
+        return None
+    try:
+        seconds = float(limit)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not seconds > 0:
+        raise GuidedError(f"time_limit is a number of seconds > 0, given {limit!r}")
+    return min(seconds, TIMEOUT_MAX)
 
 
 def _key(sample: object, i: int, prompts: Prompts) -> Hashable:

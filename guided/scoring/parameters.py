@@ -1,38 +1,16 @@
-"""Parameters of a reward as they come from a command line: `name?key=value&key=value`, text to the annotated types."""
+"""Parameters of a reward as they come from a command line: text to the annotated types."""
 
-__all__ = ["bind", "split_query"]
+__all__ = ["bind"]
 
 import inspect
-import re
 import types
 import typing
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
 from guided.errors import GuidedError, nearest
 from guided.scoring.registry import parameters_of
-
-_NEXT = re.compile(r"&(?=[A-Za-z_]\w*=)")  # an & inside a value (SMARTS has them) is not followed by key=
-
-
-def split_query(text: str) -> tuple[str, dict[str, str]]:
-    """`"similarity?target=C[N+]=O&weight=2"` -> `("similarity", {"target": "C[N+]=O", "weight": "2"})`.
-
-    Values are taken as they stand: no percent-decoding, because SMILES have %, + and #.
-
-    Raises:
-        GuidedError: a part without `=`, or a key given twice.
-    """
-    base, mark, query = text.partition("?")
-    given: dict[str, str] = {}
-    for part in _NEXT.split(query) if mark else []:
-        key, equals, value = part.partition("=")
-        if not equals or not key:
-            raise GuidedError(f"reward {text!r}: expected key=value after '?', given {part!r}")
-        if key in given:
-            raise GuidedError(f"reward {text!r}: {key!r} is given twice")
-        given[key] = value
-    return base, given
 
 
 def bind(function: Callable[..., Any], given: Mapping[str, Any], label: str) -> dict[str, Any]:
@@ -47,7 +25,7 @@ def bind(function: Callable[..., Any], given: Mapping[str, Any], label: str) -> 
     for name in given:
         if name not in known and not anything:
             takes = f"it takes {', '.join(map(str, known.values()))}" if known else "it takes none"
-            raise GuidedError(f"reward {label!r} has no parameter {name!r}{nearest(name, known)}; {takes}")
+            raise GuidedError(f"reward {label!r} has no parameter {name[:80]!r}{nearest(name[:80], known)}; {takes}")
     missing = [name for name, p in known.items() if p.default is p.empty and name not in given]
     if missing:
         raise GuidedError(f'reward {label!r} needs {missing[0]!r}: write "{label}?{missing[0]}=VALUE"')
@@ -70,6 +48,8 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 def _convert(text: str, hint: Any, parameter: inspect.Parameter | None, where: str) -> Any:
     if hint is None and parameter is not None and isinstance(parameter.default, (bool, int, float, str)):
         hint = type(parameter.default)
+    if typing.get_origin(hint) is typing.Literal:
+        return _choice(text, typing.get_args(hint), where)
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     if str in options:
         return text
@@ -78,11 +58,20 @@ def _convert(text: str, hint: Any, parameter: inspect.Parameter | None, where: s
     for kind in (int, float):
         if kind in options or hint is None:
             try:
-                return kind(text)
-            except ValueError:
+                number = kind(text)
+                if isfinite(number) or hint is None:
+                    return number
+            except (ValueError, OverflowError):  # no number, or one beyond all floats
                 continue
-    names = {bool: "true or false", int: "a whole number", float: "a number"}
+    names = {bool: "true or false", int: "a whole number", float: "a finite number"}
     wanted = [name for kind, name in names.items() if kind in options]
     if wanted:
-        raise GuidedError(f"{where} takes {' or '.join(wanted)}, given {text!r}")
+        raise GuidedError(f"{where} takes {' or '.join(wanted)}, given {text[:80]!r}")
     return text
+
+
+def _choice(text: str, choices: tuple[Any, ...], where: str) -> Any:
+    found = [choice for choice in choices if str(choice) == text]
+    if not found:
+        raise GuidedError(f"{where} is one of {', '.join(map(str, choices))}, given {text[:80]!r}")
+    return found[0]

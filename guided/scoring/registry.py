@@ -31,14 +31,14 @@ class RegisteredReward:
         name: what `--reward` takes.
         function: `function(samples, **parameters)`, n samples -> n numbers.
         transform: the default transform ("linear=10,1"), None to take the scores as they are.
-        kind: the samples it takes: "molecules" (SMILES), "images", … or "any".
+        modality: the samples it takes: "molecules" (SMILES), "images", … or "any".
         check: called with the parameters when an objective is built; raises ValueError for wrong ones.
     """
 
     name: str
     function: Callable[..., Any]
     transform: str | None = None
-    kind: str = "any"
+    modality: str = "any"
     check: Callable[..., object] | None = None
 
     @property
@@ -56,7 +56,12 @@ _table: dict[str, RegisteredReward] = {}
 
 
 def register_reward(
-    name: str, *, transform: str | None = None, kind: str = "any", check: Callable[..., object] | None = None
+    name: str,
+    *,
+    transform: str | None = None,
+    modality: str = "any",
+    check: Callable[..., object] | None = None,
+    kind: str | None = None,
 ) -> Callable[[F], F]:
     """Decorator that puts a reward in the table and returns the function unchanged.
 
@@ -65,8 +70,9 @@ def register_reward(
     Args:
         name: the name, without any of `? : / &` or spaces.
         transform: the default transform, for example "linear=10,1" or "window=1,4,1".
-        kind: the samples that it takes.
+        modality: the samples that it takes.
         check: called with the parameters at construction; raises ValueError for wrong ones.
+        kind: the former name of `modality`.
 
     Raises:
         ValueError: the name is malformed, or another function has it.
@@ -78,7 +84,7 @@ def register_reward(
         other = _table.get(name)
         if other is not None and _origin(other.function) != _origin(function):
             raise GuidedError(f"reward {name!r} is already registered by {'.'.join(_origin(other.function))}")
-        _table[name] = RegisteredReward(name, function, transform, kind, check)
+        _table[name] = RegisteredReward(name, function, transform, kind or modality, check)
         return function
 
     return register

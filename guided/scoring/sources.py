@@ -2,24 +2,28 @@
 
 __all__ = ["Source", "find_source", "known_rewards"]
 
-import hashlib
 import importlib.metadata
 import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import guided.rewards  # noqa: F401  registers the built-in rewards
+from guided.checkpoints import FOLDER
 from guided.errors import GuidedError, nearest
+from guided.scoring.dependencies import imported_modules, known_of, path_digest
 from guided.scoring.external import External
-from guided.scoring.failures import Call, call_limited
-from guided.scoring.locate import attribute, load_file, load_module, public_names, sha256
+from guided.scoring.function import Function
+from guided.scoring.locate import attribute, load_file, load_module, one_line, public_names
 from guided.scoring.parameters import bind
-from guided.scoring.registry import find_registered, rewards, takes_prompts
+from guided.scoring.protocol import Scorer
+from guided.scoring.registry import RegisteredReward, find_registered, rewards, takes_prompts
+from guided.storage import digest, digest_of
 
 GROUP = "guided.rewards"
+LONGEST = 200  # characters of a name in a message
 
 
 @dataclass(frozen=True)
@@ -28,24 +32,25 @@ class Source:
 
     Attributes:
         label: its name in columns and messages.
-        call: `(samples, limit, prompts) -> scores`, as a Guard takes it.
-        identity: JSON-able; "reward" names it, with "parameters" and the "sha256" of its file where it has them, and of
-            the "files" that parameters name.
+        scorer: scores samples, without a time limit or a failure policy.
+        identity: JSON-able; "reward" names it, with "parameters" and what its scores depend on, as SHA-256 digests: of
+            its file or program ("sha256"), of its function's text ("source"), of the local "modules" that are imported,
+            and of the "files" and folders that parameters name.
         rebuildable: whether `find_source` finds the same reward from the identity in another process.
         transform: its default transform.
-        close: ends what it keeps running.
         prompted: whether its scores depend on the samples' prompts.
-        kind: the samples that it takes, "any" for all.
+        modality: the samples that it takes, "any" for all.
+        opaque: why it cannot be known whether it is the same reward as before; None if it can.
     """
 
     label: str
-    call: Call
+    scorer: Scorer
     identity: dict[str, Any]
     rebuildable: bool = True
     transform: str | None = None
-    close: Callable[[], None] = field(default=lambda: None)
     prompted: bool = False
-    kind: str = "any"
+    modality: str = "any"
+    opaque: str | None = None
 
 
 def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> Source:
@@ -59,21 +64,24 @@ def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> S
     if reward.startswith("exec:"):
         return _from_program(reward, _words(reward.removeprefix("exec:")), given)
     if reward in rewards():
-        return _from_function(rewards()[reward].function, reward, reward, given)
+        function = rewards()[reward].function
+        return _from_function(function, reward, reward, given, module=function.__module__)
     place, colon, name = reward.rpartition(":")
     if colon and (place.endswith(".py") or os.sep in place):
-        return _from_file(Path(place), name, reward, given)
+        return _from_file(Path(place).expanduser(), name, reward, given)
     if colon:
-        return _from_function(attribute(load_module(place), name, place), name, reward, given)
+        return _from_function(attribute(load_module(place), name, place), name, reward, given, module=place)
     if reward in _entry_points():
-        return _from_function(_load_entry_point(reward), reward, reward, given)
-    path = Path(reward)
-    if path.is_file() and os.access(path, os.X_OK):
+        module = _entry_points()[reward].module
+        return _from_function(_load_entry_point(reward), reward, reward, given, module=module)
+    path = Path(reward).expanduser()
+    if _is_file(path) and os.access(path, os.X_OK):
         return _from_program(reward, [str(path.resolve())], given)
-    if path.is_file() or path.suffix == ".py":
+    if _is_file(path) or path.suffix == ".py":
         raise GuidedError(_which_function(path, reward))
     known = known_rewards()
-    raise GuidedError(f"unknown reward {reward!r}{nearest(reward, known)}; there are {', '.join(known)}")
+    name = reward[:LONGEST]
+    raise GuidedError(f"unknown reward {name!r}{nearest(name, known)}; there are {', '.join(known)}")
 
 
 def known_rewards() -> list[str]:
@@ -86,34 +94,68 @@ def _from_function(
     label: str,
     reward: str,
     given: Mapping[str, Any],
-    digest: str | None = None,
+    path: Path | None = None,
     rebuildable: bool = True,
+    module: str = "__main__",
 ) -> Source:
     if not callable(function):
         raise GuidedError(f"reward {reward!r} is not a function but a {type(function).__name__}")
-    parameters = bind(function, given, label)
     entry = find_registered(function)
+    shipped = getattr(function, "__module__", "").startswith("guided.rewards.")
+    parameters = bind(function, given, label)
+    absolute = {name: _absolute(value) for name, value in parameters.items()} if shipped else parameters
+    _check(entry, absolute, label)
+    dependencies, opaque = _dependencies(function, path, shipped, module)
+    identity = {"reward": reward, "parameters": parameters, **dependencies}
+    digests = {name: found for name, value in parameters.items() if (found := _digest_of(value))}
+    if digests:
+        identity["files"] = digests  # so that a run does not go on with other weights
+    prompted = takes_prompts(function)
+    transform, modality = (entry.transform, entry.modality) if entry else (None, "any")
+    scorer = Function(function, absolute, prompted)
+    return Source(label, scorer, identity, rebuildable, transform, prompted, modality, opaque)
+
+
+def _check(entry: RegisteredReward | None, parameters: Mapping[str, Any], label: str) -> None:
     if entry is not None and entry.check is not None:
         try:
             entry.check(**parameters)
         except ValueError as error:
             raise GuidedError(f"reward {label!r}: {error}") from error
-    identity: dict[str, Any] = {"reward": reward, "parameters": parameters}
-    if digest:
-        identity["sha256"] = digest
-    files = {name: Path(value) for name, value in parameters.items() if isinstance(value, str) and value}
-    digests = {name: sha256(path) for name, path in files.items() if path.is_file()}
-    if digests:
-        identity["files"] = digests  # so that a run does not go on with other weights
 
-    prompted = takes_prompts(function)
 
-    def call(samples: Any, limit: float | None, prompts: Sequence[str] | None) -> object:
-        extra = {"prompts": prompts} if prompted else {}
-        return call_limited(lambda: function(samples, **parameters, **extra), limit)
+def _dependencies(function: Any, path: Path | None, shipped: bool, module: str) -> tuple[dict[str, Any], str | None]:
+    """The digests of what a function depends on, and why it cannot be known, if so. A version stands for ours."""
+    if shipped:
+        return {}, None
+    if path is not None:
+        modules = imported_modules(path)
+        return {"sha256": digest(path), **({"modules": modules} if modules else {})}, None
+    known = known_of(function, module)
+    found: dict[str, Any] = {"source": known.source}
+    if known.modules:
+        found["modules"] = dict(sorted(known.modules.items()))
+    return found, known.opaque
 
-    transform, kind = (entry.transform, entry.kind) if entry else (None, "any")
-    return Source(label, call, identity, rebuildable, transform, prompted=prompted, kind=kind)
+
+def _digest_of(value: Any) -> str | None:
+    """The digest of the file or folder that a parameter names, if it does."""
+    if not isinstance(value, str | os.PathLike) or not str(value) or _ships(value):
+        return None
+    return path_digest(Path(value).expanduser())
+
+
+def _absolute(value: Any) -> Any:
+    """A parameter that names a file or folder, so that it is still the same when the current folder is another."""
+    if not isinstance(value, str) or not value or _ships(value):
+        return value
+    path = Path(value).expanduser()
+    return str(path.absolute()) if _exists(path) else value
+
+
+def _ships(value: Any) -> bool:
+    """Whether a name is one of ours, although a folder of the user's may have it."""
+    return _exists(FOLDER / "dna_oracle" / str(value)) and os.sep not in str(value)
 
 
 def _from_callable(function: Callable[..., Any], given: Mapping[str, Any]) -> Source:
@@ -131,14 +173,25 @@ def _from_program(reward: str, command: list[str], given: Mapping[str, Any]) -> 
     if given:
         raise GuidedError(f"an external reward takes no parameters after '?', given {', '.join(given)}: use arguments")
     external = External(command)
-    files = [Path(word) for word in command if Path(word).is_file()]
+    files = [Path(word) for word in command if _is_file(Path(word))]
     script = next((path for path in files[1:] or files), Path(command[0]))
-    digest = hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
+    joined = digest_of("".join(map(digest, files)))
+    identity: dict[str, Any] = {"reward": reward, "sha256": joined}
+    modules = imported_modules(script) if script.suffix == ".py" else {}
+    if modules:
+        identity["modules"] = modules
+    return Source(script.stem, external, identity)
 
-    def call(samples: Any, limit: float | None, prompts: Sequence[str] | None) -> object:
-        return external.score(samples, limit)
 
-    return Source(script.stem, call, {"reward": reward, "sha256": digest}, close=external.close)
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a text that is too long for a path, or has a null in it
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    return _exists(path) and path.is_file()
 
 
 def _words(command: str) -> list[str]:
@@ -150,12 +203,12 @@ def _words(command: str) -> list[str]:
 
 def _from_file(path: Path, name: str, reward: str, given: Mapping[str, Any]) -> Source:
     function = attribute(load_file(path), name, str(path))
-    return _from_function(function, name if name != "reward" else path.stem, reward, given, sha256(path))
+    return _from_function(function, name if name != "reward" else path.stem, reward, given, path)
 
 
 def _which_function(path: Path, reward: str) -> str:
-    if not path.is_file():
-        return f"reward {reward!r}: there is no such file"
+    if not _is_file(path):
+        return f"reward {reward[:LONGEST]!r}: there is no such file"
     if path.suffix != ".py":
         return f"reward {reward!r}: the file is not executable (chmod +x), and not a Python file"
     functions = ", ".join(public_names(load_file(path))) or "none"
@@ -170,4 +223,4 @@ def _load_entry_point(name: str) -> Any:
     try:
         return _entry_points()[name].load()
     except Exception as error:
-        raise GuidedError(f"reward {name!r} of an installed package fails: {type(error).__name__}: {error}") from error
+        raise GuidedError(f"reward {name!r} of an installed package fails: {one_line(error)}") from error

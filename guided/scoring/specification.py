@@ -1,16 +1,18 @@
 """From a reward's specification to the list of its terms, before they get unique names and a failure policy."""
 
-__all__ = ["Draft", "RewardSpec", "draft_all", "from_spec", "unique_names"]
+__all__ = ["RewardSpec", "from_spec", "terms_of", "unique_names"]
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
 from guided.errors import GuidedError
-from guided.scoring.parameters import split_query
-from guided.scoring.sources import Source, find_source
+from guided.names import split_name
+from guided.scoring.failures import short
+from guided.scoring.identity import changed
+from guided.scoring.sources import find_source
+from guided.scoring.term import Term
 from guided.scoring.transforms import TRANSFORMS, Transform, parse_transform
 
 RewardSpec = Any  # str | Callable | Mapping[str | Callable, float] | Sequence of these | Objective
@@ -20,45 +22,36 @@ _OTHER_COLUMNS = ("request", "seed", "sample", "reward", "reward_calls", "networ
 _TAIL = re.compile(rf"(.*)\?((?:{'|'.join(_RESERVED)})=[^?&\s]*(?:&(?:{'|'.join(_RESERVED)})=[^?&\s]*)*)$", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class Draft:
-    """A term before it has a unique name and a failure policy."""
-
-    source: Source
-    weight: float
-    transform: Transform | None
-
-
-def draft_all(spec: RewardSpec) -> list[Draft]:
+def terms_of(spec: RewardSpec) -> list[Term]:
     """The terms of a specification: one for a text or function, one for each entry of a mapping or list."""
     if isinstance(spec, str) or callable(spec):
-        return [_draft(spec)]
+        return [_term(spec)]
     if isinstance(spec, Mapping):
-        drafts = [_draft(reward, weight) for reward, weight in spec.items()]
+        terms = [_term(reward, weight) for reward, weight in spec.items()]
     elif isinstance(spec, Sequence):
-        drafts = [draft for reward in spec for draft in draft_all(reward)]
+        terms = [term for reward in spec for term in terms_of(reward)]
     else:
         raise GuidedError(
-            f"a reward is a name, a function, a mapping of these to weights, or a list of these, given {spec!r}"
+            f"a reward is a name, a function, a mapping of these to weights, or a list of these, given {short(spec)}"
         )
-    if not drafts:
+    if not terms:
         raise GuidedError("an objective needs at least one reward, given none")
-    return drafts
+    return terms
 
 
-def from_spec(spec: Mapping[str, Any]) -> list[Draft]:
-    """The terms of an `Objective.spec`.
+def from_spec(spec: Mapping[str, Any]) -> list[Term]:
+    """The terms of an `Objective.spec`, of this version or a former one.
 
     Raises:
         GuidedError: a file or program has changed since; or as `find_source`.
     """
-    drafts = []
+    terms = []
     for term in spec["terms"]:
         source = find_source(term["reward"], term.get("parameters", {}))
-        if any(source.identity.get(digest) != term.get(digest) for digest in ("sha256", "files")):
+        if changed(term, source.identity) is not None:
             raise GuidedError(f"reward {term['reward']!r} is not the same any more: its file has changed")
-        drafts.append(Draft(source, _weight(term["weight"]), _transform(term["transform"])))
-    return drafts
+        terms.append(Term(source, _weight(term["weight"]), _transform(term["transform"])))
+    return terms
 
 
 def unique_names(labels: Sequence[str]) -> list[str]:
@@ -74,10 +67,10 @@ def unique_names(labels: Sequence[str]) -> list[str]:
     return names
 
 
-def _draft(reward: str | Callable[..., Any], weight: object = None) -> Draft:
+def _term(reward: str | Callable[..., Any], weight: object = None) -> Term:
     if not isinstance(reward, str):
         source = find_source(reward, {})
-        return Draft(source, _weight(weight), _transform(source.transform))
+        return Term(source, _weight(weight), _transform(source.transform))
     base, given = _split(reward.strip())
     chosen = [key for key in TRANSFORMS if key in given]
     if len(chosen) > 1:
@@ -87,14 +80,14 @@ def _draft(reward: str | Callable[..., Any], weight: object = None) -> Draft:
     transform = _transform(f"{chosen[0]}={given[chosen[0]]}", reward) if chosen else None
     weight = _weight(given.get("weight", weight), reward)
     source = find_source(base, {key: value for key, value in given.items() if key not in _RESERVED})
-    return Draft(source, weight, transform or _transform(source.transform))
+    return Term(source, weight, transform or _transform(source.transform))
 
 
 def _split(reward: str) -> tuple[str, dict[str, str]]:
     if not reward.startswith("exec:"):
-        return split_query(reward)
+        return split_name(reward, f"reward {reward[:200]!r}")
     tail = _TAIL.match(reward)
-    return (tail[1], split_query(f"?{tail[2]}")[1]) if tail else (reward, {})
+    return (tail[1], split_name(f"?{tail[2]}", f"reward {reward[:200]!r}")[1]) if tail else (reward, {})
 
 
 def _weight(value: object, reward: str = "") -> float:

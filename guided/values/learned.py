@@ -26,6 +26,7 @@ from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.process import Process
 from guided.errors import GuidedError
+from guided.scoring.identity import as_recorded
 from guided.storage import plain
 from guided.values.posterior_mean import PosteriorMean
 from guided.values.protocol import Reward
@@ -105,7 +106,7 @@ class LearnedValue:
         """
         self.check_model(model)
         wanted, given = self.config["reward"], plain(getattr(reward, "identity", None))
-        if not self.any_reward and given != wanted:
+        if not self.any_reward and as_recorded(wanted, given) != wanted:
             raise GuidedError(
                 f"the value was fitted for the reward {_name(wanted)}, the run has {_name(given)}; fit another value, "
                 "or load this one with any_reward=True"
@@ -190,5 +191,6 @@ def _name(identity: Mapping[str, Any] | None) -> str:
 def _term(term: Mapping[str, Any]) -> str:
     given = {**term.get("parameters", {}), "weight": term.get("weight", 1), "transform": term.get("transform")}
     words = [f"{name}={value}" for name, value in given.items() if value is not None and (name, value) != ("weight", 1)]
-    digest = f" ({term['sha256'][:8]})" if "sha256" in term else ""
+    found = term.get("sha256") or term.get("source")
+    digest = f" ({found[:8]})" if found else ""
     return repr(term["reward"] + ("?" + "&".join(words) if words else "")) + digest

@@ -45,31 +45,31 @@ _XYZ = np.array([[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07218], [0.01
 _LAB = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]])
 
 
-@register_reward("compressibility", kind="images")
+@register_reward("compressibility", modality="images")
 def compressibility(samples: Pictures) -> Scores:
     """Minus the size as a JPEG of quality 95, in kB (1000 bytes): smooth pictures score high."""
     return per_picture(samples, lambda image: -_kilobytes(image))
 
 
-@register_reward("incompressibility", kind="images")
+@register_reward("incompressibility", modality="images")
 def incompressibility(samples: Pictures) -> Scores:
     """Size as a JPEG of quality 95, in kB (1000 bytes): pictures full of detail score high."""
     return per_picture(samples, _kilobytes)
 
 
-@register_reward("brightness", kind="images")
+@register_reward("brightness", modality="images")
 def brightness(samples: Pictures) -> Scores:
     """Mean luma, 0 (black) to 1 (white)."""
     return per_picture(samples, lambda image: float(_luma(image).mean()))
 
 
-@register_reward("contrast", kind="images")
+@register_reward("contrast", modality="images")
 def contrast(samples: Pictures) -> Scores:
     """Standard deviation of the luma, 0 to 0.5."""
     return per_picture(samples, lambda image: float(_luma(image).std()))
 
 
-@register_reward("colourfulness", kind="images")
+@register_reward("colourfulness", modality="images")
 def colourfulness(samples: Pictures) -> Scores:
     """Colourfulness of Hasler and Süsstrunk: 0 for greys, 33 moderate, 82 high, on a scale of 255.
 
@@ -82,7 +82,7 @@ def _check_colour(colour: str) -> None:
     _rgb(colour)
 
 
-@register_reward("target_colour", kind="images", check=_check_colour)
+@register_reward("target_colour", modality="images", check=_check_colour)
 def target_colour(samples: Pictures, colour: str) -> Scores:
     """Minus the mean distance of the pixels to a colour, in CIELAB: 0 for that colour, -100 from black to white.
 
@@ -100,13 +100,13 @@ def target_colour(samples: Pictures, colour: str) -> Scores:
     return per_picture(samples, lambda image: -float(np.linalg.norm(lab(pixels(image)) - target, axis=-1).mean()))
 
 
-@register_reward("symmetry", kind="images")
+@register_reward("symmetry", modality="images")
 def symmetry(samples: Pictures) -> Scores:
     """1 minus the mean difference between a picture and its mirror image, left to right: 1 where they are the same."""
     return per_picture(samples, lambda image: 1 - float(np.abs(pixels(image) - pixels(image)[:, ::-1]).mean()))
 
 
-@register_reward("sharpness", kind="images")
+@register_reward("sharpness", modality="images")
 def sharpness(samples: Pictures) -> Scores:
     """Variance of the Laplacian of the luma, on a scale of 255: low where a picture is blurred, high with noise too.
 

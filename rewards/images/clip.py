@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from guided.errors import GuidedError
 from guided.rewards.images.pixels import Pictures, Prompts, Scores, frames, mean_over_frames, prompts_of
 from guided.rewards.support.hub import ROWS, chain, clip_pixels, device, pretrained, read_state, version
+from guided.rewards.support.settings import own_settings
 from guided.scoring.registry import register_reward
 
 MODEL = "openai/clip-vit-large-patch14"
@@ -49,6 +50,7 @@ class Clip:
     network: Any
     name: str
 
+    @own_settings
     @torch.inference_mode()
     def images(self, images: list[Image.Image], whole: bool = False) -> Tensor:
         """From m RGB pictures to u, `(m, D)`, on the CPU. `whole` as in :func:`~hub.clip_pixels`."""
@@ -59,6 +61,7 @@ class Clip:
             found.append(network.visual_projection(network.vision_model(pixel_values=rows).pooler_output).cpu())
         return nn.functional.normalize(torch.cat(found), dim=-1)
 
+    @own_settings
     @torch.inference_mode()
     def texts(self, texts: list[str], tokenizer: Any) -> Tensor:
         """From m texts to w, `(m, D)`, on the CPU. Equal texts are read once; the end of a long one is cut."""
@@ -78,7 +81,7 @@ def _check_clip(model: str = MODEL) -> None:
     load_tokenizer(model, load_clip(model).network.config)
 
 
-@register_reward("clip_score", kind="images", check=_check_clip)
+@register_reward("clip_score", modality="images", check=_check_clip)
 def clip_score(samples: Pictures, model: str = MODEL, prompts: Prompts = None) -> Scores:
     """How a picture fits its prompt by CLIP: 100 times the cosine of the two.
 
@@ -101,7 +104,8 @@ def _check_aesthetic(weights: str, model: str = MODEL) -> None:
     _aesthetic(weights, model)
 
 
-@register_reward("aesthetic", kind="images", check=_check_aesthetic)
+@register_reward("aesthetic", modality="images", check=_check_aesthetic)
+@own_settings
 def aesthetic(samples: Pictures, weights: str, model: str = MODEL) -> Scores:
     """Rating of a picture's beauty by LAION's predictor, fitted to ratings from 1 to 10.
 
@@ -122,6 +126,7 @@ def aesthetic(samples: Pictures, weights: str, model: str = MODEL) -> Scores:
 
 
 @lru_cache(maxsize=4)
+@own_settings
 def load_clip(name: str) -> Clip:
     """The CLIP of a name on the Hugging Face hub or of a folder, in float32.
 
@@ -164,6 +169,7 @@ def _aesthetic(weights: str, model: str) -> tuple[Clip, nn.Module]:
 
 
 @lru_cache(maxsize=4)
+@own_settings
 def _predictor(path: str, *changed: int) -> Any:
     what = "the aesthetic predictor"
     state = read_state(path, what)

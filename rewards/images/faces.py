@@ -37,7 +37,7 @@ def _check_count(count: int = 1) -> None:
     _network()
 
 
-@register_reward("faces", kind="images", check=_check_count)
+@register_reward("faces", modality="images", check=_check_count)
 def faces(samples: Pictures, count: int = 1) -> Scores:
     """Minus the difference between the number of faces in a picture and the wanted one: 0 where they are the same.
 

@@ -42,6 +42,7 @@ from guided.rewards.support.hub import (
     read_state,
     version,
 )
+from guided.rewards.support.settings import own_settings
 from guided.scoring.registry import register_reward
 
 WORDS = "google-bert/bert-base-uncased"
@@ -71,6 +72,7 @@ class Blip:
     head: nn.Module
     tokenizer: Any
 
+    @own_settings
     @torch.inference_mode()
     def __call__(self, images: list[Image.Image], prompts: list[str]) -> Tensor:
         """Scores of m RGB pictures, each for its prompt, with shape `(m,)`, on the CPU."""
@@ -90,7 +92,7 @@ def _check(weights: str, tokenizer: str = WORDS) -> None:
     _blip(tokenizer, *version(weights))
 
 
-@register_reward("image_reward", kind="images", check=_check)
+@register_reward("image_reward", modality="images", check=_check)
 def image_reward(samples: Pictures, weights: str, tokenizer: str = WORDS, prompts: Prompts = None) -> Scores:
     """What people prefer for a prompt by ImageReward, standardised: 0 is the mean of its authors' data.
 
@@ -110,6 +112,7 @@ def image_reward(samples: Pictures, weights: str, tokenizer: str = WORDS, prompt
 
 
 @lru_cache(maxsize=2)
+@own_settings
 def _blip(tokenizer: str, weights: str, *changed: int) -> Blip:
     words = pretrained("AutoTokenizer", tokenizer, "ImageReward's tokenizer")
     state = read_state(weights, "ImageReward")

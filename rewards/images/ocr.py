@@ -38,7 +38,7 @@ def _check_text(text: str | None = None) -> None:
     _engine()
 
 
-@register_reward("ocr", kind="images", check=_check_text)
+@register_reward("ocr", modality="images", check=_check_text)
 def ocr(samples: Pictures, text: str | None = None, prompts: Prompts = None) -> Scores:
     """How well the text that is read in a picture matches the wanted one, 0 to 1.
 

@@ -35,7 +35,7 @@ _WINDOW = np.exp(-(np.arange(-3, 4) ** 2) / (2 * (7 / 6) ** 2))
 Array = NDArray[np.float64]
 
 
-@register_reward("piqe", kind="images")
+@register_reward("piqe", modality="images")
 def piqe(samples: Pictures) -> Scores:
     """Minus PIQE, the distortion seen in a picture alone, -100 (bad) to 0: punishes noise, blur and blocks."""
     return per_picture(samples, lambda image: -_piqe(image))

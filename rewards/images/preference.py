@@ -29,6 +29,7 @@ from guided.errors import GuidedError
 from guided.rewards.images.clip import Clip, load_clip, load_tokenizer
 from guided.rewards.images.pixels import Pictures, Prompts, Scores, frames, mean_over_frames, prompts_of
 from guided.rewards.support.hub import State, load_into, pretrained, read_state, version
+from guided.rewards.support.settings import own_settings
 from guided.scoring.registry import register_reward
 
 BASE = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
@@ -57,7 +58,7 @@ def _check_pickscore(model: str = PICKSCORE) -> None:
     _pickscore(model)
 
 
-@register_reward("pickscore", kind="images", check=_check_pickscore)
+@register_reward("pickscore", modality="images", check=_check_pickscore)
 def pickscore(samples: Pictures, model: str = PICKSCORE, prompts: Prompts = None) -> Scores:
     """What people prefer for a prompt by PickScore: a scaled cosine.
 
@@ -82,7 +83,7 @@ def _check_hps(weights: str, model: str = BASE) -> None:
     _hps(model, *version(weights))
 
 
-@register_reward("hpsv2", kind="images", check=_check_hps)
+@register_reward("hpsv2", modality="images", check=_check_hps)
 def hpsv2(samples: Pictures, weights: str, model: str = BASE, prompts: Prompts = None) -> Scores:
     """What people prefer for a prompt by HPS v2: a cosine.
 
@@ -135,6 +136,7 @@ def _pickscore(model: str) -> tuple[Clip, Any]:
 
 
 @lru_cache(maxsize=2)
+@own_settings
 def _hps(model: str, weights: str, *changed: int) -> Clip:
     config = pretrained("AutoConfig", model, "the base of HPS v2")
     if config.model_type != "clip":

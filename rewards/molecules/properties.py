@@ -54,7 +54,7 @@ def _score(samples: Smiles, score: Callable[[Any], float], worst: float) -> list
         return [worst if molecule is None else float(score(molecule)) for molecule in map(parse, samples)]
 
 
-@register_reward("qed", kind="molecules", check=needs_rdkit)
+@register_reward("qed", modality="molecules", check=needs_rdkit)
 def qed(samples: Smiles) -> list[float]:
     """Quantitative estimate of drug-likeness, 0 to 1; 0 for an invalid SMILES."""
     needs_rdkit()
@@ -63,14 +63,14 @@ def qed(samples: Smiles) -> list[float]:
     return _score(samples, QED.qed, worst=0.0)
 
 
-@register_reward("sa", transform="linear=10,1", kind="molecules", check=needs_rdkit)
+@register_reward("sa", transform="linear=10,1", modality="molecules", check=needs_rdkit)
 def sa(samples: Smiles) -> list[float]:
     """Synthetic accessibility, 1 (easy) to 10 (hard); 10 for an invalid SMILES. Transformed: 10 -> 0, 1 -> 1."""
     needs_rdkit()
     return _score(samples, _sascorer().calculateScore, worst=10.0)
 
 
-@register_reward("logp", transform="window=1,4,1", kind="molecules", check=needs_rdkit)
+@register_reward("logp", transform="window=1,4,1", modality="molecules", check=needs_rdkit)
 def logp(samples: Smiles) -> list[float]:
     """Crippen's log of the octanol-water partition; -inf for an invalid SMILES. Transformed: 1 between 1 and 4."""
     needs_rdkit()
@@ -79,7 +79,7 @@ def logp(samples: Smiles) -> list[float]:
     return _score(samples, lambda molecule: CalcCrippenDescriptors(molecule)[0], worst=-INF)
 
 
-@register_reward("molwt", transform="window=200,500,50", kind="molecules", check=needs_rdkit)
+@register_reward("molwt", transform="window=200,500,50", modality="molecules", check=needs_rdkit)
 def molwt(samples: Smiles) -> list[float]:
     """Molecular weight in Da; -inf for an invalid SMILES. Transformed: 1 between 200 and 500."""
     needs_rdkit()
@@ -89,36 +89,49 @@ def molwt(samples: Smiles) -> list[float]:
     return _score(samples, weight, worst=-INF)
 
 
-def _check_target(target: str) -> None:
-    _fingerprint_of_target(target)
+def _check_target(target: str, chirality: bool = False) -> None:
+    _fingerprint_of_target(target, chirality)
 
 
-@register_reward("similarity", kind="molecules", check=_check_target)
-def similarity(samples: Smiles, target: str) -> list[float]:
-    """Tanimoto similarity to the SMILES `target` (Morgan, radius 2, 2048 bits), 0 to 1; 0 for an invalid SMILES."""
-    reference = _fingerprint_of_target(target)
+@register_reward("similarity", modality="molecules", check=_check_target)
+def similarity(samples: Smiles, target: str, chirality: bool = False) -> list[float]:
+    """Tanimoto similarity to the SMILES `target` (Morgan, radius 2, 2048 bits), 0 to 1; 0 for an invalid SMILES.
+
+    Args:
+        samples: n SMILES.
+        target: The SMILES to be similar to.
+        chirality: Whether stereo counts, of tetrahedral centres (@, @@) and of double bonds (/, \\).
+    """
+    reference = _fingerprint_of_target(target, chirality)
     from rdkit.DataStructs import TanimotoSimilarity
 
-    fingerprint = _morgan().GetFingerprint
+    fingerprint = _morgan(chirality).GetFingerprint
     return _score(samples, lambda molecule: TanimotoSimilarity(reference, fingerprint(molecule)), worst=0.0)
 
 
-def _check_smarts(smarts: str) -> None:
+def _check_smarts(smarts: str, chirality: bool = False) -> None:
     _pattern(smarts)
 
 
-@register_reward("substructure", kind="molecules", check=_check_smarts)
-def substructure(samples: Smiles, smarts: str) -> list[float]:
-    """1 where the SMARTS pattern `smarts` is in the molecule, otherwise 0; 0 for an invalid SMILES."""
+@register_reward("substructure", modality="molecules", check=_check_smarts)
+def substructure(samples: Smiles, smarts: str, chirality: bool = False) -> list[float]:
+    """1 where the SMARTS pattern `smarts` is in the molecule, otherwise 0; 0 for an invalid SMILES.
+
+    Args:
+        samples: n SMILES.
+        smarts: The pattern.
+        chirality: Whether its stereo counts, of tetrahedral centres (@, @@) and of double bonds (/, \\); a pattern
+            without stereo fits both.
+    """
     pattern = _pattern(smarts)
-    return _score(samples, lambda molecule: molecule.HasSubstructMatch(pattern), worst=0.0)
+    return _score(samples, lambda molecule: molecule.HasSubstructMatch(pattern, useChirality=chirality), worst=0.0)
 
 
 def _check_catalogs(catalogs: str = "PAINS,BRENK") -> None:
     _filters(catalogs)
 
 
-@register_reward("alerts", kind="molecules", check=_check_catalogs)
+@register_reward("alerts", modality="molecules", check=_check_catalogs)
 def alerts(samples: Smiles, catalogs: str = "PAINS,BRENK") -> list[float]:
     """1 where no structural alert of the RDKit `catalogs` is in the molecule, otherwise 0; 0 for an invalid SMILES."""
     filters = _filters(catalogs)
@@ -139,15 +152,15 @@ def _sascorer() -> Any:
     return module
 
 
-@lru_cache(maxsize=1)
-def _morgan() -> Any:
+@lru_cache(maxsize=2)
+def _morgan(chirality: bool = False) -> Any:
     from rdkit.Chem import rdFingerprintGenerator
 
-    return rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048)
+    return rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=2048, includeChirality=chirality)
 
 
 @lru_cache(maxsize=64)
-def _fingerprint_of_target(target: str) -> Any:
+def _fingerprint_of_target(target: str, chirality: bool = False) -> Any:
     needs_rdkit()
     from rdkit import rdBase
 
@@ -155,7 +168,7 @@ def _fingerprint_of_target(target: str) -> Any:
         molecule = parse(target)
     if molecule is None:
         raise GuidedError(f"target is not a valid SMILES: {target!r}")
-    return _morgan().GetFingerprint(molecule)
+    return _morgan(chirality).GetFingerprint(molecule)
 
 
 @lru_cache(maxsize=64)

@@ -49,7 +49,7 @@ def _check(target: str | None = None, oracle: str = "guide", **others: Any) -> N
         _cell(target)
 
 
-@register_reward("activity", kind="dna", check=_check)
+@register_reward("activity", modality="dna", check=_check)
 def activity(
     samples: Sequence[str],
     target: str | None = None,
@@ -63,7 +63,7 @@ def activity(
     return [row[cell] for row, cell in zip(log_odds(samples, oracle).tolist(), cells, strict=True)]
 
 
-@register_reward("specificity", kind="dna", check=_check)
+@register_reward("specificity", modality="dna", check=_check)
 def specificity(
     samples: Sequence[str],
     target: str | None = None,

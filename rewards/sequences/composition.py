@@ -97,7 +97,7 @@ def or_worst(batch: Encoded, scores: NDArray[Any]) -> Scores:
     return np.where(batch.valid, scores, -np.inf)
 
 
-@register_reward("gc", transform="window=0.4,0.6,0.05", kind="dna")
+@register_reward("gc", transform="window=0.4,0.6,0.05", modality="dna")
 def gc(samples: Samples) -> Scores:
     """Fraction of G and C, 0 to 1; -inf for an invalid sequence. Transformed: 1 between 0.4 and 0.6."""
     batch = encode(samples)
@@ -105,7 +105,7 @@ def gc(samples: Samples) -> Scores:
     return or_worst(batch, strong / np.maximum(batch.lengths, 1))
 
 
-@register_reward("homopolymer", transform="window=0,6,1", kind="dna")
+@register_reward("homopolymer", transform="window=0,6,1", modality="dna")
 def homopolymer(samples: Samples) -> Scores:
     """Length of the longest run of one base, in nt; -inf for an invalid sequence. Transformed: 1 up to 6 nt."""
     batch = encode(samples)
@@ -119,7 +119,7 @@ def _check_enzymes(enzymes: str) -> None:
     recognition_sequences(enzymes)
 
 
-@register_reward("restriction", transform="window=0,0,1", kind="dna", check=_check_enzymes)
+@register_reward("restriction", transform="window=0,0,1", modality="dna", check=_check_enzymes)
 def restriction(samples: Samples, enzymes: str) -> Scores:
     """Number of restriction sites, on both strands; -inf for an invalid sequence. Transformed: 1 without a site.
 

@@ -36,7 +36,7 @@ def _check_engine(engine: str = "auto") -> None:
     _folder(engine)
 
 
-@register_reward("mfe", kind="dna", check=_check_engine)
+@register_reward("mfe", modality="dna", check=_check_engine)
 def mfe(samples: Samples, engine: str = "auto") -> Scores:
     """Minimum free energy of the RNA, in kcal/mol, at most 0, lower is more stable; -inf for an invalid sequence.
 

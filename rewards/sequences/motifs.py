@@ -64,7 +64,7 @@ def _check_count(id: str, threshold: float = 1e-4) -> None:
     find_motif(id).cutoff(threshold)
 
 
-@register_reward("motif_count", kind="dna", check=_check_count)
+@register_reward("motif_count", modality="dna", check=_check_count)
 def motif_count(samples: Samples, id: str, threshold: float = 1e-4) -> Scores:
     """Number of sites of a motif, on both strands; -inf for an invalid sequence, 0 for one shorter than the motif.
 
@@ -85,7 +85,7 @@ def _check_score(id: str) -> None:
     find_motif(id)
 
 
-@register_reward("motif_score", kind="dna", check=_check_score)
+@register_reward("motif_score", modality="dna", check=_check_score)
 def motif_score(samples: Samples, id: str) -> Scores:
     """Log-odds of the best match of a motif on either strand, in bits; -inf for an invalid or too short sequence.
 

@@ -35,6 +35,7 @@ from guided.errors import GuidedError, nearest
 from guided.rewards.sequences.composition import INVALID, Encoded, Samples, Scores, encode, one_hot
 from guided.rewards.support.hub import version
 from guided.rewards.support.keras_weights import read_weights
+from guided.rewards.support.settings import own_settings
 from guided.scoring.registry import register_reward
 
 ROWS = 256  # sequences in one pass; the widest layer takes 94 kB for one of 200 bp
@@ -74,7 +75,7 @@ def _check_dragonn(weights: str, task: str = "hepg2_minp_pooled", stride: int = 
     _dragonn(weights, task)
 
 
-@register_reward("dragonn", kind="dna", check=_check_dragonn)
+@register_reward("dragonn", modality="dna", check=_check_dragonn)
 def dragonn(
     samples: Samples, weights: str, task: str = "hepg2_minp_pooled", stride: int = 1, pool: str = "mean"
 ) -> Scores:
@@ -112,7 +113,7 @@ def _check_mrl(weights: str) -> None:
     _optimus(weights)
 
 
-@register_reward("mrl", kind="dna", check=_check_mrl)
+@register_reward("mrl", modality="dna", check=_check_mrl)
 def mrl(samples: Samples, weights: str) -> Scores:
     """Mean ribosome load of a 5'UTR by Optimus 5-Prime, standardised: 0 is its library's mean; -inf if invalid.
 
@@ -141,6 +142,7 @@ def _spread(batch: Encoded, scores: NDArray[Any]) -> Scores:
     return spread
 
 
+@own_settings
 @torch.inference_mode()
 def _apply(network: nn.Module, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The single output of a network for m sequences, at each place where it fits, with shape `(m, places)`."""
@@ -164,6 +166,7 @@ def _optimus(weights: str) -> nn.Module:
 
 
 @lru_cache(maxsize=8)
+@own_settings
 def _load(build: Callable[[str, int], nn.Module], output: int, path: str, *version: int) -> nn.Module:
     return build(path, output).eval().requires_grad_(False)
 

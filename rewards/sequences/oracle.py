@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from guided.checkpoints import FOLDER
 from guided.errors import GuidedError, nearest
 from guided.rewards.sequences.activity import CELLS
+from guided.rewards.support.settings import own_settings
 
 _CODE = np.full(256, 4, dtype=np.uint8)
 _CODE[np.frombuffer(b"ACGTUacgtu", dtype=np.uint8)] = [0, 1, 2, 3, 3] * 2
@@ -79,6 +80,7 @@ def load_oracle(name: str = "guide") -> Oracle:
 
 
 @lru_cache(maxsize=8)
+@own_settings
 def _load(folder: Path, changed: int) -> Oracle:
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -90,6 +92,7 @@ def _load(folder: Path, changed: int) -> Oracle:
     return oracle.eval().requires_grad_(False)
 
 
+@own_settings
 @torch.no_grad()
 def log_odds(sequences: Sequence[str], oracle: str = "guide") -> Tensor:
     """Log-odds (nats) of each cell type, with shape `(n, 4)`; -inf for an invalid sequence.

@@ -27,7 +27,7 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_page_lists_every_built_in_reward_and_transform_as_it_is() -> None:
     for name, reward in registry.rewards().items():
-        if reward.kind == "molecules":
+        if reward.modality == "molecules":
             row = re.search(rf"^\| `{name}[`?].*$", PAGE, re.MULTILINE)
             assert row and (reward.transform or "| |") in row[0]
     for name, (_, form) in TRANSFORMS.items():

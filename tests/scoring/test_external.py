@@ -195,3 +195,58 @@ def test_a_program_that_ignores_the_end_of_its_input_is_killed(tmp_path: Path) -
     start = time.monotonic()
     made.close()
     assert not runs(pid) and time.monotonic() - start < 5
+
+
+def test_a_line_without_an_end_is_bounded(tmp_path: Path) -> None:
+    made = resolve_reward(program(tmp_path, 'while True:\n    sys.stdout.write("x" * 100_000)'), time_limit=60)
+    start = time.monotonic()
+    with pytest.raises(RewardError, match=r"a line of more than 1,001,000 bytes"):
+        made(["a"])
+    assert time.monotonic() - start < 20
+
+
+def test_a_standard_error_without_an_end_is_bounded(tmp_path: Path) -> None:
+    body = 'for _ in range(100):\n    sys.stderr.write("x" * 100_000)\nsys.exit("at last")'
+    with pytest.raises(RewardError, match=r"exit code 1, saying: .*at last") as caught:
+        resolve_reward(program(tmp_path, body))(["a"])
+    assert len(str(caught.value)) < 5000
+
+
+@pytest.mark.parametrize("n", [1, 20])
+def test_a_program_that_writes_before_it_reads_does_not_deadlock(n: int, tmp_path: Path) -> None:
+    """More than a pipe holds is on its way in both directions."""
+    (tmp_path / "eager.py").write_text(
+        "import json, sys\n"
+        f"sys.stdout.write(' ' * {n * 100_000}); sys.stdout.flush()\n"
+        "for line in sys.stdin:\n"
+        "    r = json.loads(line)\n"
+        "    print(json.dumps({'version': 1, 'id': r['id'], 'scores': [1.0] * len(r['samples'])}), flush=True)\n"
+    )
+    made = resolve_reward(f"exec:{sys.executable} {tmp_path}/eager.py", time_limit=30)
+    assert made([f"{i:01000d}" for i in range(3000)]).tolist() == [1.0] * 3000
+    made.close()
+
+
+def test_escape_codes_are_not_printed(tmp_path: Path) -> None:
+    red = "\\x1b[31mred\\x1b[0m\\x1b]0;title\\x07\\x07"
+    for body in (f'sys.exit("{red}")', f'print("{red}")', f'answer["error"] = "{red}"'):
+        with pytest.raises(RewardError, match="red") as caught:
+            resolve_reward(program(tmp_path, body))(["a"])
+        assert str(caught.value).isprintable() and "title" not in str(caught.value)
+
+
+def test_what_a_program_started_ends_with_it(tmp_path: Path) -> None:
+    body = 'import subprocess\nanswer["scores"] = [subprocess.Popen(["sleep", "60"]).pid for s in samples]'
+    made = resolve_reward(program(tmp_path, body))
+    pid = int(made(["a"]).item())
+    assert runs(pid)
+    made.close()
+    end = time.monotonic() + 5
+    while runs(pid) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not runs(pid) or "Z" in Path(f"/proc/{pid}/stat").read_text()
+
+
+def test_a_neighbour_of_a_program_is_part_of_its_identity(tmp_path: Path) -> None:
+    spec = program(tmp_path)
+    assert set(resolve_reward(spec).identity["terms"][0]) == {"reward", "sha256", "weight", "transform"}

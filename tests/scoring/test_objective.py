@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guided.errors import GuidedError, RewardError
-from guided.scoring import failures, objective, registry, sources
+from guided.scoring import limits, objective, registry, sources
 from guided.scoring.objective import resolve_reward
 from guided.scoring.registry import register_reward
 from guided.scoring.specification import unique_names
@@ -420,7 +420,7 @@ def release() -> Iterator[threading.Event]:
     event = threading.Event()
     yield event
     event.set()
-    for thread in list(failures._hung):
+    for thread in list(limits._hung):
         thread.join(5)
 
 
@@ -444,7 +444,7 @@ def test_a_batch_that_is_only_slow_is_scored_sample_by_sample() -> None:
 
 
 def test_hanging_threads_are_bounded(release: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failures, "MAX_HUNG", 3)
+    monkeypatch.setattr(limits, "MAX_HUNG", 3)
     made = resolve_reward(lambda samples: release.wait(), time_limit=0.02, on_error="worst")
     before = threading.active_count()
     with pytest.raises(RewardError, match="3 calls still have not returned"):

@@ -89,7 +89,7 @@ def main(
         held_out = np.array([c in dna.HELD_OUT for c in chromosomes])
     else:
         data, held_out = rna.read(work, human)
-    labels = {"dna": dna.CELLS, "rna": rna.SPECIES}[model]
+    labels = {"dna": CELLS, "rna": rna.SPECIES}[model]
     training, loaded = data.select(~held_out).tokens, guided.load(path or model, dtype="bfloat16", steps=steps)
     report: dict[str, Any] = {"n": n, "guidance": guidance, "steps": loaded.steps}
     drawn: list[str] = []

@@ -21,12 +21,12 @@ import typer
 from safetensors.numpy import save_file
 
 from guided.metrics.kmers import kmer_frequencies
+from guided.rewards.sequences.activity import CELLS
 from training.nucleotides import Dataset, Plan, export, fit
 
 HERE = Path(__file__).parents[1]
 CHECKPOINT = HERE.parent / "guided" / "checkpoints" / "dna"
 FILE = "dnadiffusion/data/K562_hESCT0_HepG2_GM12878_12k_sequences_per_group.txt"
-CELLS = ("GM12878", "hESC", "HepG2", "K562")
 CONFIG = {
     "alphabet": "ACGT",
     "length": 200,

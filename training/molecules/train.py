@@ -27,7 +27,7 @@ import torch
 import typer
 
 from guided.adapters.selfies.tokens import SelfiesTokens
-from guided.checkpoints.weights import load_network
+from guided.checkpoints.weights import read_weights
 from guided.nets.transformer import TokenTransformer
 from guided.storage import write_tensors, write_whole
 from training.trainer import Trainer, any_order_loss, averaged_weights, processes_on
@@ -121,17 +121,13 @@ def train(
     data = torch.from_numpy(np.load(work / "tokens.npy")).to(processes.device)
     short = data[(data[:, crop:] == 0).all(1), :crop]
     torch.manual_seed(0)
-
-    def make() -> TokenTransformer:
-        return TokenTransformer(tokens.vocabulary, tokens.length, width, depth, heads)
-
-    trainer = Trainer(make().to(processes.device), lr, processes=processes, compiled=compiled)
+    net = TokenTransformer(tokens.vocabulary, tokens.length, width, depth, heads).to(processes.device)
+    trainer = Trainer(net, lr, processes=processes, compiled=compiled)
     if trainer.load(folder):
         torch.manual_seed(trainer.step)
     elif start is not None:
-        weights = load_network(make, start / "model.safetensors")[0].state_dict()
         for module in (trainer.net, trainer.average):
-            module.load_state_dict(weights)
+            read_weights(module, start / "model.safetensors")
 
     def losses(pool: torch.Tensor) -> Iterator[torch.Tensor]:
         for _ in range(accumulate):

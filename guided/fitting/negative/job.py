@@ -63,6 +63,7 @@ def train_negative(
     prompts: Sequence[str] | None = None,
     guidance: float | None = None,
     aggregate: str = "mean",
+    trust_rewards: bool = False,
     progress: Callable[[Progress], None] = lambda state: None,
 ) -> Path:
     """Trains a negative checkpoint from a model's own samples; the same call again goes on.
@@ -77,6 +78,7 @@ def train_negative(
         prompts: Of a conditional model: what its samples show, in turns; None for those that the model knows.
         guidance: The weight of classifier-free guidance of the samples; None for the model's own.
         aggregate: How several rewards become one.
+        trust_rewards: Whether a folder is gone on with for a reward that cannot be known to be the same.
         progress: Called often.
 
     Returns:
@@ -101,6 +103,7 @@ def train_negative(
         prompts=_prompts(model, prompts, guidance),
         guidance=guidance,
         objective=None if reward is None else resolve_reward(reward, aggregate=aggregate),
+        trust_rewards=trust_rewards,
     )
     job.run()
     return job.out

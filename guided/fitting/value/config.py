@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import SkipValidation
 
 from guided.errors import GuidedError, check_number, nearest
-from guided.runs.config import Aggregate, Device, Dtype, OnError, TimeLimit
+from guided.runs.config import Aggregate, Device, Dtype, OnError, TimeLimit, TrustRewards
 from guided.runs.options import REQUIRED, Config, Option, spelled
 
 TARGETS = ("mean", "soft", "bootstrap")
@@ -110,6 +110,7 @@ class FitConfig(Config):
     aggregate: Aggregate = "mean"
     on_error: OnError = "stop"
     time_limit: TimeLimit = None
+    trust_rewards: TrustRewards = False
     device: Device = "auto"
     dtype: Dtype = "float32"
 

@@ -79,6 +79,7 @@ def _job(config: FitConfig, progress: Callable[[Progress], None]) -> ValueJob:
         progress=progress,
         source=source,
         objective=objective,
+        trust_rewards=config.trust_rewards,
         settings=_settings(config),
         n=config.n,
         rolling=_rolling(config, source),

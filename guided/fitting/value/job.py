@@ -24,7 +24,7 @@ from guided.fitting.value.states import Data
 from guided.runs.sample import sample
 from guided.samplers import SVDD, Sampler, Unguided
 from guided.scoring.objective import Objective
-from guided.storage import claim, lock, write_network
+from guided.storage import lock, write_network
 from guided.values.learned import LearnedValue, relative
 from guided.values.load import Factory, load_value, make_network
 
@@ -112,7 +112,7 @@ class ValueJob(Job):
         """The trajectories, those that are missing drawn."""
         told, counts = self.told("rollouts", self.n), self.rolling
         with lock(self.rollouts):  # several values may share them
-            claim(self.rollouts, "rollouts.json", self.trajectories, "other rollouts")
+            self.claim(self.rollouts / "rollouts.json", self.trajectories, "other rollouts")
             roll(self.source.part, self.objective, self.rollouts, self.n, progress=told, **counts)
         return read(self.rollouts, self.n, counts["batch_size"])
 

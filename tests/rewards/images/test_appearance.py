@@ -174,7 +174,7 @@ def test_wrong_parameters_are_known_at_construction(spec: str, said: str) -> Non
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [name for name, reward in rewards().items() if reward.kind == "images"])
+@pytest.mark.parametrize("name", [name for name, reward in rewards().items() if reward.modality == "images"])
 def test_the_page_says_what_the_score_is(name: str) -> None:
     row = re.search(rf"^\| `{name}[`?].*$", PAGE, re.MULTILINE)
     assert row and rewards()[name].transform is None and rewards()[name].doc.endswith(".")

@@ -17,6 +17,7 @@ from guided.rewards.images.clip import aesthetic, clip_score, load_clip
 from guided.rewards.support.hub import MEAN, STD, clip_pixels
 from guided.scoring.objective import resolve_reward
 from tests.toys import tinyclip
+from tests.toys.settings import FOREIGN, foreign
 from tests.toys.tinyclip import PROMPTS, SIZE, drawn, prepared
 
 MLP = {0: (7, 12), 2: (6, 7), 4: (5, 6), 6: (3, 5), 7: (1, 3)}
@@ -241,3 +242,18 @@ def test_a_missing_library_names_the_extra(folder: str, monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match="pip install guided"):
         resolve_reward(f"clip_score?model={folder}")
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_settings_of_torch_change_nothing(folder: str, tmp_path: Path, name: str) -> None:
+    torch.save({"weight": torch.ones(1, 12), "bias": torch.ones(1)}, tmp_path / "linear.pth")
+    specs = [f"clip_score?model={folder}", f"pickscore?model={folder}"]
+    specs.append(f"aesthetic?weights={tmp_path / 'linear.pth'}&model={folder}")
+    images, prompts = drawn(3), PROMPTS[:3]
+    wanted = resolve_reward(specs).columns(images, prompts)
+    for cached in (True, False):
+        if not cached:
+            module.load_clip.cache_clear()
+            module._predictor.cache_clear()
+        with foreign(name):
+            assert resolve_reward(specs).columns(images, prompts) == wanted

@@ -16,6 +16,7 @@ from guided.rewards.images import image_reward as module
 from guided.rewards.images.image_reward import image_reward
 from guided.rewards.support.hub import clip_pixels
 from guided.scoring.objective import resolve_reward
+from tests.toys.settings import FOREIGN, foreign
 from tests.toys.tinyclip import drawn
 
 State = dict[str, Tensor]
@@ -203,3 +204,11 @@ def test_missing_ones_are_one_line(tmp_path: Path, file: str, words: str) -> Non
         resolve_reward(f"image_reward?weights={tmp_path / 'none.pt'}&tokenizer={words}")
     with pytest.raises(GuidedError, match="cannot load ImageReward's tokenizer"):
         resolve_reward(f"image_reward?weights={file}&tokenizer={tmp_path / 'none'}")
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_settings_of_torch_change_nothing(file: str, words: str, name: str) -> None:
+    wanted = image_reward(drawn(4), file, words, PROMPTS).tolist()
+    module._blip.cache_clear()
+    with foreign(name):
+        assert image_reward(drawn(4), file, words, PROMPTS).tolist() == wanted

@@ -17,6 +17,7 @@ from guided.rewards.images.preference import from_openclip, hpsv2, pickscore
 from guided.rewards.support.hub import clip_pixels
 from guided.scoring.objective import resolve_reward
 from tests.toys import tinyclip
+from tests.toys.settings import FOREIGN, foreign
 from tests.toys.tinyclip import PROMPTS, SIZE, drawn, prepared
 
 State = dict[str, Tensor]
@@ -180,3 +181,12 @@ def test_networks_are_loaded_once(tmp_path: Path, base: str, monkeypatch: pytest
     monkeypatch.setattr(preference, "read_state", None)
     monkeypatch.setattr(clip, "pretrained", None)
     assert hpsv2(drawn(1), str(tmp_path / "hps.pt"), base, ["a"]).tolist() == first.tolist()
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_settings_of_torch_change_nothing(tmp_path: Path, base: str, name: str) -> None:
+    torch.save(tinyclip.network("gelu").state_dict(), tmp_path / "renamed.pt")
+    wanted = hpsv2(drawn(4), str(tmp_path / "renamed.pt"), base, PROMPTS).tolist()
+    preference._hps.cache_clear()
+    with foreign(name):
+        assert hpsv2(drawn(4), str(tmp_path / "renamed.pt"), base, PROMPTS).tolist() == wanted

@@ -12,7 +12,7 @@ from guided.scoring.registry import rewards
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 CAFFEINE = "Cn1c(=O)c2c(ncn2C)n(C)c1=O"
 INVALID = [None, "", " ", "C1CC", "c1ccccc", "C(C)(C)(C)(C)C", "not a molecule"]
-NAMES = sorted(name for name, reward in rewards().items() if reward.kind == "molecules")
+NAMES = sorted(name for name, reward in rewards().items() if reward.modality == "molecules")
 EVERY = {"similarity": f"similarity?target={ASPIRIN}", "substructure": "substructure?smarts=c1ccccc1"}
 
 
@@ -108,3 +108,26 @@ def test_each_built_in_reward_describes_itself() -> None:
     descriptions: dict[str, Any] = {name: rewards()[name].doc for name in NAMES}
     assert all(descriptions.values())
     assert str(rewards()["similarity"].parameters["target"]) == "target: str"
+
+
+ENANTIOMERS = ["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", "CC(N)C(=O)O"]
+CIS_TRANS = ["F/C=C/F", "F/C=C\\F", "FC=CF"]
+
+
+@pytest.mark.parametrize("three", [ENANTIOMERS, CIS_TRANS])
+def test_stereo_counts_where_it_is_asked_for(three: list[str]) -> None:
+    first = three[0]
+    for spec in (f"substructure?smarts={first}", f"similarity?target={first}"):
+        assert resolve_reward(spec)(three).tolist() == [1, 1, 1]
+        assert resolve_reward(f"{spec}&chirality=false")(three).tolist() == [1, 1, 1]
+        scores = resolve_reward(f"{spec}&chirality=true")(three).tolist()
+        assert scores[0] == 1 and max(scores[1:]) < 1
+    assert resolve_reward(f"substructure?smarts={three[2]}&chirality=true")(three).tolist() == [1, 1, 1]
+
+
+def test_stereo_is_matched_as_rdkit_does() -> None:
+    from rdkit import Chem
+
+    pattern = Chem.MolFromSmarts(ENANTIOMERS[0])
+    wanted = [float(Chem.MolFromSmiles(s).HasSubstructMatch(pattern, useChirality=True)) for s in ENANTIOMERS]
+    assert resolve_reward(f"substructure?smarts={ENANTIOMERS[0]}&chirality=1")(ENANTIOMERS).tolist() == wanted

@@ -8,9 +8,12 @@ import torch
 from safetensors.torch import save_file
 
 import guided
+from guided.errors import RewardError
+from guided.rewards.sequences import oracle as module
 from guided.rewards.sequences.activity import CELLS, activity, specificity
 from guided.rewards.sequences.oracle import Oracle, load_oracle, log_odds
 from guided.scoring.objective import resolve_reward
+from tests.toys.settings import FOREIGN, foreign
 
 BASES = "ACGT"
 
@@ -102,3 +105,23 @@ def test_runs_are_steered_by_the_prompt(oracle: str) -> None:
     assert run.rewards.tolist() == pytest.approx(
         [activity([s], p, oracle)[0] for s, p in zip(run.samples, ("HepG2", "K562"), strict=True)], abs=1e-5
     )
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_settings_of_torch_change_nothing(name: str) -> None:
+    specs, samples = ["activity?target=HepG2", "specificity?target=K562", "gc", "homopolymer"], sequences(3)
+    wanted = resolve_reward(specs).columns(samples)
+    module._load.cache_clear()
+    with foreign(name):
+        assert resolve_reward(specs).columns(samples) == wanted
+
+
+def test_a_fault_of_the_network_is_no_samples_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: object, x: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("expected scalar type Double but found Float")
+
+    monkeypatch.setattr(module.Oracle, "forward", broken)
+    made = resolve_reward("activity?target=HepG2", on_error="worst")
+    with pytest.raises(RewardError, match=r"'activity' fails in its own network, no sample is to blame: expected"):
+        made(sequences(3))
+    assert made.failures == 0

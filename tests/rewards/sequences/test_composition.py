@@ -138,4 +138,4 @@ def test_the_page_and_the_docstring_say_what_the_score_is(name: str) -> None:
     reward = rewards()[name]
     row = re.search(rf"^\| `{name}[`?].*$", PAGE, re.MULTILINE)
     assert row and (f"`{reward.transform}`" if reward.transform else "| |") in row[0]
-    assert reward.kind == "dna" and "-inf" in reward.doc
+    assert reward.modality == "dna" and "-inf" in reward.doc

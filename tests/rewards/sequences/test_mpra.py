@@ -15,6 +15,7 @@ from guided.errors import RewardError
 from guided.rewards.sequences import mpra
 from guided.rewards.sequences.mpra import DRAGONN, OPTIMUS, TASKS, dragonn, mrl
 from guided.scoring.objective import resolve_reward
+from tests.toys.settings import FOREIGN, foreign
 
 ASSETS = Path(__file__).resolve().parents[4] / "shared" / "assets"
 DRAGONN_FILE, OPTIMUS_FILE = ASSETS / "mpra" / "dragonn_conv.hdf5", ASSETS / "utr" / "optimus_retrained_evolution.hdf5"
@@ -282,3 +283,14 @@ def ranked(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ranks, equal values sharing the mean of theirs."""
     _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[index]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_settings_of_torch_change_nothing(
+    dragonn_file: tuple[str, Arrays], optimus_file: tuple[str, Arrays], name: str
+) -> None:
+    specs = [f"dragonn?weights={dragonn_file[0]}", f"mrl?weights={optimus_file[0]}"]
+    wanted = resolve_reward(specs).columns(drawn(3, 150))
+    mpra._load.cache_clear()
+    with foreign(name):
+        assert resolve_reward(specs).columns(drawn(3, 150)) == wanted

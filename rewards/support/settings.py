@@ -1,0 +1,54 @@
+"""The networks of rewards run with settings of their own, whatever torch's global ones are."""
+
+__all__ = ["own_settings"]
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+
+from guided.errors import RewardError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def own_settings(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: the function runs with float32 as default type, on the CPU as default device, without autocast.
+
+    What torch itself refuses in there is no sample's fault, and never counted as one; too little memory may be.
+
+    Raises:
+        RewardError: torch raised something.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            with _settings():
+                return function(*args, **kwargs)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            said = " ".join(str(error).split())[:300]
+            raise RewardError(f"fails in its own network, no sample is to blame: {said}") from error
+
+    return call
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Sets only what is set otherwise: a default device costs time in every call of torch."""
+    before = torch.get_default_dtype()
+    with ExitStack() as stack:
+        if before != torch.float32:
+            stack.callback(torch.set_default_dtype, before)
+            torch.set_default_dtype(torch.float32)
+        if torch.get_default_device() != torch.device("cpu"):
+            stack.enter_context(torch.device("cpu"))
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
