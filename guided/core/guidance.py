@@ -135,7 +135,7 @@ class Guided:
         """
         out, alone = positive.isneginf(), negative.isneginf()
         y = torch.where(alone, positive, negative + self.scale * (positive - negative))
-        if 0 <= self.scale < 1 and alone.any():
+        if self.scale < 1 and alone.any():
             either = out | alone
             out = torch.where(either.all(-1, keepdim=True), out, either)
         return torch.where(out, -torch.inf, y)

@@ -1,8 +1,8 @@
 r"""Soft values and their estimates.
 
-The value of a particle is :math:`v_k(x_k) = \alpha \log \mathbb{E}[\exp(r(x_K) / \alpha) \mid x_k]`; the distribution
-that is proportional to :math:`p(x_K) \exp(r(x_K) / \alpha)` is sampled exactly by moving with probability
-proportional to :math:`p(x_{k+1} \mid x_k) \exp(v_{k+1}(x_{k+1}) / \alpha)`.
+The value of a particle is :math:`v_k(x_k) = \alpha \log \mathbb{E}[\exp(r(x_K) / \alpha) \mid x_k]`. Given :math:`x_0`,
+the distribution proportional to :math:`p(x_K \mid x_0) \exp(r(x_K) / \alpha)` is sampled exactly by moving with
+probability proportional to :math:`p(x_{k+1} \mid x_k) \exp(v_{k+1}(x_{k+1}) / \alpha)`. The start is the prior's.
 
 References:
     | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding

@@ -324,6 +324,25 @@ def test_guided_log_probabilities_stay_numbers():
     torch.testing.assert_close(y[0, 0], expected / expected.sum())
 
 
+@pytest.mark.parametrize("weight", [-2.0, -0.5, 0.0, 0.5])
+def test_below_a_weight_of_1_a_token_is_out_that_the_negative_side_rules_out(weight: float) -> None:
+    """There it counts with 1 - w > 0; the formula's limit as its probability falls is none at all."""
+    p = torch.tensor([[[0.5, 0.3, 0.2, 0.0]]]).log()
+    q = torch.tensor([[[0.4, 0.0, 0.4, 0.2]]])
+    y, near = (
+        Guided(lambda x, t: p, weight, lambda x, t, q=q: q.log())(torch.zeros(1, 1), torch.zeros(1)).softmax(-1)
+        for q in (q, q + torch.tensor([0.0, 1e-30, 0.0, 0.0]))
+    )
+    assert y[0, 0, 1] == 0 and y[0, 0, 3] == 0
+    torch.testing.assert_close(y, near, atol=1e-6, rtol=1e-4)
+
+
+def test_where_both_sides_together_leave_nothing_the_positive_side_is_taken() -> None:
+    p, q = torch.tensor([[[0.6, 0.4, 0.0]]]).log(), torch.tensor([[[0.0, 0.0, 1.0]]]).log()
+    y = Guided(lambda x, t: p, -1.0, lambda x, t: q)(torch.zeros(1, 1), torch.zeros(1))
+    torch.testing.assert_close(y.softmax(-1), p.exp())
+
+
 def test_prompting_again_replaces_the_prompts():
     model = replace(gaussian(), prompting=Prompting(lambda p: {"c": torch.tensor([[float(len(q))] for q in p])}))
     once = model.prompted(["a"], 2.0)

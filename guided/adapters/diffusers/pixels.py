@@ -1,9 +1,8 @@
 """Latents to images and back: the model's own decoder for samples, cheaper ones for look-aheads."""
 
-__all__ = ["Decoder", "Encoder", "as_image", "region"]
+__all__ = ["Decoder", "Encoder", "region"]
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from guided.adapters.diffusers.sizes import Whole
+from guided.adapters.images import as_mask, as_rgb
 from guided.core.batching import Evaluator
 from guided.errors import GuidedError
 
@@ -91,7 +91,7 @@ class Encoder:
 
     @torch.no_grad()
     def __call__(self, image: Any) -> Tensor:
-        picture = as_image(image).convert("RGB").resize((self.size.width, self.size.height), Image.Resampling.LANCZOS)
+        picture = as_rgb(image).resize((self.size.width, self.size.height), Image.Resampling.LANCZOS)
         array = np.asarray(picture, dtype=np.float32)
         pixels = rearrange(torch.from_numpy(array) / 127.5 - 1, "H W C -> 1 C H W").to(self.device)
         if self.vae is None:
@@ -113,26 +113,8 @@ def region(mask: Any, sides: tuple[int, int], device: torch.device) -> Tensor:
     """Where a mask is white, as latents: True or False, with shape `(1, h, w)`.
 
     Raises:
-        ValueError: It is no image.
+        GuidedError: It is no image, or one that does not say what is white.
     """
     height, width = sides
-    small = as_image(mask).convert("L").resize((width, height), Image.Resampling.NEAREST)
+    small = as_mask(mask).resize((width, height), Image.Resampling.NEAREST)
     return (torch.from_numpy(np.array(small)) > 127)[None].to(device)
-
-
-def as_image(image: Any) -> Image.Image:
-    """A PIL image, or what is in a file.
-
-    Raises:
-        ValueError: It is neither.
-    """
-    if isinstance(image, Image.Image):
-        return image
-    if not isinstance(image, str | Path):
-        raise GuidedError(f"an image is a {type(image).__name__}; it must be a PIL image or a file's path")
-    try:
-        with Image.open(image) as file:
-            file.load()
-            return file
-    except (OSError, ValueError, SyntaxError) as error:
-        raise GuidedError(f"{str(image)!r} is no image that can be read: {error}") from error

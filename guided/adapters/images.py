@@ -1,0 +1,115 @@
+"""Images and masks that a run starts from, as their files say they are meant.
+
+What a file says of itself counts: its orientation (EXIF) is applied, 16 bits are scaled to 8, a palette is looked up, and
+what is transparent shows white. What cannot be known is refused: which frame of an animation is meant, how bright a
+number of 32 bits is, and whether a mask that is drawn in transparency means to keep or to change what is transparent.
+"""
+
+__all__ = ["as_image", "as_mask", "as_rgb"]
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from guided.errors import GuidedError
+
+_BITS = 258  # the tag of a TIFF with the number of bits
+_STILL = ("MPO",)  # of cameras: a photograph, and others of the same scene behind it
+
+
+def as_rgb(image: Any) -> Image.Image:
+    """An image, or its file, in red, green and blue of 8 bits; what is transparent shows white.
+
+    Raises:
+        GuidedError: It is none, or does not say what its pixels mean.
+    """
+    return _converted(image, _on_white)
+
+
+def as_mask(mask: Any) -> Image.Image:
+    """A mask, or its file, in grey of 8 bits.
+
+    Raises:
+        GuidedError: It is no image, does not say what its pixels mean, or is drawn in transparency.
+    """
+    return _converted(mask, _opaque)
+
+
+def as_image(source: Any, name: str | None = None) -> Image.Image:
+    """A PIL image, or what is in a file, with its pixels read.
+
+    Args:
+        source: The image, the file's path, or an open file.
+        name: What it is called in messages.
+
+    Raises:
+        GuidedError: It is none of these, is damaged, or has several frames.
+    """
+    if not isinstance(source, Image.Image | str | Path) and not hasattr(source, "read"):
+        raise GuidedError(f"an image is a {type(source).__name__}; it must be a PIL image or a file's path")
+    known = name or ("an image" if isinstance(source, Image.Image) else repr(str(source)))
+    try:
+        image = source if isinstance(source, Image.Image) else _open(source)
+        image.load()
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise GuidedError(f"{known} is no image that can be read: {error}") from error
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format not in _STILL:
+        raise GuidedError(f"{known} has {frames} frames; an image is one: save the one that is meant by itself")
+    if 0 in image.size:
+        raise GuidedError(f"{known} has no pixels: its size is {image.size}")
+    return image
+
+
+def _open(source: str | Path | BinaryIO) -> Image.Image:
+    return Image.open(Path(source).expanduser() if isinstance(source, str | Path) else source)
+
+
+def _converted(source: Any, to: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The image upright, in 8 bits, by a conversion of modes."""
+    image = as_image(source)
+    try:
+        return to(_eight_bits(ImageOps.exif_transpose(image), image))
+    except GuidedError:
+        raise
+    except (ValueError, OSError, SyntaxError) as error:  # a mode that Pillow does not convert; broken EXIF
+        raise GuidedError(f"an image of mode {image.mode} cannot be read: {error}; give it in RGB") from error
+
+
+def _eight_bits(image: Image.Image, file: Image.Image) -> Image.Image:
+    """The same image if it has 8 bits; one of 16 by its upper eight. What a file says is no longer in a turned copy."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
+        return image
+    array = np.asarray(image)
+    if image.mode == "I" and file.format == "PNG":  # whose 16 bits older releases of Pillow read so
+        array = array.astype(np.uint16)
+    if array.dtype not in (np.uint16, np.dtype(">u2"), np.dtype("<u2")):
+        raise GuidedError(
+            f"an image of mode {image.mode} does not say how bright its numbers are ({array.min()} to {array.max()}); "
+            "give it in 8 or 16 bits"
+        )
+    bits = getattr(file, "tag_v2", {}).get(_BITS, (16,))[0]  # scientific cameras have 12 of them
+    return Image.fromarray((array.astype(np.uint32) >> max(0, bits - 8)).clip(0, 255).astype(np.uint8))
+
+
+def _transparent(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    if not _transparent(image):
+        return image.convert("RGB")
+    shown = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
+
+
+def _opaque(mask: Image.Image) -> Image.Image:
+    if _transparent(mask) and mask.convert("RGBA").getextrema()[3] != (255, 255):
+        raise GuidedError(
+            "the mask is transparent in places, which some programs read as kept and others as free; "
+            "draw it in white, which may change, and black, which is kept"
+        )
+    return mask.convert("RGB").convert("L") if _transparent(mask) else mask.convert("L")
