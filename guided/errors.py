@@ -1,8 +1,10 @@
 """The errors that a user can cause, each one line that says what was given and what is accepted."""
 
-__all__ = ["GuidedError", "RewardError", "check_number", "fail", "nearest", "one_line"]
+__all__ = ["GuidedError", "RewardError", "check_number", "fail", "nearest", "one_line", "shown"]
 
 import math
+import re
+import reprlib
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,8 +14,20 @@ from typing import Any, NoReturn, TypeVar
 Number = TypeVar("Number", int, float)
 
 
+WORD, LINE = 300, 4000  # letters of a word, and of a message, that are printed
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
+
+
 class GuidedError(ValueError):
-    """Wrong input. The command line prints its message and exits with 2."""
+    """Wrong input. The command line prints its message and exits with 2.
+
+    A name of thousands of letters, as of data in the place of a file's name, is shortened in the message.
+    """
+
+    def __init__(self, message: object = "", *others: object) -> None:
+        text = re.sub(rf"\S{{{WORD},}}", lambda word: f"{word[0][:80]}…{word[0][-20:]}", str(message))
+        super().__init__(text if len(text) <= LINE else f"{text[: LINE // 2]} … {text[-LINE // 4 :]}", *others)
 
 
 class RewardError(GuidedError):
@@ -72,6 +86,11 @@ def _plain(value: Any) -> int | float | None:
     except (AttributeError, TypeError, ValueError, RuntimeError):
         return None
     return found if isinstance(found, int | float) else None
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it, shortened: long text, long lists, deep nesting."""
+    return _REPR.repr(value)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 
-from guided.checkpoints import FOLDER, read_config
+from guided.checkpoints import FOLDER, read_config, read_object
 from guided.core.diffusion import Diffusion
 from guided.core.process import check_steps
-from guided.errors import GuidedError, nearest
+from guided.errors import GuidedError, nearest, shown
 
 #: The adapter that reads each kind of checkpoint in a folder.
 _ADAPTERS = {
@@ -152,11 +152,15 @@ def _adapter(path: Path) -> tuple[ModuleType, Mapping[str, Any]]:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     """The configuration of a folder; Hugging Face's calls `model_type` what ours calls `kind`."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        return {"kind": config["model_type"], **config}
-    except (OSError, ValueError, KeyError, TypeError):
-        return read_config(folder)
+    path = folder / "config.json"
+    config = read_object(path) if path.is_file() else read_config(folder)
+    if "kind" not in config and "_class_name" in config:
+        raise GuidedError(
+            f"{folder} holds one network ({shown(config['_class_name'])}) of a pipeline; give the folder of the whole "
+            "pipeline, with model_index.json (as negative= a network's folder is taken)"
+        )
+    kind = config.get("kind", config.get("model_type"))
+    return {**config, "kind": kind} if isinstance(kind, str) else read_config(folder)
 
 
 def check_options(load: Callable[..., Any], options: Mapping[str, Any], what: str) -> None:

@@ -38,7 +38,7 @@ LIBRARIES = {  # besides the standard library; the other layers choose their own
     "storage": {"torch", "safetensors"},
     "nets": {"torch", "einops"},
     "core": {"torch", "einops", "numpy"},
-    "checkpoints": {"torch", "safetensors"},
+    "checkpoints": {"torch", "safetensors", "pydantic"},
     "loading": {"torch"},
     "scoring.registry": set(),
     "values": {"torch", "safetensors"},

@@ -1,6 +1,6 @@
 """Images and masks that a run starts from, as their files say they are meant.
 
-What a file says of itself counts: its orientation (EXIF) is applied, 16 bits are scaled to 8, a palette is looked up, and
+What a file says of itself counts: orientation (EXIF) is applied, 16 bits are scaled to 8, a palette is looked up, and
 what is transparent shows white. What cannot be known is refused: which frame of an animation is meant, how bright a
 number of 32 bits is, and whether a mask that is drawn in transparency means to keep or to change what is transparent.
 """

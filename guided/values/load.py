@@ -8,7 +8,9 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from guided.checkpoints import read_config, read_weights
+from guided.checkpoints import read_config
+from guided.checkpoints.schemas import ValueConfig, validated
+from guided.checkpoints.weights import load_network
 from guided.errors import GuidedError
 from guided.nets.values import build
 from guided.scoring.objective import resolve_reward
@@ -44,14 +46,12 @@ def load_value(
         raise GuidedError(f"{str(path)!r} holds a model of kind {config['kind']!r}, not a value")
     if "metrics" not in config:
         raise GuidedError(f"the value in {str(path)!r} is not finished; give the same command again")
-    try:
-        net = make_network(config["network"], network)
-        complete = {name: config[name] for name in ("model", "reward", "target", "alpha", "times", "shift", "scale")}
-    except (KeyError, TypeError) as error:
-        raise GuidedError(f"{str(folder / 'config.json')!r} has no usable entry {error}") from error
-    identity = read_weights(net, folder / "model.safetensors")
+    validated(ValueConfig, config, folder / "config.json")
+    plan = config["network"]
+    own = plan["kind"].startswith(OWN)  # made by code that need not work without memory
+    net, identity = load_network(lambda: make_network(plan, network), folder / "model.safetensors", sketch=not own)
     objective = None if reward is None else resolve_reward(reward)
-    return LearnedValue(net.eval().requires_grad_(False), {**config, **complete}, objective, identity, any_reward)
+    return LearnedValue(net.eval().requires_grad_(False), config, objective, identity, any_reward)
 
 
 def make_network(plan: Mapping[str, Any], factory: Factory | None) -> nn.Module:

@@ -14,13 +14,16 @@ from torch import Tensor
 
 from guided.adapters.mdlm.common import check, fill, subs
 from guided.adapters.nucleotides.adapter import Letters
+from guided.checkpoints.published import advice, tensors_of
+from guided.checkpoints.schemas import check_alphabet
 from guided.checkpoints.torch_files import entry, read_torch
+from guided.checkpoints.weights import plain_names, read_tensors, sketched
 from guided.core.batching import Evaluator
 from guided.core.codec import Codec
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
-from guided.errors import GuidedError, check_number
+from guided.errors import GuidedError, check_number, shown
 from guided.nets.mdlm_cnn import DILATIONS, MaskedCNN
 from guided.storage import digest
 
@@ -55,17 +58,17 @@ def load(
     Raises:
         ValueError: The file cannot be read, is of another architecture, or says no length.
     """
-    if not isinstance(ema, bool):
-        raise GuidedError(f"ema is {ema!r}; it must be true or false")
-    if not isinstance(alphabet, str) or not alphabet or len(set(alphabet)) < len(alphabet):
-        raise GuidedError(f"alphabet is {alphabet!r}; it must be distinct letters, such as ACGT")
-    file = read_torch(path)
+    _check_options(alphabet, ema)
+    file = read_tensors(path) if path.suffix == ".safetensors" else read_torch(path)
+    if said := advice(map(str, tensors_of(file)), path):
+        raise GuidedError(said)
     settings = entry(file, "hyper_parameters", "config") or entry(file, "hyper_parameters")
     timed = _check(settings, path)
     length = _length(settings, path) if length is None else check_number("length", length, int, least=1)
     weights = _backbone(file, path)
-    net = MaskedCNN(len(alphabet) + 1, **_size(weights))
-    check(net, weights, path)
+    size = _size(weights)
+    check(sketched(lambda: MaskedCNN(len(alphabet) + 1, **size), path), weights, path)
+    net = MaskedCNN(len(alphabet) + 1, **size)
     shadow = entry(file, "ema", "shadow_params")
     if shadow is not None and ema:
         weights = weights | _averaged(shadow, [n for n, p in net.named_parameters() if p.requires_grad], path)
@@ -81,6 +84,15 @@ def load(
         identity=digest(path) + ("" if ema or shadow is None else "-raw"),
         evaluator=Evaluator(device=device),
     )
+
+
+def _check_options(alphabet: Any, ema: Any) -> None:
+    if not isinstance(ema, bool):
+        raise GuidedError(f"ema is {shown(ema)}; it must be true or false")
+    try:
+        check_alphabet(alphabet if isinstance(alphabet, str) else "")
+    except ValueError as error:
+        raise GuidedError(f"alphabet is {shown(alphabet)}; {error}") from error
 
 
 def _check(settings: Any, path: Path) -> bool:
@@ -106,7 +118,8 @@ def _backbone(file: Any, path: Path) -> dict[str, Tensor]:
     """The network's tensors, without the prefix. What else a checkpoint holds is not needed to sample."""
     state = entry(file, "state_dict") or file
     state = state if isinstance(state, Mapping) else {}
-    weights = {key[len(PREFIX) :]: w for key, w in state.items() if isinstance(key, str) and key.startswith(PREFIX)}
+    names = plain_names(key for key in state if isinstance(key, str))
+    weights = {name[len(PREFIX) :]: state[key] for name, key in names.items() if name.startswith(PREFIX)}
     if not weights or not all(isinstance(w, Tensor) for w in weights.values()):
         raise GuidedError(f"{path} holds no weights under keys that start with {PREFIX!r}")
     if "vocab_embed.embedding" in weights:

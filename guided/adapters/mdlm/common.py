@@ -23,8 +23,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from guided.checkpoints.weights import check_finite, check_shapes
 from guided.core.denoiser import Denoiser
-from guided.errors import GuidedError
 
 EPS = 1e-3
 
@@ -75,11 +75,8 @@ def check(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
         ValueError: A key or a shape differs; it names the first, in the network's order.
     """
     wanted = net.state_dict()
-    for key in (*wanted, *(key for key in weights if key not in wanted)):
-        have, want = weights.get(key), wanted.get(key)
-        if have is None or want is None or have.shape != want.shape:
-            shapes = [tuple(w.shape) if w is not None else "nothing" for w in (have, want)]
-            raise GuidedError(f"{path} is of another architecture: {key} is {shapes[0]}, the network has {shapes[1]}")
+    found = {key: tuple(weight.shape) for key, weight in weights.items()}
+    check_shapes(wanted, found, path, (*wanted, *(key for key in weights if key not in wanted)))
 
 
 def fill(net: nn.Module, weights: Mapping[str, Tensor], path: Path, device: torch.device, dtype: torch.dtype) -> None:
@@ -89,6 +86,7 @@ def fill(net: nn.Module, weights: Mapping[str, Tensor], path: Path, device: torc
         ValueError: They do not fit.
     """
     check(net, weights, path)
+    check_finite(weights, path)
     net.load_state_dict(weights)
     net.eval().requires_grad_(False)
     for name, parameter in net.named_parameters():

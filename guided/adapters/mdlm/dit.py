@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guided.adapters.mdlm.common import fill, subs
+from guided.adapters.mdlm.common import check, fill, subs
+from guided.checkpoints.schemas import Mdlm, MdlmLength, validated
 from guided.checkpoints.torch_files import read_torch
+from guided.checkpoints.weights import digest_of, plain_names, read_tensors, sketched, there
 from guided.core.batching import Evaluator
 from guided.core.codec import Codec
 from guided.core.denoiser import Network
@@ -19,7 +21,8 @@ from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
 from guided.errors import GuidedError, check_number
 from guided.nets.mdlm_dit import MaskedDiT
-from guided.storage import digest, read_tensors
+
+FREQUENCIES = "rotary_emb.inv_freq"
 
 #: Our names of the sizes, and theirs.
 SIZES = {"tokens": "vocab_size", "width": "hidden_dim", "heads": "n_heads", "depth": "n_blocks", "cond": "cond_dim"}
@@ -47,13 +50,15 @@ def load(
     Raises:
         ValueError: The configuration lacks an entry, or the weights do not fit it.
     """
-    size = {name: _number(config, entry, folder) for name, entry in SIZES.items()}
-    if length is None:
-        length = _number(config, "model_length" if "model_length" in config else "length", folder)
-    length = check_number("length", length, int, least=1)
+    told = validated(Mdlm, config, folder / "config.json")
+    size = {name: getattr(told, entry) for name, entry in SIZES.items()}
+    length = check_number("length", _length(config, folder) if length is None else length, int, least=1)
     path, weights = _weights(folder)
+    sketch = sketched(lambda: MaskedDiT(**size), folder / "config.json")
+    missing = {FREQUENCIES: sketch.rotary_emb.inv_freq} if FREQUENCIES not in weights else {}
+    check(sketch, {**weights, **missing}, path)  # before there is memory for the network
     net = MaskedDiT(**size)
-    weights.setdefault("rotary_emb.inv_freq", net.rotary_emb.inv_freq)  # no parameter: a file may leave it out
+    weights.setdefault(FREQUENCIES, net.rotary_emb.inv_freq)  # no parameter: a file may leave it out
     fill(net, weights, path, device, dtype)
     timed = config.get("time_conditioning") is True
     around = partial(subs, dtype=dtype, device=device, timed=timed)
@@ -64,22 +69,23 @@ def load(
         Codec(text.decode, encode=text.encode),
         network=Network(net, around),
         timed=timed,
-        identity=digest(path),
+        identity=digest_of(path),
         evaluator=Evaluator(device=device),
     )
 
 
-def _number(config: Mapping[str, Any], name: str, folder: Path) -> int:
-    number = config.get(name)
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise GuidedError(f"{folder / 'config.json'} has {name} {number!r}; it must be a whole number, at least 1")
-    return number
+def _length(config: Mapping[str, Any], folder: Path) -> int:
+    """The number of tokens that the configuration says."""
+    length: int = validated(
+        MdlmLength, {"length": config.get("model_length", config.get("length"))}, folder / "config.json"
+    ).length
+    return length
 
 
 def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The file of the weights, and its tensors without the prefix `backbone.` of a model that wraps the network."""
+    """The file of the weights, and its tensors without the prefixes of what wraps the network."""
     path = folder / "model.safetensors"
-    if path.is_file():
+    if there(path):
         weights = read_tensors(path)
     elif (path := folder / "pytorch_model.bin").is_file():
         weights = read_torch(path)
@@ -87,7 +93,8 @@ def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
         raise GuidedError(f"{folder} has neither model.safetensors nor pytorch_model.bin")
     if not isinstance(weights, Mapping) or not all(isinstance(w, Tensor) for w in weights.values()):
         raise GuidedError(f"{path} holds no weights")
-    return path, {str(key).removeprefix("backbone."): w for key, w in weights.items()}
+    names = plain_names(map(str, weights))
+    return path, {name.removeprefix("backbone."): weights[key] for name, key in names.items()}
 
 
 class Text:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guided.checkpoints import read_weights
+from guided.checkpoints.schemas import Nucleotides, validated
+from guided.checkpoints.weights import load_network
 from guided.core.batching import Evaluator
 from guided.core.codec import Codec
 from guided.core.denoiser import Denoiser, Network
@@ -26,23 +27,22 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
     Raises:
         ValueError: The configuration lacks an entry, or the weights do not fit it.
     """
-    try:
-        alphabet, length, labels = str(config["alphabet"]), int(config["length"]), tuple(config["labels"])
-        size = {name: config[name] for name in ("width", "kernel", "dilations")}
-        steps, temperature = int(config.get("steps", 128)), float(config.get("temperature", 1.0))
-    except (KeyError, TypeError, ValueError) as error:
-        raise GuidedError(f"{folder / 'config.json'} has no usable entry {error}") from error
-    net = TokenConvolution(len(alphabet), len(labels), **size)
-    identity = read_weights(net, folder / "model.safetensors")
+    told = validated(Nucleotides, config, folder / "config.json")
+    labels = tuple(told.labels)
+
+    def make() -> TokenConvolution:
+        return TokenConvolution(len(told.alphabet), len(labels), told.width, told.kernel, told.dilations)
+
+    net, identity = load_network(make, folder / "model.safetensors")
     net.eval().requires_grad_(False).to(device, dtype)
 
     def around(net: nn.Module) -> Denoiser:
         return lambda x, t, label: net(x, label).float().log_softmax(-1)
 
-    letters = Letters(alphabet, length)
+    letters = Letters(told.alphabet, told.length)
     return Diffusion(
         around(net),
-        Masked(length, len(alphabet), steps=steps, temperature=temperature),
+        Masked(told.length, len(told.alphabet), steps=told.steps, temperature=told.temperature),
         Codec(letters.decode, encode=letters.encode, modality="dna"),
         Prompting(Labels(labels, device), unconditional=labels[0], examples=labels),
         Network(net, around),
@@ -72,7 +72,7 @@ class Letters:
         Raises:
             ValueError: It has another length, or a letter that is none.
         """
-        ids = {**self.ids, "N": len(self.alphabet)}
+        ids = {"N": len(self.alphabet), **self.ids}  # of proteins N is a letter
         row = [ids.get(letter, -1) for letter in sequence.upper()]
         if len(row) != self.length or min(row) < 0:
             strange = sorted({a for a in sequence.upper() if ids.get(a, -1) < 0})

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from guided.adapters.selfies.tokens import SelfiesTokens
-from guided.checkpoints import read_weights
+from guided.checkpoints.schemas import Selfies, validated
+from guided.checkpoints.weights import load_network
 from guided.core.batching import Evaluator
 from guided.core.codec import Codec
 from guided.core.denoiser import Denoiser, Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
-from guided.errors import GuidedError
 from guided.nets.transformer import TokenTransformer
 
 
@@ -27,14 +27,13 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
     Raises:
         ValueError: The configuration lacks an entry, or the weights do not fit it.
     """
-    try:
-        merges = tuple((left, right) for left, right in config["merges"])
-        tokens = SelfiesTokens(tuple(config["symbols"]), merges, config["length"])
-        size = {name: config[name] for name in ("width", "depth", "heads")}
-    except (KeyError, TypeError) as error:
-        raise GuidedError(f"{folder / 'config.json'} has no usable entry {error}") from error
-    net = TokenTransformer(tokens.vocabulary, tokens.length, **size)
-    identity = read_weights(net, folder / "model.safetensors")
+    told = validated(Selfies, config, folder / "config.json")
+    tokens = SelfiesTokens(tuple(told.symbols), tuple((left, right) for left, right in told.merges), told.length)
+
+    def make() -> TokenTransformer:
+        return TokenTransformer(tokens.vocabulary, tokens.length, told.width, told.depth, told.heads)
+
+    net, identity = load_network(make, folder / "model.safetensors")
     net.eval().requires_grad_(False).to(device, dtype)
 
     def around(net: nn.Module) -> Denoiser:
@@ -42,7 +41,7 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
 
     return Diffusion(
         around(net),
-        Masked(tokens.length, tokens.vocabulary, steps=64, temperature=config.get("temperature", 1.0)),
+        Masked(tokens.length, tokens.vocabulary, steps=64, temperature=told.temperature),
         Codec(_Decoder(tokens), encode=lambda smiles: tokens.pad(tokens.encode(smiles)), modality="molecules"),
         network=Network(net, around),
         timed=False,

@@ -1,0 +1,276 @@
+"""What the configurations of our own formats must say, checked before anything is built from them.
+
+A file may come from anybody, or from an interrupted copy. Types are strict (no text for a number, no number for a
+list), numbers have bounds that no network here comes near, and what an entry implies, as the length of a piece of SELFIES, is worked
+out before it is made.
+"""
+
+__all__ = [
+    "Card",
+    "Mdlm",
+    "MdlmLength",
+    "Nucleotides",
+    "Schema",
+    "Selfies",
+    "Shards",
+    "ValueConfig",
+    "check_alphabet",
+    "validated",
+]
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from guided.errors import GuidedError, shown
+
+LONGEST = 1000  # symbols of SELFIES in one token
+
+Size = Annotated[int, Field(ge=1, le=2**20, description="a whole number from 1 to 1048576")]
+Depth = Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")]
+Positive = Annotated[float, Field(gt=0, le=1e6, description="a number above 0")]
+Finite = Annotated[float, Field(ge=-1e30, le=1e30, description="a finite number")]
+Text = Annotated[str, Field(max_length=10_000, description="text")]
+
+
+def check_alphabet(alphabet: str) -> str:
+    """The letters of tokens, themselves.
+
+    Raises:
+        ValueError: There is none, one occurs twice, or one is none that a sequence can be written with.
+    """
+    usable = alphabet.isascii() and alphabet.isprintable() and " " not in alphabet and alphabet == alphabet.upper()
+    if not usable or not alphabet or len(set(alphabet)) < len(alphabet):
+        raise ValueError("it must be distinct letters, such as ACGT: capitals of ASCII")
+    return alphabet
+
+
+def _odd(number: int) -> int:
+    if number % 2 == 0:
+        raise ValueError("it must be an odd number")
+    return number
+
+
+def _distinct(names: list[str]) -> list[str]:
+    twice = [name for name in names if [other.lower() for other in names].count(name.lower()) > 1]
+    if twice or "" in names:
+        raise ValueError(f"it must be distinct names; {shown(twice[0])} is there twice" if twice else "a name is empty")
+    return names
+
+
+Kernel = Annotated[int, Field(ge=1, le=10_001, description="an odd whole number from 1 to 10001"), AfterValidator(_odd)]
+Alphabet = Annotated[str, Field(description="distinct capital letters, as ACGT"), AfterValidator(check_alphabet)]
+
+
+class Schema(BaseModel):
+    """Entries of a JSON object; others are let be."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, validate_default=True, frozen=True)
+
+
+class Nucleotides(Schema):
+    """A masked model of sequences of letters, with labels."""
+
+    alphabet: Alphabet
+    length: Size
+    labels: Annotated[
+        list[str], Field(min_length=1, max_length=10_000, description="a list of names"), AfterValidator(_distinct)
+    ]
+    width: Size
+    kernel: Kernel
+    dilations: Annotated[list[Size], Field(min_length=1, max_length=1000, description="a list of whole numbers")]
+    steps: Size = 128
+    temperature: Positive = 1.0
+
+
+class Selfies(Schema):
+    """A masked model of molecules: symbols of SELFIES, and the pairs of tokens that became one."""
+
+    symbols: Annotated[
+        list[Annotated[str, Field(pattern=r"^\[[^\[\]]{1,40}\]$")]],
+        Field(min_length=1, max_length=100_000, description="a list of SELFIES symbols, as [C]"),
+        AfterValidator(_distinct),
+    ]
+    merges: Annotated[
+        list[Annotated[list[int], Field(min_length=2, max_length=2)]],
+        Field(max_length=100_000, description="a list of pairs of tokens that are there before"),
+    ]
+    length: Size
+    width: Size
+    depth: Depth
+    heads: Size
+    temperature: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _pieces(self) -> "Selfies":
+        lengths = [0, *[1] * len(self.symbols)]
+        for i, (left, right) in enumerate(self.merges):
+            if not 1 <= min(left, right) <= max(left, right) < len(lengths):
+                raise ValueError(
+                    f"merges[{i}] is {[left, right]}; it must be two of the tokens 1 to {len(lengths) - 1}"
+                )
+            lengths.append(lengths[left] + lengths[right])
+            if lengths[-1] > LONGEST:
+                raise ValueError(f"merges[{i}] makes a token of {lengths[-1]} symbols; {LONGEST} are allowed")
+        if self.width % self.heads:
+            raise ValueError(f"heads is {self.heads}; it must divide the width, {self.width}")
+        return self
+
+
+class Mdlm(Schema):
+    """MDLM's transformer in Hugging Face's layout. What is missing is told as None."""
+
+    vocab_size: Size = None  # type: ignore[assignment]
+    hidden_dim: Size = None  # type: ignore[assignment]
+    n_heads: Size = None  # type: ignore[assignment]
+    n_blocks: Depth = None  # type: ignore[assignment]
+    cond_dim: Size = None  # type: ignore[assignment]
+
+
+class MdlmLength(Schema):
+    """The number of tokens of MDLM's transformer, `model_length` or `length`."""
+
+    length: Size
+
+
+class Shards(Schema):
+    """The index of weights in several files."""
+
+    weight_map: Annotated[
+        dict[str, str], Field(min_length=1, description="an object with the file's name of each tensor")
+    ]
+
+
+class Probe(Schema):
+    """Which network a checkpoint was trained from."""
+
+    layers: Text
+    dtype: Literal["float64", "float32", "bfloat16", "float16"]
+    entries: Annotated[list[Finite], Field(max_length=100_000, description="a list of finite numbers")]
+
+
+class Base(Schema):
+    """What a negative checkpoint was trained from."""
+
+    name: Text
+    network: Annotated[Probe, Field(description="an object with layers, dtype and entries")]
+
+
+class Card(Schema):
+    """The configuration of a negative checkpoint that is finished."""
+
+    base: Annotated[Base, Field(description="an object with name and network")]
+
+
+class ValueNetwork(Schema):
+    """The network of a learned value; further entries are what its kind takes."""
+
+    kind: Text
+    event: Annotated[list[Size], Field(min_length=1, max_length=8, description="a list of whole numbers")]
+    tokens: Annotated[Size | None, Field(description="a whole number from 1 to 1048576, or null")]
+    prompts: Size
+    width: Size = 1
+    depth: Depth = 1
+    kernel: Kernel = 1
+    pool: Annotated[Size | None, Field(description="a whole number, or null")] = None
+    dropout: Annotated[float, Field(ge=0, lt=1, description="a number from 0, below 1")] = 0.0
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "ValueNetwork":
+        if math.prod(self.event) > 2**32:
+            raise ValueError(f"event is {self.event}: {math.prod(self.event)} numbers a row; 2^32 are allowed")
+        return self
+
+
+class ValueModel(Schema):
+    """The model that a value was fitted for."""
+
+    name: Text
+    identity: Text
+    event: Annotated[list[Size], Field(max_length=8, description="a list of whole numbers")]
+    process: Annotated[dict[str, Any], Field(description="an object")]
+    prompts: Annotated[list[str], Field(max_length=100_000, description="a list of texts")]
+    guidance: Annotated[Finite | None, Field(description="a finite number, or null")]
+
+
+class Term(Schema):
+    """One reward of those that a value was fitted for."""
+
+    reward: Text
+
+
+class ValueReward(Schema):
+    """The reward that a value was fitted for."""
+
+    terms: Annotated[list[Term], Field(min_length=1, description="a list of objects with an entry reward")]
+    aggregate: Text = "mean"
+
+
+class ValueConfig(Schema):
+    """The configuration of a learned value that is finished."""
+
+    network: Annotated[ValueNetwork, Field(description="an object with kind, event, tokens and prompts")]
+    model: Annotated[ValueModel, Field(description="an object with name, identity, event, process, prompts, guidance")]
+    reward: Annotated[ValueReward | None, Field(description="an object with terms, or null")]
+    target: Literal["mean", "soft", "bootstrap"]
+    alpha: Annotated[float | None, Field(gt=0, le=1e30, description="a number above 0, or null")]
+    times: Annotated[list[Finite], Field(min_length=2, max_length=2, description="two numbers")]
+    shift: Finite
+    scale: Finite
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ValueConfig":
+        if (self.alpha is None) != (self.target == "mean"):
+            raise ValueError(
+                f"alpha is {self.alpha} of a value with target {self.target!r}; a mean has null, others a number"
+            )
+        return self
+
+
+Kind = TypeVar("Kind", bound=Schema)
+
+
+def validated(schema: type[Kind], config: Mapping[str, Any], path: Path) -> Kind:
+    """The entries of a configuration that a schema names.
+
+    Raises:
+        GuidedError: One is missing or is not what is accepted; the line names the first.
+    """
+    try:
+        return schema.model_validate(dict(config))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+    raise GuidedError(f"{path} {_told(schema, first)}")
+
+
+def _told(schema: type[Schema], error: Mapping[str, Any]) -> str:
+    """What is wrong, in words."""
+    says = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "it must be")
+    if not error["loc"]:  # of several entries together
+        return f"is no usable configuration: {says}"
+    place, accepted = "", ""
+    for key in error["loc"]:
+        if isinstance(key, str) and not key.replace("_", "a").isalnum():
+            continue  # pydantic's name for one alternative of several
+        place += f"[{key}]" if isinstance(key, int) else f".{key}" if place else key
+    accepted = _described(schema, error["loc"])
+    if error["type"] == "missing":
+        return f"has no usable entry {place!r}: it is missing" + (f"; it must be {accepted}" if accepted else "")
+    reason = says if error["type"] in ("value_error", "literal_error") or not accepted else f"it must be {accepted}"
+    return f"has {place} {shown(error['input'])}; {reason}"
+
+
+def _described(schema: type[Schema], place: tuple[int | str, ...]) -> str:
+    """The description of the innermost field of a place that has one."""
+    found, at = "", schema
+    for key in place:
+        field = at.model_fields.get(key) if isinstance(key, str) else None
+        if field is None:
+            continue
+        found = field.description or found
+        inner = [part for part in (field.annotation, *get_args(field.annotation)) if isinstance(part, type)]
+        at = next((part for part in inner if issubclass(part, Schema)), at)
+    return found
