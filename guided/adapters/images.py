@@ -107,7 +107,7 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _opaque(mask: Image.Image) -> Image.Image:
-    if _transparent(mask) and mask.convert("RGBA").getextrema()[3] != (255, 255):
+    if _transparent(mask) and mask.convert("RGBA").getchannel("A").getextrema() != (255, 255):
         raise GuidedError(
             "the mask is transparent in places, which some programs read as kept and others as free; "
             "draw it in white, which may change, and black, which is kept"

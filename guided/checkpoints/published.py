@@ -1,6 +1,6 @@
 """Published files that are not read as what they were given for: what they are, and what to do with them."""
 
-__all__ = ["advice", "names_in"]
+__all__ = ["SINGLE", "advice", "check_effect", "tensors_of"]
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,25 +8,13 @@ from typing import Any
 
 from torch import Tensor
 
-from guided.checkpoints.torch_files import read_torch
-from guided.checkpoints.weights import header
+from guided.errors import GuidedError, shown
 
-#: What some names of a file begin with, and what the file is.
+#: What names in a single file of Stable Diffusion begin with.
 SINGLE = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.embedders.")
 LORA = (".lora_", "lora_unet_", "lora_te", "lora.down", "lora_A", "lora_B")
+OTHER = ("dora_scale", "lora_magnitude_vector", "hada_", "lokr_", ".lora_bias", ".diff", ".lora_mid")
 PART = ("down_blocks.", "transformer_blocks.", "mid_block.", "encoder.down_blocks.", "text_model.")
-
-
-def names_in(path: Path) -> list[str]:
-    """The names of the tensors in a file.
-
-    Raises:
-        GuidedError: It cannot be read.
-    """
-    if path.suffix == ".safetensors":
-        return list(header(path))
-    content = read_torch(path)
-    return list(map(str, tensors_of(content)))
 
 
 def tensors_of(content: Any) -> Mapping[Any, Any]:
@@ -53,3 +41,17 @@ def advice(names: Iterable[str], path: Path) -> str:
     if any(name.startswith(PART) for name in known):
         return f"{path} is one network of a pipeline; give the folder of the whole pipeline, with model_index.json"
     return ""
+
+
+def check_effect(names: Iterable[str], path: Path) -> None:
+    """Says early what would be dropped of LoRA weights without a word.
+
+    Raises:
+        GuidedError: They are of a kind that is more than a product of two matrices.
+    """
+    strange = [name for name in names if any(part in name for part in OTHER)]
+    if strange:
+        raise GuidedError(
+            f"{path} has tensors that are not used: {shown(strange[:3])}; plain LoRA weights (lora_A and lora_B, or "
+            "lora_down and lora_up, and alpha) are read, without DoRA's scales, LoHa, LoKr, and biases"
+        )

@@ -1,8 +1,8 @@
 """What the configurations of our own formats must say, checked before anything is built from them.
 
 A file may come from anybody, or from an interrupted copy. Types are strict (no text for a number, no number for a
-list), numbers have bounds that no network here comes near, and what an entry implies, as the length of a piece of SELFIES, is worked
-out before it is made.
+list), numbers have bounds that no network here comes near, and what an entry implies, as the length of a piece of
+SELFIES, is worked out before it is made.
 """
 
 __all__ = [

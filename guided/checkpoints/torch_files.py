@@ -9,7 +9,7 @@ of ours that keeps what it is handed and does nothing with it. The class or func
 nor called; modules that torch never allows, such as `os` and `sys`, are refused as before.
 """
 
-__all__ = ["Inert", "entry", "read_torch"]
+__all__ = ["Inert", "entry", "read_torch", "reason_of"]
 
 import re
 from collections.abc import Mapping
@@ -19,6 +19,9 @@ from typing import Any
 import torch
 
 from guided.errors import GuidedError
+
+#: What torch says of how to read a file that it refused.
+_ADVICE = re.compile("weights_only|safe_globals|trusted source|arbitrary code|trust_remote_code", re.IGNORECASE)
 
 
 class Inert:
@@ -58,9 +61,18 @@ def read_torch(path: Path) -> Any:
         with torch.serialization.safe_globals([_stand_in(name) for name in names]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a broken pickle fails in any way
-        reason = re.search(r"(?:WeightsUnpickler error: |(?=Trying to load ))([^\n]+)", str(error))
-        why = reason[1] if reason else str(error).split("\n")[0]  # torch's advice to load unsafely is left out
+        why = reason_of(error)
         raise GuidedError(f"{path} is truncated, or no file of torch.save that is safe to read ({why})") from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a library could not read a file, in one line and without torch's advice to read it unsafely."""
+    said = str(error)
+    reason = re.search(r"(?:WeightsUnpickler error: |(?=Trying to load ))([^\n]+)", said)
+    if reason:
+        return reason[1][:300]
+    sentences = re.split(r"(?<=[.:;])\s+", " ".join(said.split()))
+    return " ".join(part for part in sentences if not _ADVICE.search(part))[:300].rstrip(" ;:") or type(error).__name__
 
 
 def entry(node: Any, *path: str) -> Any:

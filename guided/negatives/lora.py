@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from guided.core.denoiser import view
-from guided.errors import GuidedError
+from guided.errors import GuidedError, shown
 
 NAME = "negative"
 PREFIX = "network"  # of the names in a file, where there is no part of a pipeline
@@ -98,12 +98,13 @@ def put_lora(
     """
     start = f"{part or PREFIX}."
     mine = {k.removeprefix(start): w for k, w in weights.items() if k.startswith(start)}
+    _check_used(weights, start)
     halves: dict[str, dict[str, Tensor]] = {}
     for key, weight in mine.items():
         layer, _, half = key.removesuffix(".weight").rpartition(".")
         halves.setdefault(layer, {})[{"down": "lora_A", "up": "lora_B"}.get(half, half)] = weight
     halves = {layer.removesuffix(".lora"): pair for layer, pair in halves.items()}
-    _check(module, halves, start)
+    _check(module, halves)
     library = peft()
     told = {key.split(".lora_")[0].removesuffix(".alpha"): alpha for key, alpha in (alphas or {}).items()}
     ranks = {layer: pair["lora_A"].shape[0] for layer, pair in halves.items()}
@@ -122,10 +123,22 @@ def _exact(table: Mapping[str, float]) -> dict[str, float]:
     return {"^" + key.replace(".", r"\."): value for key, value in table.items()}
 
 
-def _check(module: nn.Module, halves: Mapping[str, Mapping[str, Tensor]], start: str) -> None:
+def _check_used(weights: Mapping[str, Tensor], start: str) -> None:
+    """Says what would be left out: what is for another part of the pipeline, as the text encoder."""
+    others = [key for key in weights if not key.startswith(start)]
+    if len(others) == len(weights):
+        raise GuidedError(
+            f"the file has no LoRA weights whose names begin with {start!r}; they begin as {shown(others[:2])}"
+        )
+    if others:
+        raise GuidedError(
+            f"{len(others)} of the file's {len(weights)} LoRA tensors are not for the network ({start!r}), in whose "
+            f"place alone a negative checkpoint is: {shown(others[:3])}; save those of the network by themselves"
+        )
+
+
+def _check(module: nn.Module, halves: Mapping[str, Mapping[str, Tensor]]) -> None:
     layers = dict(module.named_modules())
-    if not halves:
-        raise GuidedError(f"the file has no LoRA weights whose names begin with {start!r}")
     for layer, pair in halves.items():
         if pair.keys() != {"lora_A", "lora_B"}:
             missing = sorted({"lora_A", "lora_B"} - pair.keys()) or sorted(pair)

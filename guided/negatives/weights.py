@@ -9,16 +9,20 @@ from typing import Any
 
 from torch import Tensor
 
-from guided.checkpoints import FOLDER, read_config
-from guided.checkpoints.torch_files import read_torch
+from guided.checkpoints import FOLDER, read_config, read_object
+from guided.checkpoints.published import SINGLE, advice, check_effect, tensors_of
+from guided.checkpoints.schemas import Card, validated
+from guided.checkpoints.torch_files import read_torch, reason_of
+from guided.checkpoints.weights import check_finite, digest_of, plain_names, read_tensors, there
 from guided.core.denoiser import Network
-from guided.errors import GuidedError, nearest
+from guided.errors import GuidedError, nearest, shown
 from guided.negatives.lora import PREFIX
-from guided.storage import digest, read_tensors
 
 LORA = "pytorch_lora_weights.safetensors"
 FULL_PART = "diffusion_pytorch_model.safetensors"  # of a part of a pipeline
 FULL = "model.safetensors"
+#: Names of weights in a folder, ours first, then those that diffusers, peft and transformers write.
+NAMES = (LORA, FULL_PART, FULL, "adapter_model.safetensors", "diffusion_pytorch_model.bin", "pytorch_model.bin")
 
 #: Where the negative checkpoints lie that the package ships, each by the name of its model.
 NEGATIVES = FOLDER / "negatives"
@@ -51,56 +55,95 @@ def read_stored(negative: str | Path, network: Network) -> Stored:
     Raises:
         ValueError: There is none, it is not finished, or it cannot be read.
     """
-    path = Path(negative)
-    if not path.exists() and (NEGATIVES / str(negative)).is_dir():
-        path = NEGATIVES / str(negative)
-    if not path.exists():
-        known = sorted(folder.name for folder in NEGATIVES.glob("*") if folder.is_dir())
-        raise GuidedError(
-            f"there is no negative checkpoint {str(negative)!r}{nearest(str(negative), known)}; it is a folder that "
-            f"`guided npo train` wrote, a file of weights, or a model with one that is shipped: {', '.join(known)}"
-        )
-    card = None
-    if path.is_dir() and (path / "config.json").is_file():
-        card = read_config(path)
-        if card["kind"] == "negative" and "metrics" not in card:
-            raise GuidedError(f"the negative checkpoint in {str(path)!r} is not finished; give the same command again")
-        card = card if card["kind"] == "negative" else None
-    file = _file(path)
+    path = _found(negative)
+    card = _card(path) if path.is_dir() else None
+    file = _file(path, network)
     weights: Mapping[str, Tensor] = _read(file)
     if not any(".lora" in key or key.startswith("lora") for key in weights):
-        return Stored(str(negative), _bare(weights, network), False, digest(file), card)
-    alphas: Mapping[str, float] | None = None
-    if network.read_lora is not None:
-        try:
-            weights, alphas = network.read_lora(weights)
-        except Exception as error:  # whatever diffusers says
-            raise GuidedError(f"{str(file)!r} has no LoRA weights that can be read: {error}") from error
-    return Stored(str(negative), weights, True, digest(file), card, alphas)
+        if any(key.startswith(SINGLE) for key in weights):
+            raise GuidedError(advice(weights, file))
+        return Stored(str(negative), _bare(weights, network), False, digest_of(file), card)
+    weights, alphas = _layers(weights, network, file)
+    return Stored(str(negative), weights, True, digest_of(file), card, alphas)
 
 
-def _file(path: Path) -> Path:
+def _found(negative: str | Path) -> Path:
+    """The file or folder of that name, or the shipped one."""
+    try:
+        path = Path(negative).expanduser()
+        if path.exists():
+            return path
+        if (NEGATIVES / str(negative)).is_dir():
+            return NEGATIVES / str(negative)
+    except (OSError, RuntimeError):  # a name that no file can have; a home that there is not
+        pass
+    known = sorted(folder.name for folder in NEGATIVES.glob("*") if folder.is_dir())
+    raise GuidedError(
+        f"there is no negative checkpoint {shown(str(negative))}{nearest(str(negative), known)}; it is a folder that "
+        f"`guided npo train` wrote, a file of weights, or a model with one that is shipped: {', '.join(known)}"
+    )
+
+
+def _card(folder: Path) -> dict[str, Any] | None:
+    """What our own training wrote beside the weights; None where another program wrote the folder."""
+    path = folder / "config.json"
+    if not path.is_file():
+        return None
+    config = read_object(path)
+    if "kind" not in config:  # of `save_pretrained`
+        return None
+    if read_config(folder)["kind"] != "negative":
+        return None
+    if "metrics" not in config:
+        raise GuidedError(f"the negative checkpoint in {str(folder)!r} is not finished; give the same command again")
+    validated(Card, config, path)
+    return config
+
+
+def _file(path: Path, network: Network) -> Path:
+    """The weights at a path; in a pipeline's folder those of its network."""
     if path.is_file():
         return path
-    for name in (LORA, FULL_PART, FULL):
-        if (path / name).is_file():
-            return path / name
-    raise GuidedError(f"{str(path)!r} holds no negative checkpoint: none of {LORA}, {FULL_PART} and {FULL} is there")
+    inner = path / network.part if network.part and (path / network.part).is_dir() else path
+    for name in NAMES:
+        if there(inner / name):
+            return inner / name
+    raise GuidedError(f"{str(inner)!r} holds no negative checkpoint: none of {', '.join(NAMES)} is there")
 
 
 def _read(file: Path) -> dict[str, Tensor]:
-    if file.suffix == ".safetensors":
-        return read_tensors(file)
-    weights = read_torch(file)
-    weights = weights.get("state_dict", weights) if isinstance(weights, dict) else weights
-    if not isinstance(weights, dict) or not all(isinstance(w, Tensor) for w in weights.values()):
+    weights = read_tensors(file) if file.suffix == ".safetensors" else dict(tensors_of(read_torch(file)))
+    if not weights or not all(isinstance(w, Tensor) for w in weights.values()):
         raise GuidedError(f"{file} holds no weights by their names")
-    return weights
+    check_finite(weights, file)
+    return {str(key): weight for key, weight in weights.items()}
+
+
+def _layers(
+    weights: Mapping[str, Tensor], network: Network, file: Path
+) -> tuple[Mapping[str, Tensor], Mapping[str, float] | None]:
+    """LoRA weights of any layout by our own names, and their alphas.
+
+    Raises:
+        GuidedError: They cannot be read, or a tensor would have no effect.
+    """
+    if network.read_lora is None:
+        return weights, None
+    check_effect(weights, file)
+    try:
+        found, alphas = network.read_lora(weights)
+    except Exception as error:  # whatever diffusers says
+        raise GuidedError(f"{str(file)!r} has no LoRA weights that can be read: {reason_of(error)}") from error
+    given = [key for key in weights if not key.endswith("alpha")]
+    if len(found) < len(given):
+        raise GuidedError(f"{str(file)!r} has {len(given)} LoRA tensors of which only {len(found)} are known")
+    return found, alphas
 
 
 def _bare(weights: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
-    """A network's whole state without a prefix that all names have."""
-    for start in (f"{network.part or PREFIX}.", "module."):
-        if all(key.startswith(start) for key in weights):
-            return {key.removeprefix(start): weight for key, weight in weights.items()}
-    return dict(weights)
+    """A network's whole state without what wraps it: a prefix that all names have, or parts of all names."""
+    wanted = network.bare.state_dict().keys()
+    names = {key: key for key in weights} if wanted == weights.keys() else plain_names(weights)
+    start = f"{network.part or PREFIX}."
+    inner = start if all(name.startswith(start) for name in names) else ""
+    return {name.removeprefix(inner): weights[key] for name, key in names.items()}

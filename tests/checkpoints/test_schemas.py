@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,21 +50,37 @@ def write(folder: Path, config: Any, weights: dict[str, torch.Tensor]) -> Path:
     return folder
 
 
+class Folders:
+    """A whole folder of each format, made when it is asked for, and what reads it."""
+
+    names = ("molecules", "rna", "mdlm", "value", "negative")
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __getitem__(self, name: str) -> tuple[Path, Callable[[Path], Any]]:
+        folder = self.place / name
+        if name == "mdlm":
+            write(folder, MDLM, MaskedDiT(11, 8, 2, 1, 4).state_dict())
+        elif name == "value":
+            write(folder, VALUE, build("sequence", (12,), 5, 1, width=8).state_dict())
+        else:
+            shutil.copytree(FOLDER / ("negatives/rna" if name == "negative" else name), folder)
+        return folder, {"value": guided.load_value, "negative": against}.get(name, guided.load)
+
+
+def against(path: Path) -> Any:
+    return guided.attach(rna(), path)
+
+
+@cache
+def rna() -> Any:
+    return guided.load("rna")
+
+
 @pytest.fixture
-def folders(tmp_path: Path) -> dict[str, tuple[Path, Callable[[Path], Any]]]:
-    """A whole folder of each format, and what reads it."""
-    for name in ("molecules", "rna"):
-        shutil.copytree(FOLDER / name, tmp_path / name)
-    dit = MaskedDiT(11, 8, 2, 1, 4).state_dict()
-    value = build("sequence", (12,), 5, 1, width=8).state_dict()
-    shutil.copytree(FOLDER / "negatives" / "rna", tmp_path / "negative")
-    return {
-        "molecules": (tmp_path / "molecules", guided.load),
-        "rna": (tmp_path / "rna", guided.load),
-        "mdlm": (write(tmp_path / "mdlm", MDLM, dit), guided.load),
-        "value": (write(tmp_path / "value", VALUE, value), guided.load_value),
-        "negative": (tmp_path / "negative", lambda path: guided.attach("rna", path)),
-    }
+def folders(tmp_path: Path) -> Folders:
+    return Folders(tmp_path)
 
 
 def put(config: Any, place: str, entry: Any) -> Any:
@@ -136,7 +153,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("name", "place", "entry"), WRONG, ids=[f"{a}-{b}-{str(c)[:20]}" for a, b, c in WRONG])
-def test_a_wrong_entry_is_named(folders: Any, name: str, place: str, entry: Any) -> None:
+def test_a_wrong_entry_is_named(folders: Folders, name: str, place: str, entry: Any) -> None:
     folder, load = folders[name]
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(put(config, place, entry)))
@@ -151,17 +168,17 @@ def test_a_wrong_entry_is_named(folders: Any, name: str, place: str, entry: Any)
 
 @pytest.mark.parametrize("name", ["molecules", "rna", "mdlm", "value", "negative"])
 @pytest.mark.parametrize("content", [DEEP, "", "{", "[]", "5", "null", '{"kind": ["value"]}', '{"kind": null}', "\x00"])
-def test_what_is_no_object_of_a_kind_is_told(folders: Any, name: str, content: str) -> None:
+def test_what_is_no_object_of_a_kind_is_told(folders: Folders, name: str, content: str) -> None:
     folder, load = folders[name]
     (folder / "config.json").write_text(content)
-    with pytest.raises(GuidedError, match=r"config\.json|no object|not finished|differs|another") as caught:
+    with pytest.raises(GuidedError, match=r"config\.json") as caught:
         load(folder)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["molecules", "rna", "mdlm", "value", "negative"])
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_refused(folders: Any, name: str, number: float) -> None:
+def test_weights_that_are_no_numbers_are_refused(folders: Folders, name: str, number: float) -> None:
     folder, load = folders[name]
     file = next(folder.glob("*.safetensors"))
     weights = load_file(file)
@@ -172,7 +189,7 @@ def test_weights_that_are_no_numbers_are_refused(folders: Any, name: str, number
         load(folder)
 
 
-def test_no_network_is_made_before_its_shapes_are_the_files(folders: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_is_made_before_its_shapes_are_the_files(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     """A configuration of 2^40 weights, beside a small file, takes no memory."""
     folder, load = folders["rna"]
     config = json.loads((folder / "config.json").read_text())
@@ -181,13 +198,13 @@ def test_no_network_is_made_before_its_shapes_are_the_files(folders: Any, monkey
         load(folder)
 
 
-def test_whole_folders_are_read(folders: Any) -> None:
-    for folder, load in folders.values():
+def test_whole_folders_are_read(folders: Folders) -> None:
+    for folder, load in map(folders.__getitem__, Folders.names):
         load(folder)
 
 
-def test_entries_that_are_not_known_are_let_be(folders: Any) -> None:
-    for folder, load in folders.values():
+def test_entries_that_are_not_known_are_let_be(folders: Folders) -> None:
+    for folder, load in map(folders.__getitem__, Folders.names):
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "note": [1, {"a": None}]}))
         load(folder)

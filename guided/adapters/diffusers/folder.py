@@ -1,9 +1,8 @@
 """Pipelines by the name of a repository, or in a folder with `model_index.json`."""
 
-__all__ = ["INDEX", "load"]
+__all__ = ["load"]
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ import torch
 
 from guided.adapters.diffusers.adapter import fingerprint, wrap
 from guided.adapters.diffusers.families import FAMILIES
+from guided.adapters.diffusers.index import check_folder, check_index
+from guided.adapters.diffusers.lora import add_lora
 from guided.adapters.diffusers.quiet import quiet
+from guided.checkpoints.torch_files import reason_of
 from guided.core.diffusion import Diffusion
-from guided.errors import GuidedError, nearest
+from guided.errors import GuidedError, check_number, nearest, shown
 
-INDEX = "model_index.json"
 OFFLOADS = ("none", "model", "sequential")
 
 
@@ -72,20 +73,21 @@ def load(
         ValueError: There is no such folder, a part is missing, the class of the pipeline or an option is unknown, or
             the repository is not there and cannot be asked for.
     """
-    if offload not in OFFLOADS:
-        raise GuidedError(f"offload is {offload!r}{nearest(offload, OFFLOADS)}; it is one of {', '.join(OFFLOADS)}")
+    _check_options(scheduler, lora, variant, offload, {"compile": compile, "slicing": slicing, "tiling": tiling})
+    lora_scale = check_number("lora_scale", lora_scale, float)
     if offload != "none" and device.type == "cpu":
         raise GuidedError(f"offload is {offload!r}, but the device is the CPU: there is nothing to offload from")
     pipeline = _read(folder, dtype, variant)
     _reschedule(pipeline, scheduler)
     for name in [lora] if isinstance(lora, str) else lora:
-        _add_lora(pipeline, name, lora_scale)
+        add_lora(pipeline, name, lora_scale)
     identity = fingerprint(pipeline.components)  # now: what is offloaded has no entries to look at
     _place(pipeline, device, offload)
-    if slicing:
-        pipeline.vae.enable_slicing()
-    if tiling:
-        pipeline.vae.enable_tiling()
+    for name, asked in (("slicing", slicing), ("tiling", tiling)):
+        if asked and not hasattr(getattr(pipeline, "vae", None), f"enable_{name}"):
+            raise GuidedError(f"{name} is for a decoder that can do so; {type(pipeline).__name__} has none")
+        if asked:
+            getattr(pipeline.vae, f"enable_{name}")()
     if compile:
         part = FAMILIES[type(pipeline).__name__].component
         setattr(pipeline, part, torch.compile(getattr(pipeline, part)))
@@ -103,43 +105,46 @@ def load(
     )
 
 
+def _check_options(scheduler: Any, lora: Any, variant: Any, offload: Any, switches: Mapping[str, Any]) -> None:
+    """Says early what is of another type than an option takes.
+
+    Raises:
+        GuidedError: It is.
+    """
+    if offload not in OFFLOADS:
+        hint = nearest(str(offload), OFFLOADS)
+        raise GuidedError(f"offload is {shown(offload)}{hint}; it is one of {', '.join(OFFLOADS)}")
+    for name, value in switches.items():
+        if not isinstance(value, bool):
+            raise GuidedError(f"{name} is {shown(value)}; it must be true or false")
+    if not isinstance(scheduler, str | Mapping | None):
+        raise GuidedError(f"scheduler is {shown(scheduler)}; it must be a class of diffusers, or entries to change")
+    if not isinstance(variant, str | None):
+        raise GuidedError(f"variant is {shown(variant)}; it must be a name, as fp16")
+    names = [lora] if isinstance(lora, str) else lora
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str | Path) for name in names):
+        raise GuidedError(f"lora is {shown(lora)}; it must be the name of a file or repository, or a list of them")
+
+
 def _read(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
     try:
         import diffusers
         import transformers  # noqa: F401  diffusers' own message would name no extra of ours
     except ImportError as error:
         raise ImportError(f"pipelines need diffusers: pip install guided ({error})") from error
+    kind: Any = diffusers.DiffusionPipeline
     if folder.is_dir():
         check_folder(folder)
-    kind: Any = diffusers.DiffusionPipeline
     try:
         with quiet():
+            if not folder.is_dir():
+                check_index(kind.load_config(str(folder)), str(folder))
             return kind.from_pretrained(str(folder), torch_dtype=dtype, variant=variant)
+    except GuidedError:
+        raise
     except Exception as error:  # whatever the hub, a file or a part says
-        first = " ".join(str(error).split())[:300]
         where = "" if folder.is_dir() else "no folder has this name, and as a repository it cannot be had: "
-        raise GuidedError(f"cannot load the pipeline {str(folder)!r}: {where}{first}") from error
-
-
-def check_folder(folder: Path) -> None:
-    """Says early what is wrong with a pipeline's folder.
-
-    Raises:
-        ValueError: The index is no JSON, names a class that is unknown here, or a part that is missing.
-    """
-    try:
-        index = json.loads((folder / INDEX).read_text())
-        name = index["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise GuidedError(f"{folder / INDEX} is no index of a pipeline ({error})") from error
-    if name not in FAMILIES:
-        known = ", ".join(sorted(FAMILIES))
-        raise GuidedError(f"{folder} holds a {name}{nearest(str(name), FAMILIES)}; known are {known}")
-    for part, origin in index.items():
-        if part.startswith("_") or not isinstance(origin, list) or origin[0] is None:
-            continue
-        if not (folder / part).is_dir() or not any((folder / part).iterdir()):
-            raise GuidedError(f"{folder} has no folder {part!r}, which its {INDEX} names ({origin[1]})")
+        raise GuidedError(f"cannot load the pipeline {str(folder)!r}: {where}{reason_of(error)}") from error
 
 
 def _reschedule(pipeline: Any, scheduler: Mapping[str, Any] | str | None) -> None:
@@ -147,7 +152,7 @@ def _reschedule(pipeline: Any, scheduler: Mapping[str, Any] | str | None) -> Non
         return
     import diffusers
 
-    entries = {"class": scheduler} if isinstance(scheduler, str) else dict(scheduler)
+    entries: dict[str, Any] = {"class": scheduler} if isinstance(scheduler, str) else dict(scheduler)
     own = type(pipeline.scheduler)
     kind = getattr(diffusers, str(entries.pop("class", own.__name__)), None)
     if kind is None or not hasattr(kind, "set_timesteps"):
@@ -160,26 +165,6 @@ def _reschedule(pipeline: Any, scheduler: Mapping[str, Any] | str | None) -> Non
         pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **entries)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise GuidedError(f"scheduler {scheduler!r}: {error}") from error
-
-
-def _add_lora(pipeline: Any, name: str, scale: float) -> None:
-    if not hasattr(pipeline, "load_lora_weights"):
-        raise GuidedError(f"{type(pipeline).__name__} takes no LoRA weights")
-    try:
-        import peft  # noqa: F401
-    except ImportError as error:
-        raise ImportError("LoRA weights need peft: pip install guided") from error
-    path = Path(name)
-    adapter = f"lora{len(pipeline.get_list_adapters())}_{path.stem}".replace(".", "_").replace("-", "_")
-    try:
-        if path.is_file():
-            pipeline.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name=adapter)
-        else:
-            pipeline.load_lora_weights(name, adapter_name=adapter)
-        pipeline.fuse_lora(lora_scale=scale, adapter_names=[adapter])
-        pipeline.unload_lora_weights()
-    except Exception as error:  # whatever the hub or the file says
-        raise GuidedError(f"cannot load the LoRA weights {name!r}: {' '.join(str(error).split())[:300]}") from error
 
 
 def _place(pipeline: Any, device: torch.device, offload: str) -> None:

@@ -17,6 +17,7 @@ import torch
 from guided.adapters.diffusers.frozen import freeze
 from guided.adapters.diffusers.pixels import Decoder
 from guided.adapters.diffusers.quiet import quiet
+from guided.checkpoints.torch_files import reason_of
 from guided.core.batching import Evaluator
 from guided.errors import GuidedError
 
@@ -86,6 +87,6 @@ def _read(lookahead: str, pipeline: Any, folder: Path | None) -> Any:
         with quiet():
             return kind.from_pretrained(place, torch_dtype=pipeline.vae.dtype)
     except Exception as error:  # whatever the hub or the file says
-        first = str(error).strip().split("\n")[0].rstrip(".")
+        first = reason_of(error).rstrip(".")
         hint = "" if Path(place).is_dir() else "; without a network, give a folder"
         raise GuidedError(f"cannot load the look-ahead's decoder {place!r}: {first}{hint}") from error

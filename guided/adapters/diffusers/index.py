@@ -1,0 +1,80 @@
+"""The index of a pipeline, checked before any part of it is loaded: a folder may come from anybody.
+
+Parts are networks, tokenizers and schedulers of diffusers and transformers, and nothing else. Older releases of
+diffusers import a module that lies beside a part if the index names it; here that is refused whatever the release.
+"""
+
+__all__ = ["INDEX", "check_folder", "check_index"]
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from guided.adapters.diffusers.families import FAMILIES
+from guided.checkpoints import read_object
+from guided.errors import GuidedError, nearest, shown
+
+INDEX = "model_index.json"
+QUOTE = "'"
+LIBRARIES = ("diffusers", "transformers")
+
+
+def check_folder(folder: Path) -> None:
+    """Says early what is wrong with a pipeline's folder.
+
+    Raises:
+        GuidedError: The index is no JSON, names a class that is unknown here, a part that is missing, or code.
+    """
+    try:
+        index = read_object(folder / INDEX)
+    except GuidedError as error:
+        raise GuidedError(f"{folder / INDEX} is no index of a pipeline ({error})") from error
+    for part, (library, name) in check_index(index, str(folder)).items():
+        if not (folder / part).is_dir() or not any((folder / part).iterdir()):
+            raise GuidedError(f"{folder} has no folder {part!r}, which its {INDEX} names ({name})")
+        if (folder / part / f"{library}.py").exists():
+            raise GuidedError(f"{folder / part} brings code along, {library}.py, which is not run; remove it")
+
+
+def check_index(index: Mapping[str, Any], place: str) -> dict[str, tuple[str, str]]:
+    """The parts that an index names, each by its library and class.
+
+    Raises:
+        GuidedError: The class of the pipeline is unknown here, or a part is none of diffusers or transformers.
+    """
+    name = index.get("_class_name")
+    if isinstance(name, list):
+        raise GuidedError(f"{place} is a pipeline with code of its own ({shown(name)}), which is not run; {_known()}")
+    if not isinstance(name, str) or name not in FAMILIES:
+        hint = nearest(name, FAMILIES) if isinstance(name, str) else ""
+        what = (
+            f"holds a {name}" if isinstance(name, str) else f"is no index of a pipeline: _class_name is {shown(name)}"
+        )
+        raise GuidedError(f"{place} {what}{hint}; {_known()}")
+    parts = {}
+    for part, origin in index.items():
+        if part.startswith("_") or not isinstance(origin, list) or origin[:1] == [None]:
+            continue
+        if len(origin) != 2 or not all(isinstance(word, str) and word.isidentifier() for word in origin):
+            raise GuidedError(f"{place}: {INDEX} has {part} {shown(origin)}; it must be a library and a class of it")
+        _check_part(part, origin[0], origin[1], place)
+        parts[part] = (origin[0], origin[1])
+    return parts
+
+
+def _check_part(part: str, library: str, name: str, place: str) -> None:
+    pipelines: Any = importlib.import_module("diffusers.pipelines")
+    ours = importlib.import_module(library) if library in LIBRARIES else getattr(pipelines, library, None)
+    module = str(getattr(ours, "__name__", ""))
+    if not part.isidentifier() or module.split(".")[0] not in LIBRARIES:
+        raise GuidedError(
+            f"cannot load the pipeline {place!r}: its {part!r} is {name} of {library!r}; "
+            "only parts of diffusers and transformers are loaded, no code that a folder brings along"
+        )
+    if not isinstance(getattr(ours, name, None), type):
+        raise GuidedError(f"cannot load the pipeline {place!r}: its {part!r} is {name}, which {module} has not")
+
+
+def _known() -> str:
+    return f"known are {', '.join(sorted(FAMILIES))}"
