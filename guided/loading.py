@@ -79,15 +79,16 @@ def load(
     if not isinstance(name_or_path, str | Path):
         return _wrapped(name_or_path, steps, options)
     target = resolve_device(device)
+    dtype = str(dtype).removeprefix("torch.")
     if dtype not in DTYPES:
-        raise GuidedError(f"unknown dtype {dtype!r}{nearest(dtype, DTYPES)}; known are {', '.join(DTYPES)}")
+        raise GuidedError(f"unknown dtype {shown(dtype)}{nearest(dtype, DTYPES)}; known are {', '.join(DTYPES)}")
     place, asked = split_options(name_or_path)
-    path = FOLDER / place if place in _SHIPPED else Path(place).expanduser()
+    path = FOLDER / place if place in _SHIPPED else _path(place)
     adapter, config = _adapter(path)
     for twice in asked.keys() & options.keys():
         raise GuidedError(f"the model's option {twice!r} is given twice")
     options = asked | options
-    check_options(adapter.load, options, f"model {place!r}")
+    check_options(adapter.load, options, f"model {shown(place)}")
     model: Diffusion = adapter.load(path, config, target, DTYPES[dtype], **options)
     model = replace(model, name=str(name_or_path))
     return model if steps is None else model.with_steps(check_steps(steps))
@@ -101,7 +102,21 @@ def check_name(name_or_path: str | Path) -> None:
     """
     place, _ = split_options(name_or_path)
     if place not in _SHIPPED:
-        _adapter(Path(place).expanduser())
+        _adapter(_path(place))
+
+
+def _path(place: str) -> Path:
+    """The path of a name that a file system can have, from home where it begins with `~`.
+
+    Raises:
+        GuidedError: No file can be called so.
+    """
+    try:
+        path = Path(place).expanduser()
+        path.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null, no home
+        raise GuidedError(f"no model is called {shown(place)}: {str(error).split(':')[0]}") from error
+    return path
 
 
 def _wrapped(pipeline: Any, steps: int | None, options: Mapping[str, Any]) -> Diffusion:
@@ -120,7 +135,7 @@ def split_options(name: str | Path) -> tuple[str, dict[str, Any]]:
     """`"a.ckpt?length=200"` -> `("a.ckpt", {"length": 200})`; values are JSON, and text where they are none."""
     text = str(name)
     place, mark, query = text.partition("?")
-    if not mark or Path(text).exists():
+    if not mark or _is_file(text):
         return text, {}
     options: dict[str, Any] = {}
     for part in query.split("&"):
@@ -134,6 +149,13 @@ def split_options(name: str | Path) -> tuple[str, dict[str, Any]]:
     return place, options
 
 
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _adapter(path: Path) -> tuple[ModuleType, Mapping[str, Any]]:
     """What reads a checkpoint, and the checkpoint's configuration."""
     if path.is_file():
@@ -143,7 +165,7 @@ def _adapter(path: Path) -> tuple[ModuleType, Mapping[str, Any]]:
     if not path.is_dir():
         hint = nearest(str(path), _SHIPPED)
         known = ", ".join(_SHIPPED)
-        raise GuidedError(f"no model, no folder and no file is called {str(path)!r}{hint}; models are {known}")
+        raise GuidedError(f"no model, no folder and no file is called {shown(str(path))}{hint}; models are {known}")
     config = _read_config(path)
     if config["kind"] not in _ADAPTERS:
         raise GuidedError(f"{path} holds a model of kind {config['kind']!r}; known are {', '.join(_ADAPTERS)}")
@@ -179,13 +201,17 @@ def resolve_device(device: str) -> torch.device:
     Raises:
         ValueError: There is no such device.
     """
-    if device == "auto":
+    if str(device) == "auto":
         mps = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
     try:
+        if not isinstance(device, str | torch.device):
+            raise RuntimeError("it is no name")
         target = torch.device(device)
-        torch.empty(1, device=target)
+        torch.ones(1, device=target).item()  # a device that holds no numbers, as meta, is none
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise GuidedError(f"device {device!r} cannot be used: {first} (try auto, cpu, cuda, cuda:0 or mps)") from error
+        first = str(error).strip().splitlines()[0].split("!")[0]
+        raise GuidedError(
+            f"device {shown(device)} cannot be used: {first} (try auto, cpu, cuda, cuda:0 or mps)"
+        ) from error
     return target

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_number
 
 Weights = Mapping[str, Tensor]
 
@@ -57,7 +57,5 @@ def check_mixing(alpha: float, beta: float) -> None:
     Raises:
         ValueError: Alpha is not finite, or beta not in [0, 1].
     """
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < float("inf"):
-        raise GuidedError(f"the negative checkpoint's alpha is {alpha!r}; it must be a finite number")
-    if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0 <= beta <= 1:
-        raise GuidedError(f"the negative checkpoint's beta is {beta!r}; it must be a number from 0 to 1")
+    check_number("the negative checkpoint's alpha", alpha, float)
+    check_number("the negative checkpoint's beta", beta, float, least=0, most=1)

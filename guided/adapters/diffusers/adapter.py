@@ -28,7 +28,7 @@ from guided.core.diffusion import Diffusion
 from guided.core.gaussian import Gaussian
 from guided.core.process import check_steps
 from guided.core.prompting import Prompting
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_number
 
 ROWS = 16  # of latents that the network is given at a time
 DECODED = 8  # of small latents that the decoder is given at a time
@@ -71,9 +71,13 @@ def wrap(
     name = type(pipeline).__name__
     if name not in FAMILIES:
         raise GuidedError(f"{name} is no pipeline that is known here; known are {', '.join(sorted(FAMILIES))}")
+    number = check_number("eta", eta, float)
+    eta = eta if isinstance(eta, int) else number  # as it was given, for the message of its bounds
+    if micro_batch is not None:
+        micro_batch = check_number("micro_batch", micro_batch, int, least=1)
     family = FAMILIES[name](pipeline, Size(height, width, frames))
     if distilled is not None:
-        family.tell(distilled)
+        family.tell(check_number("distilled", distilled, float))
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             freeze(part)

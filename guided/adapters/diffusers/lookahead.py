@@ -19,7 +19,7 @@ from guided.adapters.diffusers.pixels import Decoder
 from guided.adapters.diffusers.quiet import quiet
 from guided.checkpoints.torch_files import reason_of
 from guided.core.batching import Evaluator
-from guided.errors import GuidedError
+from guided.errors import GuidedError, shown
 
 REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 TINY = "vae_tiny"  # the folder of a small decoder, beside the pipeline's own parts
@@ -54,6 +54,10 @@ def preview(lookahead: Any, pipeline: Any, folder: Path | None, evaluator: Evalu
         ValueError: There is no such decoder, or it takes other latents.
     """
     vae = getattr(pipeline, "vae", None)
+    if getattr(lookahead, "shape", None) == ():  # a number of numpy or torch
+        lookahead = lookahead.item()
+    if isinstance(lookahead, bool) or not isinstance(lookahead, str | Path | int | float | torch.nn.Module | None):
+        raise GuidedError(f"lookahead is {shown(lookahead)}; it must be 'full', 'tiny', a factor, or a name or folder")
     if lookahead in ("full", 1, None):
         return None
     if vae is None:

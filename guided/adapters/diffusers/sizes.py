@@ -4,6 +4,7 @@ __all__ = ["Frames", "Latents", "Size", "Whole", "latent_size"]
 
 from dataclasses import dataclass
 
+from guided.core.memory import check_memory
 from guided.errors import GuidedError, check_number
 
 
@@ -23,7 +24,7 @@ class Size:
         for name in ("height", "width", "frames"):
             value = getattr(self, name)
             if value is not None:
-                check_number(name, value, int, least=1)
+                object.__setattr__(self, name, check_number(name, value, int, least=1))
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def latent_size(size: Size, latents: Latents, pipeline: str) -> tuple[Whole, tup
     for name, side in (("height", height), ("width", width)):
         if side % multiple:
             raise GuidedError(f"{name} is {side}; it must be a multiple of {multiple}")
+    side, name = max((height, "height"), (width, "width"))
+    check_memory(name, side, 4 * 3 * height * width * (size.frames or 1))  # pixels of one sample
     if latents.given != latents.channels:
         raise GuidedError(
             f"the network takes {latents.channels} channels and a latent has {latents.given}: networks that are also "

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guided.adapters.mdlm.common import check, fill, subs
+from guided.adapters.mdlm.common import check, check_length, fill, subs
 from guided.adapters.nucleotides.adapter import Letters
 from guided.checkpoints.published import advice, tensors_of
 from guided.checkpoints.schemas import check_alphabet
@@ -23,7 +23,7 @@ from guided.core.codec import Codec
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
-from guided.errors import GuidedError, check_number, shown
+from guided.errors import GuidedError, shown
 from guided.nets.mdlm_cnn import DILATIONS, MaskedCNN
 from guided.storage import digest
 
@@ -64,9 +64,10 @@ def load(
         raise GuidedError(said)
     settings = entry(file, "hyper_parameters", "config") or entry(file, "hyper_parameters")
     timed = _check(settings, path)
-    length = _length(settings, path) if length is None else check_number("length", length, int, least=1)
+    length = _length(settings, path) if length is None else length
     weights = _backbone(file, path)
     size = _size(weights)
+    length = check_length(length, size["width"], len(alphabet) + 1, device)
     check(sketched(lambda: MaskedCNN(len(alphabet) + 1, **size), path), weights, path)
     net = MaskedCNN(len(alphabet) + 1, **size)
     shadow = entry(file, "ema", "shadow_params")

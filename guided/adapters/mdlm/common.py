@@ -14,17 +14,19 @@ References:
     | https://arxiv.org/abs/2406.07524
 """
 
-__all__ = ["check", "fill", "subs", "total_noise"]
+__all__ = ["check", "check_length", "fill", "subs", "total_noise"]
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from guided.checkpoints.weights import check_finite, check_shapes
 from guided.core.denoiser import Denoiser
+from guided.core.memory import check_memory
+from guided.errors import check_number
 
 EPS = 1e-3
 
@@ -66,6 +68,17 @@ def subs(net: Network, dtype: torch.dtype, device: torch.device, timed: bool = F
         return net(x, embedded)[..., :-1].float().log_softmax(-1)
 
     return denoiser
+
+
+def check_length(length: Any, width: int, tokens: int, device: torch.device) -> int:
+    """The number of tokens of a row, if one row of a network of that width fits in memory.
+
+    Raises:
+        GuidedError: It is no whole number, below 1, or too large.
+    """
+    number = check_number("length", length, int, least=1)
+    check_memory("length", number, 4 * number * (2 * width + tokens), device)  # features before and after a layer
+    return number
 
 
 def check(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guided.adapters.mdlm.common import check, fill, subs
+from guided.adapters.mdlm.common import check, check_length, fill, subs
 from guided.checkpoints.schemas import Mdlm, MdlmLength, validated
 from guided.checkpoints.torch_files import read_torch
 from guided.checkpoints.weights import digest_of, plain_names, read_tensors, sketched, there
@@ -19,7 +19,7 @@ from guided.core.codec import Codec
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
-from guided.errors import GuidedError, check_number
+from guided.errors import GuidedError
 from guided.nets.mdlm_dit import MaskedDiT
 
 FREQUENCIES = "rotary_emb.inv_freq"
@@ -52,7 +52,8 @@ def load(
     """
     told = validated(Mdlm, config, folder / "config.json")
     size = {name: getattr(told, entry) for name, entry in SIZES.items()}
-    length = check_number("length", _length(config, folder) if length is None else length, int, least=1)
+    length = _length(config, folder) if length is None else length
+    length = check_length(length, size["width"], size["tokens"], device)
     path, weights = _weights(folder)
     sketch = sketched(lambda: MaskedDiT(**size), folder / "config.json")
     missing = {FREQUENCIES: sketch.rotary_emb.inv_freq} if FREQUENCIES not in weights else {}
