@@ -30,7 +30,7 @@ def refused(match: str, name: Any, **options: Any) -> None:
         ("eta=x", "eta is 'x'; it must be a finite number"),
         ("eta=NaN", "eta is nan"),
         ("micro_batch=2.5", "micro_batch is 2.5; it must be a whole number"),
-        ("micro_batch=0", "micro_batch is 0"),
+        ("micro_batch=0", "the micro-batch is 0 rows"),
         ("scheduler=5", "scheduler is 5; it must be a class of diffusers"),
         ("scheduler=null&lora=5", "lora is 5"),
         ("lora=[5]", r"lora is \[5\]"),

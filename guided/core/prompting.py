@@ -10,7 +10,7 @@ from torch import Tensor
 
 from guided.core.denoiser import Denoiser
 from guided.core.guidance import Conditions, Guidance
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_number
 
 NEGATIVE_SCALE = 1.5  # with a negative denoiser, for a model without a guidance weight of its own
 
@@ -43,6 +43,10 @@ class Prompting:
         """The conditions of `n` prompts, with shape `(n, *)` each; none for an unconditional model."""
         return {} if self.encode is None else dict(self.encode(prompts))
 
+    def named(self, prompts: Sequence[str | None]) -> list[str | None]:
+        """The prompts, with the one that stands for no prompt in the place of None."""
+        return [self.unconditional if prompt is None else prompt for prompt in prompts]
+
     def check(self, model: str, prompts: Sequence[str | None], negative: Sequence[str | None] | None) -> None:
         """Checks that the model, which is called by its name, can be prompted.
 
@@ -71,10 +75,13 @@ class Prompting:
         The arguments are those of :meth:`guided.core.diffusion.Diffusion.prompted`.
 
         Raises:
-            GuidedError: A negative prompt or a rescale has no guidance to go with.
+            GuidedError: The weight is no finite number, or a negative prompt or a rescale has no guidance to go with.
         """
+        prompts = self.named(prompts)
+        negative = None if negative is None else self.named(negative)
         if scale is None:
             scale = NEGATIVE_SCALE if self.guidance is None and self.negative is not None else self.guidance
+        scale = None if scale is None else check_number("guidance", scale, float)
         positive = self.conditions(prompts)
         plain = negative is None and all(prompt == self.unconditional for prompt in prompts)
         same = plain and self.negative is None  # both sides are the same

@@ -133,7 +133,7 @@ def test_a_path_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_model_takes_them_so() -> None:
-    model = guided.load("images", steps=2)
+    model = guided.load("images", steps=2).codec
     assert model.encode is not None and model.region is not None
     deep, plain = model.encode(Image.fromarray(RAMP)), model.encode(Image.fromarray(WANTED))
     assert deep.equal(plain) and model.region(Image.fromarray(half(8000, np.uint16))).float().mean() == 0.5

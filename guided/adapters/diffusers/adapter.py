@@ -74,7 +74,7 @@ def wrap(
     number = check_number("eta", eta, float)
     eta = eta if isinstance(eta, int) else number  # as it was given, for the message of its bounds
     if micro_batch is not None:
-        micro_batch = check_number("micro_batch", micro_batch, int, least=1)
+        micro_batch = check_number("micro_batch", micro_batch, int)
     family = FAMILIES[name](pipeline, Size(height, width, frames))
     if distilled is not None:
         family.tell(check_number("distilled", distilled, float))

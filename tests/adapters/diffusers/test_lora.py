@@ -72,7 +72,7 @@ def test_every_layer_is_moved(name: Any, base: Any, unet: Any, tmp_path: Path) -
 def test_both_halves_of_a_pipeline_are_moved(base: Any, unet: Any, encoder: Any, tmp_path: Path) -> None:
     model = load(tmp_path, pairs(unet, of_kohya("unet")) | pairs(encoder, of_kohya("te")))
     assert len(moved(model, base)) == len(unet)
-    words = [m.prompted(["red apple"], 1.0).cond["text"] for m in (model, base)]
+    words = [m.prompting.conditions(["red apple"])["text"] for m in (model, base)]
     assert not torch.allclose(*words, atol=1e-3)
 
 
