@@ -94,3 +94,10 @@ def test_systematic_is_unbiased_and_ignores_the_dead():
     copies = torch.bincount(systematic(log_w, Streams(0, range(20_000))).flatten(), minlength=4) / 20_000
     torch.testing.assert_close(copies, 4 * log_w[0].softmax(0), atol=0.02, rtol=0)
     assert copies[1] == 0
+
+
+def test_particles_of_a_request_choose_independently():
+    """Two particles with equal values choose the same candidate as often as chance has it."""
+    index = choose(torch.zeros(20_000, 2, 4), 1.0, Streams(0, range(20_000)))
+    assert index.shape == (20_000, 2)
+    assert (index[:, 0] == index[:, 1]).float().mean().item() == pytest.approx(1 / 4, abs=0.015)

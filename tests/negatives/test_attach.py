@@ -329,3 +329,13 @@ def test_a_pipeline_is_sampled_against_its_checkpoint(tmp_path):
     pixels = [torch.tensor([list(s.tobytes()) for s in run.samples]) for run in runs]
     assert torch.equal(pixels[0], pixels[1]) and not torch.equal(pixels[0], pixels[2])
     assert runs[2].stats.network_rows == 2 * runs[1].stats.network_rows
+
+
+def test_a_models_own_weight_stays_with_a_checkpoint(tmp_path):
+    """It is 2 here; 1.5 is for models without one."""
+    model = vectors()
+    both = attach(model, folder_of(model, tmp_path / "a", "lora")[0])
+    own = drawn(both, prompt="a")
+    same(own, drawn(both, prompt="a", guidance=2.0), rtol=0, atol=0)
+    other = drawn(both, prompt="a", guidance=1.5)
+    assert (torch.stack(list(own.samples)) - torch.stack(list(other.samples))).abs().max() > 1e-3

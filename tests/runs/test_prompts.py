@@ -117,3 +117,37 @@ def test_value_without_prompts_passes_none() -> None:
     assert seen and set(seen) == {None}
     particles = plain.restart(torch.zeros(2, 1, 12, dtype=torch.long), 2, Streams(0, [0, 1]))
     assert PosteriorMean(resolve_reward(reward))(particles).tolist() == [[0], [0]]
+
+
+def test_each_request_is_led_away_from_its_own_negative_prompt() -> None:
+    """In every batch, and where only some of the requests are drawn."""
+    probabilities = torch.eye(4) * 0.7 + 0.075
+
+    def encode(prompts: Sequence[str | None]) -> dict[str, torch.Tensor]:
+        rows = [probabilities[LETTERS.index(prompt)] if prompt else torch.full((4,), 0.25) for prompt in prompts]
+        return {"p": torch.stack(rows).log()}
+
+    model = Diffusion(
+        lambda x, t, p: p[:, None].expand(len(x), 12, 4),
+        Masked(12, 4, 4),
+        Codec(lambda x: ["".join(LETTERS[i] for i in row) for row in x.tolist()]),
+        Prompting(encode, guidance=3.0),
+        timed=False,
+    )
+    given = {"prompt": list("ACGTAC"), "negative_prompt": list("CGTACA"), "n": 6, "sampler": "unguided"}
+    whole = guided.sample(model, **given)
+    assert guided.sample(model, batch_size=2, **given).samples == whole.samples
+    assert guided.sample(model, batch_size=4, only=[1, 4, 5], **given).samples == [whole.samples[i] for i in (1, 4, 5)]
+    for i, (prompt, away) in enumerate(zip(given["prompt"], given["negative_prompt"], strict=True)):
+        alone = guided.sample(model, **{**given, "prompt": prompt, "negative_prompt": away}, only=[i])
+        assert alone.samples == [whole.samples[i]]
+    other = guided.sample(model, **{**given, "negative_prompt": ["T"] * 6})
+    assert other.samples != whole.samples
+
+
+def test_none_among_prompts_is_no_prompt() -> None:
+    """For a model whose unconditional prompt is a label too, and by guidance as well."""
+    for weight in (None, 3.0):
+        options = {"n": 4, "sampler": "unguided", "steps": 4, "guidance": weight}
+        runs = [guided.sample("rna", prompt=p, **options) for p in (["human", None] * 2, ["human", "none"] * 2)]
+        assert runs[0].samples == runs[1].samples

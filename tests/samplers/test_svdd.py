@@ -1,5 +1,7 @@
 """SVDD against exact enumeration: all states of a small masked chain, soft values by dynamic programming."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -176,3 +178,26 @@ def test_samplers_are_rebuilt_from_plain_values(sampler):
 def test_wrong_input(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_each_particle_chooses_among_its_own_candidates(chain):
+    """Candidates of a particle lie one after another: with three each, the best of 0-2, of 3-5 and of 6-8."""
+    value = torch.tensor([[0.0, 9.0, 1.0, 5.0, 2.0, 1.0, 0.0, 1.0, 8.0], [1.0, 0.0, 0.0, 0.0, 0.0, 3.0, 7.0, 0.0, 0.0]])
+    candidates = chain.model().start(Streams(0, [0, 1]), 3).propose(3)
+    chosen = SVDD(3).choose(candidates, lambda particles, alpha: value, 0.0, 3)
+    assert chosen.tolist() == [[1, 3, 8], [0, 5, 6]]
+
+
+@pytest.mark.parametrize("values", [[math.nan, 1.0, 2.0], [2.0, math.nan, 1.0], [math.nan, -math.inf, -math.inf]])
+def test_best_of_n_never_takes_a_sample_without_a_value(chain, values):
+    """That of a value of the user's own: nan is no number to compare with."""
+    seen = []
+
+    def value(particles, alpha):
+        seen.append(particles)
+        return torch.tensor([values])
+
+    best = BestOfN(3)(chain.model(), value, Streams(0, [0]))
+    wanted = max((v, -i) for i, v in enumerate(values) if not math.isnan(v))
+    assert torch.equal(best.x[0, 0], seen[-1].x[0, -wanted[1]]) or math.isinf(wanted[0])
+    assert torch.equal(best.x, seen[-1].take(torch.tensor([[-wanted[1]]])).x) or math.isinf(wanted[0])
