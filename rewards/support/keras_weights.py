@@ -41,30 +41,37 @@ def read_weights(path: str | Path, model: str, shapes: Shapes) -> list[Tensor]:
     try:
         with h5py.File(path, "r") as file:
             found = _arrays(file.get("model_weights", file))
+            _check_shapes(found, f"{str(path)!r} is not {model}", model, shapes)  # a file may say terabytes
+            arrays = [(name, np.asarray(array, dtype=np.float32)) for name, array in found]
+    except GuidedError:
+        raise
     except (OSError, RuntimeError) as error:  # h5py's, of a file that is cut short or is something else
         reason = " ".join(str(error).split())
         raise GuidedError(f"{str(path)!r} is not a whole HDF5 file: {reason}") from error
-    except (KeyError, AttributeError) as error:
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
         raise GuidedError(f"{str(path)!r} is an HDF5 file, but holds no weights of Keras 2: {error}") from error
-    for (name, array), (wanted, shape) in zip(found, shapes.items(), strict=False):
-        if array.shape != shape:
-            raise GuidedError(
-                f"{str(path)!r} is not {model}: {name} has shape {array.shape}, where {wanted} has shape {shape}"
-            )
+    for name, array in arrays:
         if not np.isfinite(array).all():
             raise GuidedError(f"{str(path)!r}: {name} holds a number that is not finite")
+    return [torch.from_numpy(array) for _, array in arrays]
+
+
+def _check_shapes(found: list[tuple[str, Any]], what: str, model: str, shapes: Shapes) -> None:
+    """Compares the shapes of a file's arrays with those that are wanted, before an array is read."""
+    for (name, array), (wanted, shape) in zip(found, shapes.items(), strict=False):
+        if array.shape != shape:
+            raise GuidedError(f"{what}: {name} has shape {array.shape}, where {wanted} has shape {shape}")
     if len(found) != len(shapes):
-        raise GuidedError(f"{str(path)!r} is not {model}: it holds {len(found)} arrays, and {model} has {len(shapes)}")
-    return [torch.from_numpy(array) for _, array in found]
+        raise GuidedError(f"{what}: it holds {len(found)} arrays, and {model} has {len(shapes)}")
 
 
 def _arrays(root: Any) -> list[tuple[str, Any]]:
-    """Each array with its name, in the model's order."""
+    """Each array with its name, in the model's order; none is read."""
     arrays = []
     for layer in root.attrs["layer_names"]:
         group = root[_text(layer)]
         for name in map(_text, group.attrs["weight_names"]):
-            arrays.append((name, np.asarray(group[name], dtype=np.float32)))
+            arrays.append((name, group[name]))
     return arrays
 
 

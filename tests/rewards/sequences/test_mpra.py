@@ -234,6 +234,21 @@ def test_wrong_parameters_are_known_at_construction(dragonn_file: tuple[str, Arr
     assert said in refused(f"dragonn?weights={dragonn_file[0]}&{query}")
 
 
+def test_an_array_of_terabytes_is_refused_by_its_shape(tmp_path: Path, optimus_file: tuple[str, Arrays]) -> None:
+    """A file of some kilobytes may say that it holds one, all of one number."""
+    path = write(tmp_path / "fill.h5", optimus_file[1])
+    with h5py.File(path, "a") as file:
+        del file["layer_0/layer_0/kernel 1:0"]
+        file["layer_0"].create_dataset(
+            "layer_0/kernel 1:0", (10**5, 10**5, 100), "f4", fillvalue=1.0, chunks=(1, 10, 10)
+        )
+    assert "kernel 1:0 has shape (100000, 100000, 100), where" in refused(f"mrl?weights={path}")
+    with h5py.File(path, "a") as file:
+        del file["layer_0/layer_0/kernel 1:0"]
+        file["layer_0"]["layer_0/kernel 1:0"] = np.full((8, 4, 40), b"text")
+    assert "HDF5 file" in refused(f"mrl?weights={path}")
+
+
 def test_without_h5py_the_message_says_what_to_install(
     optimus_file: tuple[str, Arrays], monkeypatch: pytest.MonkeyPatch
 ) -> None:
