@@ -8,6 +8,7 @@ __all__ = [
     "load_network",
     "plain_names",
     "read_tensors",
+    "read_weights",
     "sketched",
     "there",
 ]
@@ -169,14 +170,32 @@ def load_network(make: Callable[[], Net], path: Path, sketch: bool = True) -> tu
         GuidedError: The file is missing, truncated or no safetensors, a key or shape differs (it names the first), or
             a number is not finite.
     """
-    shapes = header(path)
-    net = sketched(make, path) if sketch else make()
-    wanted = net.state_dict()
-    names = {key: key for key in shapes} if wanted.keys() == shapes.keys() else plain_names(shapes)
-    found = {name: shapes[key] for name, key in names.items()}
-    check_shapes(wanted, found, path, sorted(wanted.keys() | found.keys()))
-    net, tensors = make() if sketch else net, read_tensors(path)
+    if sketch:
+        _matched(sketched(make, path), path)
+    net = make()
+    return net, read_weights(net, path)
+
+
+def read_weights(net: nn.Module, path: Path) -> str:
+    """Puts the weights of a file into a network, in the network's own precision.
+
+    Returns:
+        The SHA-256 digest of the file.
+
+    Raises:
+        GuidedError: The file is missing, truncated or no safetensors, a key or shape differs, or a number is nan.
+    """
+    names, tensors = _matched(net, path), read_tensors(path)
     weights = {name: tensors[key] for name, key in names.items()}
     check_finite(weights, path)
     net.load_state_dict(weights)
-    return net, digest_of(path)
+    return digest_of(path)
+
+
+def _matched(net: nn.Module, path: Path) -> dict[str, str]:
+    """The name in a file of each tensor of a network, of equal shapes."""
+    wanted, shapes = net.state_dict(), header(path)
+    names = {key: key for key in shapes} if wanted.keys() == shapes.keys() else plain_names(shapes)
+    found = {name: shapes[key] for name, key in names.items()}
+    check_shapes(wanted, found, path, sorted(wanted.keys() | found.keys()))
+    return names

@@ -27,7 +27,7 @@ import torch
 import typer
 
 from guided.adapters.selfies.tokens import SelfiesTokens
-from guided.checkpoints import read_weights
+from guided.checkpoints.weights import read_weights
 from guided.nets.transformer import TokenTransformer
 from guided.storage import write_tensors, write_whole
 from training.trainer import Trainer, any_order_loss, averaged_weights, processes_on
