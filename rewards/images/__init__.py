@@ -1,5 +1,7 @@
-"""Rewards of images and videos."""
+"""Rewards of images and videos; one file each, imported with the package."""
 
-__all__ = ["appearance", "clip", "faces", "image_reward", "ocr", "piqe", "preference"]
+from importlib import import_module
+from pkgutil import iter_modules
 
-from guided.rewards.images import appearance, clip, faces, image_reward, ocr, piqe, preference
+for _module in iter_modules(__path__):  # each registers its rewards
+    import_module(f"{__name__}.{_module.name}")

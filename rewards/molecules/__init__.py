@@ -1,5 +1,7 @@
-"""Rewards of molecules, as SMILES."""
+"""Rewards of molecules, as SMILES; one file each, imported with the package."""
 
-__all__ = ["properties"]
+from importlib import import_module
+from pkgutil import iter_modules
 
-from guided.rewards.molecules import properties
+for _module in iter_modules(__path__):  # each registers its rewards
+    import_module(f"{__name__}.{_module.name}")

@@ -1,5 +1,7 @@
-"""Rewards of DNA and RNA."""
+"""Rewards of DNA and RNA; one file each, imported with the package."""
 
-__all__ = ["activity", "composition", "folding", "motifs", "mpra"]
+from importlib import import_module
+from pkgutil import iter_modules
 
-from guided.rewards.sequences import activity, composition, folding, motifs, mpra
+for _module in iter_modules(__path__):  # each registers its rewards
+    import_module(f"{__name__}.{_module.name}")

@@ -16,10 +16,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from guided.errors import GuidedError, RewardError, nearest
+from guided.rewards.sequences.cells import CELLS
 from guided.scoring.registry import register_reward
-
-#: The cell types, in the order of an oracle's outputs.
-CELLS = ("GM12878", "hESC", "HepG2", "K562")
 
 
 def _targets(n: int, target: str | None, prompts: Sequence[str] | None) -> list[int]:

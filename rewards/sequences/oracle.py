@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from guided.checkpoints import FOLDER
 from guided.errors import GuidedError, nearest
-from guided.rewards.sequences.activity import CELLS
+from guided.rewards.sequences.cells import CELLS
 from guided.rewards.support.settings import own_settings
 
 _CODE = np.full(256, 4, dtype=np.uint8)

@@ -4,6 +4,7 @@ __all__ = ["load"]
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +22,60 @@ from guided.errors import GuidedError, check_number, nearest, shown
 OFFLOADS = ("none", "model", "sequential")
 
 
+@dataclass(frozen=True)
+class Loading:
+    """How a pipeline is read and placed.
+
+    Args:
+        scheduler: Another scheduler of diffusers by its class, or entries of the configuration to change, with the
+            class as "class": `{"timestep_spacing": "trailing"}`.
+        lora: Files or repositories of LoRA weights.
+        lora_scale: Their weight.
+        variant: The variant of the weights' files, "fp16".
+        compile: Whether the network is compiled.
+        offload: What waits in the CPU's memory: "none", "model" (networks), or "sequential" (their layers).
+        slicing: Whether the decoder takes images one by one.
+        tiling: Whether it takes them in tiles.
+
+    Raises:
+        GuidedError: One is of another type than is accepted, or unknown.
+    """
+
+    scheduler: Mapping[str, Any] | str | None = None
+    lora: str | Sequence[str] = ()
+    lora_scale: float = 1.0
+    variant: str | None = None
+    compile: bool = False
+    offload: str = "none"
+    slicing: bool = False
+    tiling: bool = False
+
+    def __post_init__(self) -> None:
+        if self.offload not in OFFLOADS:
+            hint = nearest(str(self.offload), OFFLOADS)
+            raise GuidedError(f"offload is {shown(self.offload)}{hint}; it is one of {', '.join(OFFLOADS)}")
+        for name in ("compile", "slicing", "tiling"):
+            if not isinstance(getattr(self, name), bool):
+                raise GuidedError(f"{name} is {shown(getattr(self, name))}; it must be true or false")
+        if not isinstance(self.scheduler, str | Mapping | None):
+            accepted = "it must be a class of diffusers, or entries to change"
+            raise GuidedError(f"scheduler is {shown(self.scheduler)}; {accepted}")
+        variant: Any = self.variant
+        if not isinstance(variant, str | None):
+            raise GuidedError(f"variant is {shown(self.variant)}; it must be a name, as fp16")
+        object.__setattr__(self, "lora_scale", check_number("lora_scale", self.lora_scale, float))
+        object.__setattr__(self, "lora", self._names())
+
+    def _names(self) -> Sequence[str]:
+        names = [self.lora] if isinstance(self.lora, str) else self.lora
+        if not isinstance(names, list | tuple) or not all(isinstance(name, str | Path) for name in names):
+            accepted = "it must be the name of a file or repository, or a list of them"
+            raise GuidedError(f"lora is {shown(self.lora)}; {accepted}")
+        return names
+
+
 def load(
-    folder: Path,
-    config: Mapping[str, Any],
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    eta: float = 1.0,
-    height: int | None = None,
-    width: int | None = None,
-    frames: int | None = None,
-    lookahead: Any = "full",
-    micro_batch: int | None = None,
-    scheduler: Mapping[str, Any] | str | None = None,
-    lora: str | Sequence[str] = (),
-    lora_scale: float = 1.0,
-    distilled: float | None = None,
-    variant: str | None = None,
-    compile: bool = False,
-    offload: str = "none",
-    slicing: bool = False,
-    tiling: bool = False,
+    folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype, **options: Any
 ) -> Diffusion:
     """The pipeline in a folder, or of a repository by its name.
 
@@ -50,80 +84,50 @@ def load(
         config: Not used: pipelines have an index of their own.
         device: Where the networks go.
         dtype: Their precision.
-        eta: The share of fresh noise of a step, from 0 to 1.
-        height: In pixels; None for the pipeline's own.
-        width: In pixels; None for the pipeline's own.
-        frames: The number of frames of a video; None for the pipeline's own.
-        lookahead: How look-aheads are decoded: "full", "tiny", a factor, or a name or folder
-            (:func:`guided.adapters.diffusers.lookahead.preview`).
-        micro_batch: Rows that the network and the decoder are given at a time; None for 16, and 8 for the
-            decoder where rows are small.
-        scheduler: Another scheduler of diffusers by its class, or entries of the configuration to change, with the
-            class as "class": `{"timestep_spacing": "trailing"}`.
-        lora: Files or repositories of LoRA weights.
-        lora_scale: Their weight.
-        distilled: The guidance that a distilled network (Flux) is told; None for 3.5.
-        variant: The variant of the weights' files, "fp16".
-        compile: Whether the network is compiled.
-        offload: What waits in the CPU's memory: "none", "model" (networks), or "sequential" (their layers).
-        slicing: Whether the decoder takes images one by one.
-        tiling: Whether it takes them in tiles.
+        options: Those of :class:`Loading`, and of :func:`guided.adapters.diffusers.adapter.wrap`.
 
     Raises:
-        ValueError: There is no such folder, a part is missing, the class of the pipeline or an option is unknown, or
+        GuidedError: There is no such folder, a part is missing, the class of the pipeline or an option is unknown, or
             the repository is not there and cannot be asked for.
     """
-    _check_options(scheduler, lora, variant, offload, {"compile": compile, "slicing": slicing, "tiling": tiling})
-    lora_scale = check_number("lora_scale", lora_scale, float)
-    if offload != "none" and device.type == "cpu":
-        raise GuidedError(f"offload is {offload!r}, but the device is the CPU: there is nothing to offload from")
-    pipeline = _read(folder, dtype, variant)
-    _reschedule(pipeline, scheduler)
-    for name in [lora] if isinstance(lora, str) else lora:
-        add_lora(pipeline, name, lora_scale)
+    own = {field.name for field in fields(Loading)}
+    how = Loading(**{name: value for name, value in options.items() if name in own})
+    if how.offload != "none" and device.type == "cpu":
+        raise GuidedError(f"offload is {how.offload!r}, but the device is the CPU: there is nothing to offload from")
+    pipeline = _read(folder, dtype, how.variant)
+    _reschedule(pipeline, how.scheduler)
+    for name in how.lora:
+        add_lora(pipeline, name, how.lora_scale)
     identity = fingerprint(pipeline.components)  # now: what is offloaded has no entries to look at
-    _place(pipeline, device, offload)
-    for name, asked in (("slicing", slicing), ("tiling", tiling)):
-        if asked and not hasattr(getattr(pipeline, "vae", None), f"enable_{name}"):
-            raise GuidedError(f"{name} is for a decoder that can do so; {type(pipeline).__name__} has none")
-        if asked:
-            getattr(pipeline.vae, f"enable_{name}")()
-    if compile:
+    _place(pipeline, device, how.offload)
+    _save_memory(pipeline, how)
+    if how.compile:
         part = FAMILIES[type(pipeline).__name__].component
         setattr(pipeline, part, torch.compile(getattr(pipeline, part)))
-    return wrap(
-        pipeline,
-        eta=eta,
-        height=height,
-        width=width,
-        frames=frames,
-        lookahead=lookahead,
-        micro_batch=micro_batch,
-        distilled=distilled,
-        folder=folder if folder.is_dir() else None,
-        identity=identity,
-    )
+    rest = {name: value for name, value in options.items() if name not in own}
+    return wrap(pipeline, **rest, folder=folder if folder.is_dir() else None, identity=identity)
 
 
-def _check_options(scheduler: Any, lora: Any, variant: Any, offload: Any, switches: Mapping[str, Any]) -> None:
-    """Says early what is of another type than an option takes.
+def _parameters() -> list[inspect.Parameter]:
+    """The options of `load`, one by one, for those who check names."""
+    first = [p for p in inspect.signature(load).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    wrapped = [p for p in inspect.signature(wrap).parameters.values() if p.name not in _INNER]
+    own = [p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(Loading).parameters.values()]
+    return [*first, *wrapped, *own]
 
-    Raises:
-        GuidedError: It is.
-    """
-    if offload not in OFFLOADS:
-        hint = nearest(str(offload), OFFLOADS)
-        raise GuidedError(f"offload is {shown(offload)}{hint}; it is one of {', '.join(OFFLOADS)}")
-    for name, value in switches.items():
-        if not isinstance(value, bool):
-            raise GuidedError(f"{name} is {shown(value)}; it must be true or false")
-    if not isinstance(scheduler, str | Mapping | None):
-        raise GuidedError(f"scheduler is {shown(scheduler)}; it must be a class of diffusers, or entries to change")
-    if not isinstance(variant, str | None):
-        raise GuidedError(f"variant is {shown(variant)}; it must be a name, as fp16")
-    names = [lora] if isinstance(lora, str) else lora
-    if not isinstance(names, list | tuple) or not all(isinstance(name, str | Path) for name in names):
-        raise GuidedError(f"lora is {shown(lora)}; it must be the name of a file or repository, or a list of them")
+
+_INNER = ("pipeline", "steps", "folder", "identity")  # what `load` itself tells `wrap`, or nobody
+_load: Any = load
+_load.__signature__ = inspect.Signature(_parameters())
+
+
+def _save_memory(pipeline: Any, how: Loading) -> None:
+    for name in ("slicing", "tiling"):
+        if not getattr(how, name):
+            continue
+        if not hasattr(getattr(pipeline, "vae", None), f"enable_{name}"):
+            raise GuidedError(f"{name} is for a decoder that can do so; {type(pipeline).__name__} has none")
+        getattr(pipeline.vae, f"enable_{name}")()
 
 
 def _read(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
