@@ -86,7 +86,7 @@ def all_versions() -> dict[str, str]:
 def unnamed(objective: Objective | None) -> list[str]:
     """The rewards of which no name says that they are the same in another process: closures, lambdas, objects."""
     terms = () if objective is None else objective.terms
-    return [term.name for term in terms if not term.rebuildable and not _found(str(term.identity["reward"]))]
+    return [term.name for term in terms if not term.source.rebuildable and not _found(str(term.identity["reward"]))]
 
 
 def _found(place: str) -> bool:

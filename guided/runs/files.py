@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from guided.errors import GuidedError, nearest
+from guided.names import split_pair
 from guided.runs.config import RunConfig, Shorthand
 from guided.runs.options import options_of, spelled
 from guided.runs.paths import read_prompts
@@ -139,10 +140,10 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     found = {"name": sampler} if isinstance(sampler, str) else dict(sampler)
     pairs = [(name, values[name]) for name in ("M", "alpha") if values.get(name) is not None]
     for pair in values.get("set") or ():
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
+        split = split_pair(pair)
+        if split is None:
             raise GuidedError(f"{spelled('set')} is {pair!r}; it must be FIELD=VALUE, as in {spelled('set')} N=10")
-        pairs.append((name, text))
+        pairs.append(split)
     for name, value in pairs:
         if name in found:
             raise GuidedError(f"the sampler's {name} is given twice")

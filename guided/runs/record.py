@@ -17,6 +17,7 @@ from guided.runs.images import KINDS, stored
 from guided.runs.job import Job
 from guided.runs.watch import watch
 from guided.samplers import Unguided
+from guided.scoring.identity import check_trust
 from guided.storage import write_csv
 
 Hook = Callable[[Progress], None] | None
@@ -47,6 +48,8 @@ def _check_reward(job: Job, out: Path) -> None:
             f"{str(out)!r} holds samples, and the reward {names[0]!r} has no name by which it could be known as the "
             "one of before: give a function of a module, or trust_rewards=True (--trust-rewards) to go on"
         )
+    opaque = job.objective.opaque if job.objective else None
+    check_trust(out / "samples.csv", opaque, job.config.rewards.trust_rewards)
 
 
 def record(job: Job, folder: RunFolder, progress: Hook = None) -> Iterator[Batch]:

@@ -198,7 +198,8 @@ def _add_function(function: FunctionType, known: Known, seen: set[int]) -> None:
     if path is not None and is_library(path):
         known.texts.append(f"{function.__module__}.{function.__qualname__}")
         return
-    known.texts.append(_source(function) or _code(function.__code__))
+    named = function.__name__ != "<lambda>"  # whose source is all of its statement
+    known.texts.append((_source(function) if named else None) or _code(function.__code__))
     _add(function.__defaults__ or (), known, seen, "a default value")
     for name, default in (function.__kwdefaults__ or {}).items():
         _add(default, known, seen, f"the default of {name!r}")
