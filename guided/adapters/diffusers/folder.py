@@ -57,12 +57,12 @@ class Loading:
         for name in ("compile", "slicing", "tiling"):
             if not isinstance(getattr(self, name), bool):
                 raise GuidedError(f"{name} is {shown(getattr(self, name))}; it must be true or false")
-        if not isinstance(self.scheduler, str | Mapping | None):
-            accepted = "it must be a class of diffusers, or entries to change"
-            raise GuidedError(f"scheduler is {shown(self.scheduler)}; {accepted}")
-        variant: Any = self.variant
-        if not isinstance(variant, str | None):
-            raise GuidedError(f"variant is {shown(self.variant)}; it must be a name, as fp16")
+        for name, kinds, accepted in (
+            ("scheduler", str | Mapping | None, "a class of diffusers, or entries to change"),
+            ("variant", str | None, "a name, as fp16"),
+        ):
+            if not isinstance(getattr(self, name), kinds):
+                raise GuidedError(f"{name} is {shown(getattr(self, name))}; it must be {accepted}")
         object.__setattr__(self, "lora_scale", check_number("lora_scale", self.lora_scale, float))
         object.__setattr__(self, "lora", self._names())
 
