@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from guided.cli.console import Bar, printable, show_table
+from guided.cli.console import ProgressBar, printable, show_table
 from guided.runs.engine import Batch, Stats
 
 
@@ -45,7 +45,7 @@ def test_a_dumb_terminal_gets_lines(term, plain, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", term)
     monkeypatch.setattr(sys, "stderr", Terminal())
-    with Bar(4, 0, 2) as bar:
+    with ProgressBar(2) as bar:
         assert bar.plain == plain
-        bar.finished(Batch([0, 1], ["a", "b"], [], {}, Stats(), []))
+        bar.finished(Batch([0, 1], ["a", "b"], [], {}, Stats(), []), 2, 4)
     assert sys.stderr.getvalue().startswith("2/4 samples, ") == plain
