@@ -93,6 +93,11 @@ def test_a_path_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert guided.load("~/model").identity == guided.load("rna").identity
 
 
+@pytest.mark.parametrize("steps", [10**9, 0, 2.5, "many", True])
+def test_steps(steps: Any) -> None:
+    refused(r"steps is .*; it must be a whole number, at least 1, at most 1000000", "rna", steps=steps)
+
+
 # Published files
 
 

@@ -115,6 +115,6 @@ def check_steps(K: Any) -> int:
     """`K` itself.
 
     Raises:
-        GuidedError: It is no whole number, or below 1.
+        GuidedError: It is no whole number, below 1, or above a million, which no run would finish.
     """
-    return check_number("steps", K, int, least=1)
+    return check_number("steps", K, int, least=1, most=10**6)
