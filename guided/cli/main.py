@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from guided.cli.generate import command
+from guided.cli.output import lasting
 from guided.cli.signals import handled
 from guided.errors import fail, one_line
 from guided.fitting.negative.config import NegativeConfig, NegativeTraining
@@ -148,7 +149,7 @@ def main() -> None:
 
     An error of ours keeps its traceback, and exits with 1.
     """
-    with handled() as ended:
+    with lasting(), handled() as ended:
         code: Any = 0
         try:
             with one_line():
