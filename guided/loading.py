@@ -61,7 +61,7 @@ def load(
 ) -> Diffusion:
     """Loads a pretrained model.
 
-    Arguments:
+    Args:
         name_or_path: The name of a shipped model; a folder with `config.json` and `model.safetensors`, ours or MDLM's
             of Hugging Face; a Lightning checkpoint of the MDLM line, a file; a pipeline of diffusers by its folder or
             its repository's name, or itself. Options may follow a name, as in `"drakes.ckpt?length=200&ema=false"`.
@@ -74,7 +74,7 @@ def load(
             that is there already, which stays on its device and in its precision).
 
     Raises:
-        ValueError: The name, the device, an option or the checkpoint is not what is accepted.
+        GuidedError: The name, the device, an option or the checkpoint is not what is accepted.
     """
     if not isinstance(name_or_path, str | Path):
         return _wrapped(name_or_path, steps, options)
@@ -190,7 +190,7 @@ def resolve_device(device: str) -> torch.device:
     """The device of that name, "auto" for an accelerator if there is one.
 
     Raises:
-        ValueError: There is no such device.
+        GuidedError: There is no such device.
     """
     if str(device) == "auto":
         mps = torch.backends.mps.is_available()

@@ -16,7 +16,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The configuration of the checkpoint in a folder.
 
     Raises:
-        ValueError: It is missing, or no JSON object with a `kind`.
+        GuidedError: It is missing, or no JSON object with a `kind`.
     """
     path = folder / "config.json"
     if not path.is_file():

@@ -51,7 +51,7 @@ def read_torch(path: Path) -> Any:
     Tensors are on the CPU, and are read from the file when they are first used.
 
     Raises:
-        ValueError: The file is truncated, in no format of `torch.save`, or names what is refused.
+        GuidedError: The file is truncated, in no format of `torch.save`, or names what is refused.
     """
     with path.open("rb") as file:
         if file.read(len(OLD)) == OLD:

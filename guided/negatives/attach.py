@@ -36,7 +36,7 @@ def attach(model: Any, negative: str | Path, *, alpha: float = 1.0, beta: float 
         base: What the checkpoint was trained from, as `load` takes it, if that is not the model itself.
 
     Raises:
-        ValueError: The checkpoint cannot be read or is of another base, or alpha or beta is out of range.
+        GuidedError: The checkpoint cannot be read or is of another base, or alpha or beta is out of range.
     """
     check_mixing(alpha, beta)
     alpha, beta = float(alpha), float(beta)

@@ -44,7 +44,7 @@ def targets_in(module: nn.Module, targets: Sequence[str] = TARGETS) -> list[str]
     """The names of the layers that get adapters.
 
     Raises:
-        ValueError: There are none.
+        GuidedError: There are none.
     """
     ends = tuple(f".{end}" for end in targets)
     found = [n for n, m in module.named_modules() if isinstance(m, nn.Linear | nn.Conv2d) and f".{n}".endswith(ends)]
@@ -57,7 +57,7 @@ def check_lora(module: nn.Module) -> None:
     """Says early that a network cannot have adapters.
 
     Raises:
-        ValueError: There are no layers for them.
+        GuidedError: There are no layers for them.
         ImportError: peft is not installed.
     """
     peft()
@@ -94,7 +94,7 @@ def put_lora(
         alphas: By layer, where the update is not `B A` but `alpha / rank` times that.
 
     Raises:
-        ValueError: The weights are not those of layers of this network.
+        GuidedError: The weights are not those of layers of this network.
     """
     start = f"{part or PREFIX}."
     mine = {k.removeprefix(start): w for k, w in weights.items() if k.startswith(start)}

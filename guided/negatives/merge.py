@@ -32,7 +32,7 @@ def merge(base: Weights, positive: Weights, npo: Weights, alpha: float = 1.0, be
         beta: The share of the positive model's own offset that is left out, from 0 to 1.
 
     Raises:
-        ValueError: The names or shapes differ, or beta is out of range.
+        GuidedError: The names or shapes differ, or beta is out of range.
     """
     check_mixing(alpha, beta)
     for other, what in ((positive, "the positive model"), (npo, "the negative checkpoint")):
@@ -55,7 +55,7 @@ def check_mixing(alpha: float, beta: float) -> None:
     """Says early what is out of range.
 
     Raises:
-        ValueError: Alpha is not finite, or beta not in [0, 1].
+        GuidedError: Alpha is not finite, or beta not in [0, 1].
     """
     check_number("the negative checkpoint's alpha", alpha, float)
     check_number("the negative checkpoint's beta", beta, float, least=0, most=1)

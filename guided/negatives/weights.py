@@ -53,7 +53,7 @@ def read_stored(negative: str | Path, network: Network) -> Stored:
     """Reads a negative checkpoint.
 
     Raises:
-        ValueError: There is none, it is not finished, or it cannot be read.
+        GuidedError: There is none, it is not finished, or it cannot be read.
     """
     path = _found(negative)
     card = _card(path) if path.is_dir() else None

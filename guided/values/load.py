@@ -36,7 +36,7 @@ def load_value(
         any_reward: Whether it may guide towards another reward than it was fitted for.
 
     Raises:
-        ValueError: It holds no finished value, or the weights do not fit.
+        GuidedError: It holds no finished value, or the weights do not fit.
     """
     folder = Path(path)
     if not folder.is_dir():

@@ -66,7 +66,7 @@ def wrap(
         identity: The digest of the pipeline's weights; None to make it here.
 
     Raises:
-        ValueError: The class is unknown, the scheduler has no usable grid, or an option is out of range.
+        GuidedError: The class is unknown, the scheduler has no usable grid, or an option is out of range.
     """
     name = type(pipeline).__name__
     if name not in FAMILIES:

@@ -30,7 +30,7 @@ class Family:
         event: The shape of a row.
 
     Raises:
-        ValueError: The size does not fit, or the network takes more than a noisy sample.
+        GuidedError: The size does not fit, or the network takes more than a noisy sample.
     """
 
     component: ClassVar[str] = "unet"
@@ -117,7 +117,7 @@ class Family:
         """Sets the guidance that a distilled network is told.
 
         Raises:
-            ValueError: It is told none.
+            GuidedError: It is told none.
         """
         raise GuidedError(f"distilled is {distilled}, but {type(self.pipeline).__name__} is told no guidance")
 

@@ -44,7 +44,7 @@ class Levels:
         """The levels of a scheduler.
 
         Raises:
-            ValueError: It has none that are known here.
+            GuidedError: It has none that are known here.
         """
         config, name = scheduler.config, type(scheduler).__name__
         steps = int(config.get("num_train_timesteps", 1000))

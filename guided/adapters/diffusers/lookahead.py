@@ -51,7 +51,7 @@ def preview(lookahead: Any, pipeline: Any, folder: Path | None, evaluator: Evalu
         evaluator: Micro-batches of rows.
 
     Raises:
-        ValueError: There is no such decoder, or it takes other latents.
+        GuidedError: There is no such decoder, or it takes other latents.
     """
     vae = getattr(pipeline, "vae", None)
     if getattr(lookahead, "shape", None) == ():  # a number of numpy or torch

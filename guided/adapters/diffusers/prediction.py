@@ -35,7 +35,7 @@ class Prediction:
         kind: What is predicted.
 
     Raises:
-        ValueError: The kind is unknown, or is epsilon while the noisiest level has no data left to tell.
+        GuidedError: The kind is unknown, or is epsilon while the noisiest level has no data left to tell.
     """
 
     network: Callable[..., Tensor]

@@ -13,7 +13,7 @@ class Size:
     """Height and width in pixels, and frames; None for the model's own.
 
     Raises:
-        ValueError: A number is no whole number, or below 1.
+        GuidedError: A number is no whole number, or below 1.
     """
 
     height: int | None = None

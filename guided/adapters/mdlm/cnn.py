@@ -56,7 +56,7 @@ def load(
             the raw ones.
 
     Raises:
-        ValueError: The file cannot be read, is of another architecture, or says no length.
+        GuidedError: The file cannot be read, is of another architecture, or says no length.
     """
     _check_options(alphabet, ema)
     file = read_tensors(path) if path.suffix == ".safetensors" else read_torch(path)

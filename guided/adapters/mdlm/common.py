@@ -85,7 +85,7 @@ def check(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Compares weights with a network.
 
     Raises:
-        ValueError: A key or a shape differs; it names the first, in the network's order.
+        GuidedError: A key or a shape differs; it names the first, in the network's order.
     """
     wanted = net.state_dict()
     found = {key: tuple(weight.shape) for key, weight in weights.items()}
@@ -96,7 +96,7 @@ def fill(net: nn.Module, weights: Mapping[str, Tensor], path: Path, device: torc
     """Puts weights into a network and makes it ready for inference.
 
     Raises:
-        ValueError: They do not fit.
+        GuidedError: They do not fit.
     """
     check(net, weights, path)
     check_finite(weights, path)

@@ -48,7 +48,7 @@ def load(
         length: The number of tokens; None for the configuration's `model_length`. The weights serve any.
 
     Raises:
-        ValueError: The configuration lacks an entry, or the weights do not fit it.
+        GuidedError: The configuration lacks an entry, or the weights do not fit it.
     """
     told = validated(Mdlm, config, folder / "config.json")
     size = {name: getattr(told, entry) for name, entry in SIZES.items()}
@@ -107,7 +107,7 @@ class Text:
         length: The number of tokens of a row, `L`.
 
     Raises:
-        ValueError: It cannot be read, or its number of tokens is neither `V` nor `V + 1`.
+        GuidedError: It cannot be read, or its number of tokens is neither `V` nor `V + 1`.
         ImportError: It is there and the package `tokenizers` is not.
     """
 
@@ -129,7 +129,7 @@ class Text:
         """A text to its tokens, with shape `(L,)`; positions after it are left free (masked).
 
         Raises:
-            ValueError: It has more than `L` tokens, or what stands for one is none.
+            GuidedError: It has more than `L` tokens, or what stands for one is none.
         """
         try:
             ids = self._tokenizer.encode(text).ids if self._tokenizer else [int(word) for word in text.split()]

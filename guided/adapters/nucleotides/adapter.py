@@ -25,7 +25,7 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
     """The model in a folder. Samples are strings of `L` letters; a prompt is one of its labels.
 
     Raises:
-        ValueError: The configuration lacks an entry, or the weights do not fit it.
+        GuidedError: The configuration lacks an entry, or the weights do not fit it.
     """
     told = validated(Nucleotides, config, folder / "config.json")
     labels = tuple(told.labels)
@@ -70,7 +70,7 @@ class Letters:
         """A string to its tokens, with shape `(L,)`; N is the mask, which leaves a position free.
 
         Raises:
-            ValueError: It has another length, or a letter that is none.
+            GuidedError: It has another length, or a letter that is none.
         """
         ids = {"N": len(self.alphabet), **self.ids}  # of proteins N is a letter
         row = [ids.get(letter, -1) for letter in sequence.upper()]
@@ -92,7 +92,7 @@ class Labels:
         """The labels of `n` prompts, with shape `(n,)`.
 
         Raises:
-            ValueError: A prompt is no label.
+            GuidedError: A prompt is no label.
         """
         for prompt in prompts:
             if prompt.lower() not in self.ids:

@@ -25,7 +25,7 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
     """The model in a folder.
 
     Raises:
-        ValueError: The configuration lacks an entry, or the weights do not fit it.
+        GuidedError: The configuration lacks an entry, or the weights do not fit it.
     """
     told = validated(Selfies, config, folder / "config.json")
     tokens = SelfiesTokens(tuple(told.symbols), tuple((left, right) for left, right in told.merges), told.length)

@@ -58,7 +58,7 @@ class SelfiesTokens:
         """The tokens of one molecule, without padding.
 
         Raises:
-            ValueError: The molecule cannot be written in SELFIES, or has a symbol that is not in the vocabulary.
+            GuidedError: The molecule cannot be written in SELFIES, or has a symbol that is not in the vocabulary.
         """
         try:
             symbols = list(selfies.split_selfies(selfies.encoder(smiles)))
@@ -87,7 +87,7 @@ class SelfiesTokens:
         """The tokens, padded, with shape `(L,)`.
 
         Raises:
-            ValueError: There are more than `L`.
+            GuidedError: There are more than `L`.
         """
         if len(ids) > self.length:
             raise GuidedError(f"the molecule has {len(ids)} tokens; the model has room for {self.length}")
