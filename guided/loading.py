@@ -19,7 +19,7 @@ from guided.core.process import check_steps
 from guided.errors import GuidedError, nearest, shown
 from guided.names import read_value, split_name
 
-#: The adapter that reads each kind of checkpoint in a folder.
+#: The adapter of each `kind` of checkpoint in a folder.
 _ADAPTERS = {
     "mdlm": "guided.adapters.mdlm.dit",
     "molecules": "guided.adapters.selfies.adapter",
@@ -36,7 +36,7 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 #: The models that the package ships: a folder of `guided/checkpoints` and a line about it.
 _SHIPPED = {
     "dna": "human regulatory DNA of 200 bp, masked diffusion; prompts are GM12878, hESC, HepG2, K562 or none",
-    "images": "small pictures of things (64 x 64), latent diffusion in Stable Diffusion's layout; prompts are words",
+    "images": "small images of objects (64 x 64), latent diffusion in Stable Diffusion's layout; prompts are words",
     "molecules": "drug-like molecules (MOSES), masked diffusion over pieces of SELFIES; samples are SMILES",
     "rna": "5' untranslated regions of 50 nt, masked diffusion; prompts are human, arabidopsis or none",
 }
@@ -64,17 +64,18 @@ def load(
     Args:
         name_or_path: The name of a shipped model; a folder with `config.json` and `model.safetensors`, ours or MDLM's
             of Hugging Face; a Lightning checkpoint of the MDLM line, a file; a pipeline of diffusers by its folder or
-            its repository's name, or itself. Options may follow a name, as in `"drakes.ckpt?length=200&ema=false"`.
+            its repository's name, or as an object. Options may follow a name, as in
+            `"drakes.ckpt?length=200&ema=false"`.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the best there is.
-        dtype: The precision of the network, "float32", "bfloat16" or "float16"; what it says is used in float32.
+        dtype: The precision of the network, "float32", "bfloat16" or "float16"; its outputs are used in float32.
         steps: The number of reverse steps `K`; None for the model's own.
-        options: What the kind of checkpoint takes besides: a file `length`, `alphabet` and `ema`
-            (:func:`guided.adapters.mdlm.cnn.load`), MDLM's folder `length`, a pipeline `eta`, `lookahead`, `scheduler`
-            and more (:func:`guided.adapters.diffusers.load`; those of :func:`guided.adapters.diffusers.wrap` for one
-            that is there already, which stays on its device and in its precision).
+        options: What the checkpoint's adapter takes besides: for a file `length`, `alphabet` and `ema`
+            (:func:`guided.adapters.mdlm.cnn.load`), for MDLM's folder `length`, for a pipeline `eta`, `lookahead`,
+            `scheduler` and more (:func:`guided.adapters.diffusers.load`). A pipeline object takes those of
+            :func:`guided.adapters.diffusers.wrap`, and stays on its device and in its precision.
 
     Raises:
-        GuidedError: The name, the device, an option or the checkpoint is not what is accepted.
+        GuidedError: The name, the device, an option or the checkpoint is not accepted.
     """
     if not isinstance(name_or_path, str | Path):
         return _wrapped(name_or_path, steps, options)
@@ -82,12 +83,12 @@ def load(
     dtype = str(dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise GuidedError(f"unknown dtype {shown(dtype)}{nearest(dtype, DTYPES)}; known are {', '.join(DTYPES)}")
-    place, asked = split_options(name_or_path)
+    place, given = split_options(name_or_path)
     path = FOLDER / place if place in _SHIPPED else _path(place)
     adapter, config = _adapter(path)
-    for twice in asked.keys() & options.keys():
+    for twice in given.keys() & options.keys():
         raise GuidedError(f"the model's option {twice!r} is given twice")
-    options = asked | options
+    options = given | options
     check_options(adapter.load, options, f"model {shown(place)}")
     model: Diffusion = adapter.load(path, config, target, DTYPES[dtype], **options)
     model = replace(model, name=str(name_or_path))
@@ -106,10 +107,10 @@ def check_name(name_or_path: str | Path) -> None:
 
 
 def _path(place: str) -> Path:
-    """The path of a name that a file system can have, from home where it begins with `~`.
+    """The path of a name, with `~` expanded.
 
     Raises:
-        GuidedError: No file can be called so.
+        GuidedError: No file can have this name.
     """
     try:
         path = Path(place).expanduser()
@@ -120,7 +121,7 @@ def _path(place: str) -> Path:
 
 
 def _wrapped(pipeline: Any, steps: int | None, options: Mapping[str, Any]) -> Diffusion:
-    """A pipeline that is there already."""
+    """The model of a pipeline object."""
     if not hasattr(pipeline, "components") or not hasattr(pipeline, "scheduler"):
         raise GuidedError(
             f"model is a {type(pipeline).__name__}; it must be a Diffusion, a pipeline of diffusers, "
@@ -132,7 +133,7 @@ def _wrapped(pipeline: Any, steps: int | None, options: Mapping[str, Any]) -> Di
 
 
 def split_options(name: str | Path) -> tuple[str, dict[str, Any]]:
-    """`"a.ckpt?length=200"` -> `("a.ckpt", {"length": 200})`; values are JSON, and text where they are none."""
+    """`"a.ckpt?length=200"` -> `("a.ckpt", {"length": 200})`; values are JSON, or else text."""
     text = str(name)
     if "?" not in text or _is_file(text):
         return text, {}
@@ -143,12 +144,12 @@ def split_options(name: str | Path) -> tuple[str, dict[str, Any]]:
 def _is_file(name: str) -> bool:
     try:
         return Path(name).exists()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # not a valid file name
         return False
 
 
 def _adapter(path: Path) -> tuple[ModuleType, Mapping[str, Any]]:
-    """What reads a checkpoint, and the checkpoint's configuration."""
+    """The adapter of a checkpoint, and the checkpoint's configuration."""
     if path.is_file():
         return import_module(_FILE), {}
     if (path / "model_index.json").is_file() or (not path.exists() and _REPOSITORY.fullmatch(str(path))):
@@ -164,7 +165,7 @@ def _adapter(path: Path) -> tuple[ModuleType, Mapping[str, Any]]:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a folder; Hugging Face's calls `model_type` what ours calls `kind`."""
+    """The configuration of a folder; Hugging Face's `model_type` is read as `kind`."""
     path = folder / "config.json"
     config = read_object(path) if path.is_file() else read_config(folder)
     if "kind" not in config and "_class_name" in config:
@@ -177,7 +178,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def check_options(load: Callable[..., Any], options: Mapping[str, Any], what: str) -> None:
-    """Raises GuidedError at the first option that is no keyword of a function; `what` is what takes it."""
+    """Raises GuidedError at the first option that is not a keyword of a function; `what` names it in messages."""
     parameters = inspect.signature(load).parameters.values()
     known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     for name in options:
@@ -197,9 +198,9 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
     try:
         if not isinstance(device, str | torch.device):
-            raise RuntimeError("it is no name")
+            raise RuntimeError("it is not a name")
         target = torch.device(device)
-        torch.ones(1, device=target).item()  # a device that holds no numbers, as meta, is none
+        torch.ones(1, device=target).item()  # a device without data, as meta, is refused
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         first = str(error).strip().splitlines()[0].split("!")[0]
         raise GuidedError(

@@ -4,8 +4,8 @@
     @dataclass(frozen=True)
     class Beam: ...
 
-A file in this folder is imported with the package, so that one file with this decorator is a new sampler. An installed
-package adds one by an entry point of the group `guided.samplers`, which is imported when its name is asked for.
+All files in this folder are imported with the package, so a new sampler is one file with this decorator. An installed
+package adds one by an entry point of the group `guided.samplers`, which is imported when its name is used.
 """
 
 __all__ = ["Sampler", "register_sampler", "resolve_sampler", "sampler_from_dict", "sampler_to_dict", "samplers"]
@@ -48,18 +48,18 @@ def register_sampler(name: str) -> Callable[[Class], Class]:
         name: The name, without spaces or colons.
 
     Raises:
-        GuidedError: The name is malformed, another class has it, or the class is no dataclass.
+        GuidedError: The name is malformed, another class has it, or the class is not a dataclass.
     """
-    if not name or ":" in name or any(letter.isspace() for letter in name):
+    if not name or ":" in name or any(character.isspace() for character in name):
         raise GuidedError(f"a sampler's name has no spaces and no colon, given {name!r}")
 
-    def register(kind: Class) -> Class:
+    def register(cls: Class) -> Class:
         other = _table.get(name)
-        if other is not None and path_of(other) != path_of(kind):
+        if other is not None and path_of(other) != path_of(cls):
             raise GuidedError(f"sampler {name!r} is already registered by {path_of(other)}")
-        _check_dataclass(kind, name)
-        _table[name] = kind
-        return kind
+        _check_dataclass(cls, name)
+        _table[name] = cls
+        return cls
 
     return register
 
@@ -75,7 +75,7 @@ def samplers() -> dict[str, type[Any]]:
 
 def sampler_to_dict(sampler: Sampler) -> dict[str, Any]:
     """The sampler's name and fields, in plain values."""
-    name = next((name for name, kind in _table.items() if type(sampler) is kind), path_of(type(sampler)))
+    name = next((name for name, cls in _table.items() if type(sampler) is cls), path_of(type(sampler)))
     return {"name": name, **asdict(sampler)}
 
 
@@ -87,18 +87,18 @@ def sampler_from_dict(description: Mapping[str, Any]) -> Sampler:
     """
     given = dict(description)
     name = given.pop("name", None)
-    kind = _find(str(name))
-    accepted = [f.name for f in fields(kind)]
+    cls = _find(str(name))
+    accepted = [f.name for f in fields(cls)]
     for key in given:
         if key not in accepted:
             takes = ", ".join(accepted) or "nothing"
             raise GuidedError(f"sampler {name!r} has no {key!r}{nearest(key, accepted)}; it takes {takes}")
-    sampler: Sampler = kind(**given)
+    sampler: Sampler = cls(**given)
     return sampler
 
 
 def resolve_sampler(sampler: "str | Mapping[str, Any] | Sampler") -> Sampler:
-    """A sampler from its name, its dictionary, or itself.
+    """A sampler from its name or its dictionary; an instance is returned unchanged.
 
     Raises:
         GuidedError: The name is unknown.
@@ -112,9 +112,9 @@ def resolve_sampler(sampler: "str | Mapping[str, Any] | Sampler") -> Sampler:
     return sampler
 
 
-def path_of(kind: type[Any]) -> str:
+def path_of(cls: type[Any]) -> str:
     """Where a class is, as `module:Class`."""
-    return f"{kind.__module__}:{kind.__qualname__}"
+    return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def _find(name: str) -> type[Any]:
@@ -134,13 +134,13 @@ def _installed() -> dict[str, str]:
 def _imported(name: str, path: str) -> type[Any]:
     module, _, attribute = path.partition(":")
     try:
-        kind = getattr(import_module(module), attribute)
+        cls = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise GuidedError(f"sampler {name!r} cannot be imported: {error}; write module:Class") from error
-    return _check_dataclass(kind, name)
+    return _check_dataclass(cls, name)
 
 
-def _check_dataclass(kind: Any, name: str) -> type[Any]:
-    if not isinstance(kind, type) or not is_dataclass(kind):
-        raise GuidedError(f"sampler {name!r} is no dataclass")
-    return kind
+def _check_dataclass(cls: Any, name: str) -> type[Any]:
+    if not isinstance(cls, type) or not is_dataclass(cls):
+        raise GuidedError(f"sampler {name!r} is not a dataclass")
+    return cls

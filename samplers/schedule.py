@@ -45,14 +45,14 @@ def check_interval(interval: Any) -> tuple[float, float]:
     return start, end
 
 
-def check_schedule(name: str, schedule: Any, kind: type[Number], least: float) -> Schedule[Number]:
-    """The schedule, with lists made tuples and every entry a number of its kind.
+def check_schedule(name: str, schedule: Any, number: type[Number], least: float) -> Schedule[Number]:
+    """The schedule, with lists made tuples and every entry of its type.
 
     Raises:
-        GuidedError: An entry is no number of this kind, not finite, or below the least one; or there is no entry.
+        GuidedError: An entry has another type, is not finite, or is below the least number; or there is no entry.
     """
     if isinstance(schedule, list | tuple):
         if not schedule:
             raise GuidedError(f"{name} is an empty schedule; it needs at least one number")
-        return tuple(check_number(name, entry, kind, least) for entry in schedule)
-    return check_number(name, schedule, kind, least)
+        return tuple(check_number(name, entry, number, least) for entry in schedule)
+    return check_number(name, schedule, number, least)

@@ -52,8 +52,8 @@ class SVDD:
     interval: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        for name, kind, least in (("M", int, 1), ("alpha", float, 0)):
-            object.__setattr__(self, name, check_schedule(name, getattr(self, name), kind, least))
+        for name, number, least in (("M", int, 1), ("alpha", float, 0)):
+            object.__setattr__(self, name, check_schedule(name, getattr(self, name), number, least))
         object.__setattr__(self, "every", check_number("every", self.every, int, least=1))
         object.__setattr__(self, "interval", check_interval(self.interval))
 
@@ -82,7 +82,7 @@ class SVDD:
         )
 
     def run(self, particles: Particles, value: Value) -> Particles:
-        """Moves particles, with shape `(B, N, *event)`, to the end; each has candidates of its own."""
+        """Moves particles, with shape `(B, N, *event)`, to the end; each has its own candidates."""
         M, K = self.candidates(particles.model.process), particles.model.steps
         while not particles.done:
             k, alpha = particles.k, at(self.alpha, particles.k, K)

@@ -1,8 +1,8 @@
-"""Images and masks that a run starts from, as their files say they are meant.
+"""Images and masks that a run starts from, read as their files specify.
 
-What a file says of itself counts: orientation (EXIF) is applied, 16 bits are scaled to 8, a palette is looked up, and
-what is transparent shows white. What cannot be known is refused: which frame of an animation is meant, how bright a
-number of 32 bits is, and whether a mask that is drawn in transparency means to keep or to change what is transparent.
+Orientation (EXIF) is applied, 16 bits are scaled to 8, palettes are looked up, and transparent pixels become white.
+What is ambiguous is refused: an animation of several frames, numbers of 32 bits without a range, and a mask that is
+drawn in transparency.
 """
 
 __all__ = ["as_image", "as_mask", "as_rgb"]
@@ -16,30 +16,30 @@ from PIL import Image, ImageOps
 
 from guided.errors import GuidedError
 
-_BITS = 258  # the tag of a TIFF with the number of bits
-_STILL = ("MPO",)  # of cameras: a photograph, and others of the same scene behind it
+_BITS = 258  # the TIFF tag with the number of bits
+_STILL = ("MPO",)  # a camera's photograph, followed by others of the same scene
 
 
 def as_rgb(image: Any) -> Image.Image:
-    """An image, or its file, in red, green and blue of 8 bits; what is transparent shows white.
+    """An image, or its file, in 8-bit RGB; transparent pixels become white.
 
     Raises:
-        GuidedError: It is none, or does not say what its pixels mean.
+        GuidedError: It is not an image, or the meaning of its pixels is ambiguous.
     """
     return _converted(image, _on_white)
 
 
 def as_mask(mask: Any) -> Image.Image:
-    """A mask, or its file, in grey of 8 bits.
+    """A mask, or its file, in 8-bit grey.
 
     Raises:
-        GuidedError: It is no image, does not say what its pixels mean, or is drawn in transparency.
+        GuidedError: It is not an image, the meaning of its pixels is ambiguous, or it is drawn in transparency.
     """
     return _converted(mask, _opaque)
 
 
 def as_image(source: Any, name: str | None = None) -> Image.Image:
-    """A PIL image, or what is in a file, with its pixels read.
+    """A PIL image, or the one in a file, with its pixels read.
 
     Args:
         source: The image, the file's path, or an open file.
@@ -58,7 +58,7 @@ def as_image(source: Any, name: str | None = None) -> Image.Image:
         raise GuidedError(f"{known} is no image that can be read: {error}") from error
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format not in _STILL:
-        raise GuidedError(f"{known} has {frames} frames; an image is one: save the one that is meant by itself")
+        raise GuidedError(f"{known} has {frames} frames; an image is one: save one of them and give that")
     if 0 in image.size:
         raise GuidedError(f"{known} has no pixels: its size is {image.size}")
     return image
@@ -69,29 +69,29 @@ def _open(source: str | Path | BinaryIO) -> Image.Image:
 
 
 def _converted(source: Any, to: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """The image upright, in 8 bits, by a conversion of modes."""
+    """The image upright, in 8 bits, after a conversion of modes."""
     image = as_image(source)
     try:
         return to(_eight_bits(ImageOps.exif_transpose(image), image))
     except GuidedError:
         raise
-    except (ValueError, OSError, SyntaxError) as error:  # a mode that Pillow does not convert; broken EXIF
+    except (ValueError, OSError, SyntaxError) as error:  # a mode that Pillow does not convert, or broken EXIF
         raise GuidedError(f"an image of mode {image.mode} cannot be read: {error}; give it in RGB") from error
 
 
 def _eight_bits(image: Image.Image, file: Image.Image) -> Image.Image:
-    """The same image if it has 8 bits; one of 16 by its upper eight. What a file says is no longer in a turned copy."""
+    """The image in 8 bits: of 16 the upper eight. `file` is the original: a rotated copy loses the file's tags."""
     if image.mode not in ("I", "F") and not image.mode.startswith("I;"):
         return image
     array = np.asarray(image)
-    if image.mode == "I" and file.format == "PNG":  # whose 16 bits older releases of Pillow read so
+    if image.mode == "I" and file.format == "PNG":  # older releases of Pillow read 16 bits so
         array = array.astype(np.uint16)
     if array.dtype not in (np.uint16, np.dtype(">u2"), np.dtype("<u2")):
         raise GuidedError(
             f"an image of mode {image.mode} does not say how bright its numbers are ({array.min()} to {array.max()}); "
             "give it in 8 or 16 bits"
         )
-    bits = getattr(file, "tag_v2", {}).get(_BITS, (16,))[0]  # scientific cameras have 12 of them
+    bits = getattr(file, "tag_v2", {}).get(_BITS, (16,))[0]  # scientific cameras have 12
     return Image.fromarray((array.astype(np.uint32) >> max(0, bits - 8)).clip(0, 255).astype(np.uint8))
 
 

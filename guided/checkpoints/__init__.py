@@ -8,7 +8,7 @@ from typing import Any
 
 from guided.errors import GuidedError, shown
 
-#: Where the checkpoints lie that the package ships.
+#: The folder of the checkpoints that the package ships.
 FOLDER = Path(__file__).parent
 
 
@@ -16,7 +16,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """The configuration of the checkpoint in a folder.
 
     Raises:
-        GuidedError: It is missing, or no JSON object with a `kind`.
+        GuidedError: It is missing, or not a JSON object with a `kind`.
     """
     path = folder / "config.json"
     if not path.is_file():
@@ -31,12 +31,12 @@ def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
-        GuidedError: It cannot be read, or is no JSON object.
+        GuidedError: It cannot be read, or is not a JSON object.
     """
     try:
         config = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # no JSON, no UTF-8; nested too deep
-        raise GuidedError(f"{path} is no JSON: {str(error).splitlines()[0]}") from error
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deep
+        raise GuidedError(f"{path} is not JSON: {str(error).splitlines()[0]}") from error
     except OSError as error:
         raise GuidedError(f"cannot read {path}: {error.strerror}") from error
     if not isinstance(config, dict):

@@ -1,4 +1,4 @@
-"""Published files that are not read as what they were given for: what they are, and what to do with them."""
+"""Published files that were given in the wrong place: what they are, and how to use them."""
 
 __all__ = ["SINGLE", "advice", "check_effect", "tensors_of"]
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from guided.errors import GuidedError, shown
 
-#: What names in a single file of Stable Diffusion begin with.
+#: Prefixes of names in a single file of Stable Diffusion.
 SINGLE = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.embedders.")
 LORA = (".lora_", "lora_unet_", "lora_te", "lora.down", "lora_A", "lora_B")
 OTHER = ("dora_scale", "lora_magnitude_vector", "hada_", "lokr_", ".lora_bias", ".diff", ".lora_mid")
@@ -26,15 +26,15 @@ def tensors_of(content: Any) -> Mapping[Any, Any]:
 
 
 def advice(names: Iterable[str], path: Path) -> str:
-    """What a file of these names is, if it is one that people give in another's place; "" if it is none."""
+    """What a file with these names is, if it is often given by mistake, and how to use it; "" otherwise."""
     known = list(names)
     if any(name.startswith(SINGLE) for name in known):
-        kind = (
+        pipeline = (
             "StableDiffusionXLPipeline" if any("conditioner." in name for name in known) else "StableDiffusionPipeline"
         )
         return (
             f"{path} is a pipeline of Stable Diffusion in a single file; make a folder of it and give that: "
-            f'diffusers.{kind}.from_single_file("{path}").save_pretrained("FOLDER")'
+            f'diffusers.{pipeline}.from_single_file("{path}").save_pretrained("FOLDER")'
         )
     if any(part in name for name in known for part in LORA):
         return f"{path} holds LoRA weights; give the pipeline, with lora={path}, or a model with negative={path}"
@@ -44,10 +44,10 @@ def advice(names: Iterable[str], path: Path) -> str:
 
 
 def check_effect(names: Iterable[str], path: Path) -> None:
-    """Says early what would be dropped of LoRA weights without a word.
+    """Refuses LoRA weights of which a part would be dropped silently.
 
     Raises:
-        GuidedError: They are of a kind that is more than a product of two matrices.
+        GuidedError: There are tensors other than the two matrices of plain LoRA.
     """
     strange = [name for name in names if any(part in name for part in OTHER)]
     if strange:

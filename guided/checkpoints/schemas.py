@@ -1,8 +1,8 @@
-"""What the configurations of our own formats must say, checked before anything is built from them.
+"""Schemas of the configurations of our own formats, checked before anything is built from them.
 
-A file may come from anybody, or from an interrupted copy. Types are strict (no text for a number, no number for a
-list), numbers have bounds that no network here comes near, and what an entry implies, as the length of a piece of
-SELFIES, is worked out before it is made.
+A file may come from anyone, or from an interrupted copy. Types are strict (no text for a number, no number for a
+list), numbers have generous bounds, and sizes that follow from an entry, such as the length of a piece of SELFIES, are
+checked before memory is allocated.
 """
 
 __all__ = [
@@ -37,10 +37,10 @@ Text = Annotated[str, Field(max_length=10_000, description="text")]
 
 
 def check_alphabet(alphabet: str) -> str:
-    """The letters of tokens, themselves.
+    """The letters of tokens, if they are usable; returned unchanged.
 
     Raises:
-        ValueError: There is none, one occurs twice, or one is none that a sequence can be written with.
+        ValueError: There is none, one occurs twice, or one is not a capital letter or sign of ASCII.
     """
     usable = alphabet.isascii() and alphabet.isprintable() and " " not in alphabet and alphabet == alphabet.upper()
     if not usable or not alphabet or len(set(alphabet)) < len(alphabet):
@@ -66,7 +66,7 @@ Alphabet = Annotated[str, Field(description="distinct capital letters, as ACGT")
 
 
 class Schema(BaseModel):
-    """Entries of a JSON object; others are let be."""
+    """Entries of a JSON object; other entries are ignored."""
 
     model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, validate_default=True, frozen=True)
 
@@ -96,7 +96,7 @@ class Selfies(Schema):
     ]
     merges: Annotated[
         list[Annotated[list[int], Field(min_length=2, max_length=2)]],
-        Field(max_length=100_000, description="a list of pairs of tokens that are there before"),
+        Field(max_length=100_000, description="a list of pairs of earlier tokens"),
     ]
     length: Size
     width: Size
@@ -121,7 +121,7 @@ class Selfies(Schema):
 
 
 class Mdlm(Schema):
-    """MDLM's transformer in Hugging Face's layout. What is missing is told as None."""
+    """MDLM's transformer in Hugging Face's layout. Missing entries are read as None, and refused as such."""
 
     vocab_size: Size = None  # type: ignore[assignment]
     hidden_dim: Size = None  # type: ignore[assignment]
@@ -137,7 +137,7 @@ class MdlmLength(Schema):
 
 
 class Shards(Schema):
-    """The index of weights in several files."""
+    """The index of weights in several files (shards)."""
 
     weight_map: Annotated[
         dict[str, str], Field(min_length=1, description="an object with the file's name of each tensor")
@@ -145,7 +145,7 @@ class Shards(Schema):
 
 
 class Probe(Schema):
-    """Which network a checkpoint was trained from."""
+    """The fingerprint of the network that a checkpoint was trained from."""
 
     layers: Text
     dtype: Literal["float64", "float32", "bfloat16", "float16"]
@@ -153,7 +153,7 @@ class Probe(Schema):
 
 
 class Base(Schema):
-    """What a negative checkpoint was trained from."""
+    """The base that a negative checkpoint was trained from."""
 
     name: Text
     network: Annotated[Probe, Field(description="an object with layers, dtype and entries")]
@@ -166,7 +166,7 @@ class Card(Schema):
 
 
 class ValueNetwork(Schema):
-    """The network of a learned value; further entries are what its kind takes."""
+    """The network of a learned value; further entries are the arguments of its class."""
 
     kind: Text
     event: Annotated[list[Size], Field(min_length=1, max_length=8, description="a list of whole numbers")]
@@ -197,7 +197,7 @@ class ValueModel(Schema):
 
 
 class Term(Schema):
-    """One reward of those that a value was fitted for."""
+    """One term of the reward that a value was fitted for."""
 
     reward: Text
 
@@ -225,41 +225,42 @@ class ValueConfig(Schema):
     def _fits(self) -> "ValueConfig":
         if (self.alpha is None) != (self.target == "mean"):
             raise ValueError(
-                f"alpha is {self.alpha} of a value with target {self.target!r}; a mean has null, others a number"
+                f"alpha is {self.alpha} of a value with target {self.target!r}; "
+                "it must be null for a mean, and a number for others"
             )
         return self
 
 
-Kind = TypeVar("Kind", bound=Schema)
+SchemaT = TypeVar("SchemaT", bound=Schema)
 
 
-def validated(schema: type[Kind], config: Mapping[str, Any], path: Path) -> Kind:
+def validated(schema: type[SchemaT], config: Mapping[str, Any], path: Path) -> SchemaT:
     """The entries of a configuration that a schema names.
 
     Raises:
-        GuidedError: One is missing or is not what is accepted; the line names the first.
+        GuidedError: One is missing or not accepted; the message names the first.
     """
     try:
         return schema.model_validate(dict(config))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-    raise GuidedError(f"{path} {_told(schema, first)}")
+    raise GuidedError(f"{path} {_message(schema, first)}")
 
 
-def _told(schema: type[Schema], error: Mapping[str, Any]) -> str:
-    """What is wrong, in words."""
-    says = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "it must be")
-    if not error["loc"]:  # of several entries together
-        return f"is no usable configuration: {says}"
+def _message(schema: type[Schema], error: Mapping[str, Any]) -> str:
+    """The message of an error."""
+    reason = str(error["msg"]).removeprefix("Value error, ").replace("Input should be", "it must be")
+    if not error["loc"]:  # of several entries
+        return f"is not a usable configuration: {reason}"
     place, accepted = "", ""
     for key in error["loc"]:
         if isinstance(key, str) and not key.replace("_", "a").isalnum():
-            continue  # pydantic's name for one alternative of several
+            continue  # pydantic's name for an alternative of a union
         place += f"[{key}]" if isinstance(key, int) else f".{key}" if place else key
     accepted = _described(schema, error["loc"])
     if error["type"] == "missing":
         return f"has no usable entry {place!r}: it is missing" + (f"; it must be {accepted}" if accepted else "")
-    reason = says if error["type"] in ("value_error", "literal_error") or not accepted else f"it must be {accepted}"
+    reason = reason if error["type"] in ("value_error", "literal_error") or not accepted else f"it must be {accepted}"
     return f"has {place} {shown(error['input'])}; {reason}"
 
 

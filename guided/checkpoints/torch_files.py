@@ -1,11 +1,11 @@
-"""Files of `torch.save`, read without running anything that they name.
+"""Files of `torch.save`, read without running any code that they name.
 
 A pickle is a program: it may call any class or function that can be imported. torch's reader for `weights_only=True`
-calls none but its own list for tensors and plain containers, and refuses a file that names another. A Lightning
+calls only those of its own list, for tensors and plain containers, and refuses a file that names another. A Lightning
 checkpoint does: its `hyper_parameters` hold omegaconf's classes, and whatever else the training code kept there.
 
-So the names are first listed, which executes nothing, and each is then given to the same reader as an :class:`Inert`
-of ours that keeps what it is handed and does nothing with it. The class or function that was named is neither imported
+So the names are first listed, which executes nothing. The same reader then takes each as an :class:`Inert` of ours,
+which only keeps its arguments. The class or function that was named is neither imported
 nor called; modules that torch never allows, such as `os` and `sys`, are refused as before.
 """
 
@@ -20,7 +20,7 @@ import torch
 
 from guided.errors import GuidedError
 
-#: What torch says of how to read a file that it refused.
+#: Torch's advice on reading a file that it refused.
 _ADVICE = re.compile("weights_only|safe_globals|trusted source|arbitrary code|trust_remote_code", re.IGNORECASE)
 
 
@@ -41,42 +41,42 @@ class Inert:
         self.state = state
 
 
-#: How files begin that torch wrote before they were zip files: a pickled magic number.
+#: The first bytes of torch's old format, before zip files: a pickled magic number.
 OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def read_torch(path: Path) -> Any:
-    """What `torch.save` wrote; an :class:`Inert` is where anything but tensors, containers and numbers was.
+    """The content of a file of `torch.save`, with an :class:`Inert` for anything but tensors, containers and numbers.
 
     Tensors are on the CPU, and are read from the file when they are first used.
 
     Raises:
-        GuidedError: The file is truncated, in no format of `torch.save`, or names what is refused.
+        GuidedError: The file is truncated, in no format of `torch.save`, or names something that is refused.
     """
     with path.open("rb") as file:
         if file.read(len(OLD)) == OLD:
-            raise GuidedError(f"{path} is in torch's old format: torch.load it, and torch.save what it holds again")
+            raise GuidedError(f"{path} is in torch's old format: torch.load it, and torch.save its content again")
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         with torch.serialization.safe_globals([_stand_in(name) for name in names]):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # a broken pickle fails in any way
+    except Exception as error:  # a broken pickle can raise anything
         why = reason_of(error)
         raise GuidedError(f"{path} is truncated, or no file of torch.save that is safe to read ({why})") from error
 
 
 def reason_of(error: BaseException) -> str:
     """Why a library could not read a file, in one line and without torch's advice to read it unsafely."""
-    said = str(error)
-    reason = re.search(r"(?:WeightsUnpickler error: |(?=Trying to load ))([^\n]+)", said)
+    text = str(error)
+    reason = re.search(r"(?:WeightsUnpickler error: |(?=Trying to load ))([^\n]+)", text)
     if reason:
         return reason[1][:300]
-    sentences = re.split(r"(?<=[.:;])\s+", " ".join(said.split()))
+    sentences = re.split(r"(?<=[.:;])\s+", " ".join(text.split()))
     return " ".join(part for part in sentences if not _ADVICE.search(part))[:300].rstrip(" ;:") or type(error).__name__
 
 
 def entry(node: Any, *path: str) -> Any:
-    """What lies under a path in nested mappings, those of omegaconf too; None where there is nothing."""
+    """The entry under a path in nested mappings, omegaconf's included; None where there is none."""
     for key in path:
         node = _content(node)
         node = node.get(key) if isinstance(node, Mapping) else None
@@ -84,7 +84,7 @@ def entry(node: Any, *path: str) -> Any:
 
 
 def _content(node: Any) -> Any:
-    """What a node of omegaconf holds, as `_content` if it is a container and as `_val` if not; else its attributes."""
+    """The content of a node of omegaconf: `_content` of a container, or else `_val`; of others the attributes."""
     if not isinstance(node, Inert):
         return node
     state = node.state if isinstance(node.state, Mapping) else {}
@@ -92,9 +92,9 @@ def _content(node: Any) -> Any:
 
 
 def _stand_in(name: str) -> type:
-    """A class that goes by the name `package.module.name`."""
+    """A class with the name `package.module.name`."""
     module, _, own = name.rpartition(".")
     namespace: dict[str, Any] = {"__module__": module, "__qualname__": own}
-    if name == "collections.defaultdict":  # the reader puts items into dictionaries proper only
+    if name == "collections.defaultdict":  # the reader only puts items into real dictionaries
         namespace["__new__"] = lambda cls, *args: {}
     return type(own, (Inert,), namespace)

@@ -1,15 +1,15 @@
-"""Weights in safetensors: first the header, which says names and shapes, then a network, then the tensors."""
+"""Weights in safetensors: first the header with names and shapes, then a network, then the tensors."""
 
 __all__ = [
     "check_finite",
     "check_shapes",
+    "exists",
     "header",
     "load_network",
     "plain_names",
     "read_tensors",
     "read_weights",
     "sketched",
-    "there",
     "weights_digest",
 ]
 
@@ -34,7 +34,7 @@ Net = TypeVar("Net", bound=nn.Module)
 
 
 def header(path: Path) -> dict[str, Shape]:
-    """The shapes of the tensors of a file, or of its shards, by name; none of them is read.
+    """The shapes of the tensors of a file, or of its shards, by name; no tensor is read.
 
     Raises:
         GuidedError: A file is missing, truncated or no safetensors.
@@ -45,7 +45,7 @@ def header(path: Path) -> dict[str, Shape]:
             with safe_open(file, "pt") as content:
                 shapes |= {key: tuple(content.get_slice(key).get_shape()) for key in content.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-            raise _torn(file, error) from error
+            raise _unreadable(file, error) from error
     return shapes
 
 
@@ -62,7 +62,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file itself, or the shards of it that an index beside it names (`model.safetensors.index.json`).
+    """The file itself, or its shards, by the index beside it (`model.safetensors.index.json`).
 
     Raises:
         GuidedError: There is neither, or a shard is missing.
@@ -75,12 +75,12 @@ def files_of(path: Path) -> list[Path]:
     names = sorted(set(validated(Shards, read_object(index), index).weight_map.values()))
     for name in names:
         if Path(name).name != name or not (path.parent / name).is_file():
-            raise GuidedError(f"{index} names {shown(name)}; that must be a file beside it, and there is none")
+            raise GuidedError(f"{index} names {shown(name)}; there is no such file beside it")
     return [path.parent / name for name in names]
 
 
-def there(path: Path) -> bool:
-    """Whether there is such a file, or an index of its shards."""
+def exists(path: Path) -> bool:
+    """Whether the file, or an index of its shards, exists."""
     return path.is_file() or path.with_name(f"{path.name}{INDEX}").is_file()
 
 
@@ -92,7 +92,7 @@ def weights_digest(path: Path) -> str:
 
 
 def plain_names(keys: Iterable[str]) -> dict[str, str]:
-    """The names of tensors without what wrappers put into them (`module.` of DataParallel, `_orig_mod.` of a compiled
+    """The names of tensors without the prefixes of wrappers (`module.` of DataParallel, `_orig_mod.` of a compiled
     network), each with the name in the file.
 
     Raises:
@@ -103,13 +103,13 @@ def plain_names(keys: Iterable[str]) -> dict[str, str]:
         name = _WRAPPED.sub("", key)
         if name in plain:
             raise GuidedError(
-                f"the weights have {plain[name]!r} and {key!r}, which are one layer's; remove one of them"
+                f"the weights have {plain[name]!r} and {key!r}, which are the same layer's; remove one of them"
             )
         plain[name] = key
     return plain
 
 
-def _torn(path: Path, error: Exception) -> GuidedError:
+def _unreadable(path: Path, error: Exception) -> GuidedError:
     reason = " ".join(str(error).split())[:200]
     return GuidedError(f"{path} is truncated, or no safetensors file ({reason})")
 
@@ -125,7 +125,7 @@ def sketched(make: Callable[[], Net], path: Path) -> Net:
             return make()
     except GuidedError:
         raise
-    except (RuntimeError, ValueError, OverflowError, ZeroDivisionError) as error:  # sizes that torch cannot count
+    except (RuntimeError, ValueError, OverflowError, ZeroDivisionError) as error:  # sizes that overflow in torch
         raise GuidedError(f"{path} describes no network that can be made: {str(error).splitlines()[0]}") from error
 
 
@@ -133,7 +133,7 @@ def check_shapes(wanted: Mapping[str, Tensor], found: Mapping[str, Shape], path:
     """Compares the shapes of a network's tensors with those of a file, key by key.
 
     Raises:
-        GuidedError: A key or a shape differs; it names the first.
+        GuidedError: A key or a shape differs; the message names the first.
     """
     for key in keys:
         have, want = found.get(key), wanted[key].shape if key in wanted else None
@@ -143,7 +143,7 @@ def check_shapes(wanted: Mapping[str, Tensor], found: Mapping[str, Shape], path:
 
 
 def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
-    """Says early what would guide, or be drawn from, without a word.
+    """Refuses weights that would silently give wrong samples.
 
     Raises:
         GuidedError: A weight is nan or infinite.
@@ -159,11 +159,11 @@ def load_network(make: Callable[[], Net], path: Path, sketch: bool = True) -> tu
     Args:
         make: Makes the network; it is called without memory first, to compare its shapes with the file's.
         path: The weights.
-        sketch: Whether it can be made without memory; a network of the user's own code need not.
+        sketch: Whether it can be made without memory; a network from the user's own code may not be.
 
     Raises:
-        GuidedError: The file is missing, truncated or no safetensors, a key or shape differs (it names the first), or
-            a number is not finite.
+        GuidedError: The file is missing, truncated or no safetensors, a key or shape differs (the message names the
+            first), or a number is not finite.
     """
     if sketch:
         _matched(sketched(make, path), path)
@@ -188,7 +188,7 @@ def read_weights(net: nn.Module, path: Path) -> str:
 
 
 def _matched(net: nn.Module, path: Path) -> dict[str, str]:
-    """The name in a file of each tensor of a network, of equal shapes."""
+    """The name in a file of each tensor of a network; their shapes are checked."""
     wanted, shapes = net.state_dict(), header(path)
     names = {key: key for key in shapes} if wanted.keys() == shapes.keys() else plain_names(shapes)
     found = {name: shapes[key] for name, key in names.items()}

@@ -31,7 +31,7 @@ class Evaluator:
         size: The number of rows that the function gets at a time, or None for all at once.
         device: Where the rows are.
         least: The number of rows that the function gets at least, where there are any: fewer are filled up with copies
-            of the last one, whose outputs are dropped.
+            of the last one, and their outputs are dropped.
 
     Raises:
         GuidedError: The size or the least number is below 1, or the latter above the former.
@@ -93,16 +93,16 @@ def distinct(x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
         group: The group of each row, with shape `(n,)`; rows of different groups are different.
 
     Returns:
-        The positions `first` of one row of each kind, with shape `(u,)`, and `inverse`, with shape `(n,)`, such
-        that `x == x[first][inverse]`.
+        The positions `first` of one of each set of equal rows, with shape `(u,)`, and `inverse`, with shape `(n,)`,
+        such that `x == x[first][inverse]`.
     """
     keys = x.flatten(1).long()
     if group is not None:
         keys = torch.cat([group[:, None].to(keys), keys], dim=1)
-    if keys.device.type == "mps":  # which does not find distinct rows
+    if keys.device.type == "mps":  # torch.unique does not work there
         keys = keys.cpu()
-    kinds, inverse = torch.unique(keys, dim=0, return_inverse=True)
-    first = inverse.new_empty(len(kinds)).scatter_(0, inverse, torch.arange(len(x), device=inverse.device))
+    unique, inverse = torch.unique(keys, dim=0, return_inverse=True)
+    first = inverse.new_empty(len(unique)).scatter_(0, inverse, torch.arange(len(x), device=inverse.device))
     return first.to(x.device), inverse.to(x.device)
 
 

@@ -32,9 +32,10 @@ class Codec:
     modality: str = ""
 
     def editing(self, model: str, sample: Any, strength: float | None, mask: Any) -> Editing:
-        """What requests that start from a sample keep of it.
+        """Where requests that start from a sample begin, and what they keep of it.
 
-        The arguments are those of :meth:`guided.core.diffusion.Diffusion.edited`, and the name of the model.
+        The arguments are those of :meth:`guided.core.diffusion.Diffusion.edited`, after the model's name, which is for
+        messages.
 
         Raises:
             GuidedError: Samples cannot be encoded, there are no masks, or the strength is out of range.

@@ -26,18 +26,18 @@ from guided.errors import GuidedError
 
 @dataclass(frozen=True)
 class Diffusion:
-    """A frozen denoiser and its process; and the requests of one run, which start as one without conditions.
+    """A frozen denoiser, its process, and the requests of one run: at first one request without conditions.
 
     Args:
-        denoiser: The only thing that runs a network.
+        denoiser: The only part that runs the network.
         process: The reverse chain.
         codec: How clean rows become samples, and samples rows.
         prompting: What it can be conditioned on, and its guidance.
-        network: The network in the denoiser, where another one can take its place; None where that is not known.
+        network: The network inside the denoiser, so that other weights can be put into it; None if it is not known.
         timed: Whether the network's output depends on the time. If it does not, a candidate equal to its parent keeps
             its parent's output.
         name: What the model was loaded as.
-        identity: A digest of the weights.
+        identity: A digest of the weights, and of anything else that samples depend on.
         evaluator: Where and in what micro-batches network rows run.
         requests: What belongs to one run; set by :meth:`prompted`, :meth:`edited` and :meth:`with_requests`.
     """
@@ -89,7 +89,14 @@ class Diffusion:
         return self.codec.encode(sample)
 
     def trainable(self, otherwise: str = "it cannot be trained") -> Network:
-        """The network; GuidedError, which ends with what follows from that, if the model does not say which it is."""
+        """The network.
+
+        Args:
+            otherwise: What does not work without it; the end of the error's message.
+
+        Raises:
+            GuidedError: The model does not say which network it has.
+        """
         if self.network is None:
             raise GuidedError(f"{self.name} does not say which network it has: {otherwise}")
         return self.network
@@ -127,19 +134,19 @@ class Diffusion:
 
         Args:
             prompts: A prompt for each request; None stands for no prompt.
-            guidance: The weight; None for the model's own, or 1.5 where it has none but a negative denoiser; 1 for no
+            guidance: The weight; None for the model's own, or 1.5 where it has only a negative denoiser; 1 for no
                 guidance.
             negative: A negative prompt for each request; None for the model's unconditional one.
             rescale: The share of guidance rescale, in [0, 1].
 
         Raises:
-            GuidedError: The model takes no prompt, or a negative prompt or a rescale has no guidance to go with.
+            GuidedError: The model takes no prompt, or a negative prompt or a rescale is given without guidance.
         """
         self.prompting.check(self.name, prompts, negative)
         conditions, guided = self.prompting.resolve(prompts, guidance, negative, rescale)
         texts = tuple(prompt or "" for prompt in prompts)
         model = self.with_requests(conditions=conditions, guidance=guided, prompts=texts)
-        model.guided()  # raises where the weight or the rescale is out of range
+        model.guided()  # raises if the weight or the rescale is out of range
         return model
 
     def edited(self, sample: Any, strength: float | None = None, mask: Any = None) -> "Diffusion":
@@ -152,8 +159,8 @@ class Diffusion:
             mask: Where the sample may change, as `codec.region` takes it; None for everywhere.
 
         Raises:
-            GuidedError: The model cannot encode samples, the strength is out of range, or 1 with nothing that is kept,
-                or there is no such mask.
+            GuidedError: The model cannot encode samples, the strength is out of range, or 1 although nothing is
+                kept, or the model takes no masks.
         """
         if self.process.tokens is not None:
             raise GuidedError(f"{self.name} cannot start from a sample: only models of images or videos can")
@@ -174,14 +181,14 @@ class Diffusion:
         return Particles(self, self.process.noise(x, k, streams), k, streams)
 
     def guided(self) -> Guided | None:
-        """The denoiser under the guidance of the requests, None where they have none; GuidedError if out of range."""
+        """The denoiser with the requests' guidance, None where they have none; GuidedError if it is out of range."""
         guidance = self.requests.guidance
         if guidance is None:
             return None
         return Guided(self.denoiser, guidance.scale, self.prompting.negative, guidance.rescale)
 
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions | None = None) -> Tensor:
-        """The output for rows `(n, *event)` at times `(n,)`, with conditions `(n, *)`, under the requests' guidance."""
+        """The output for rows `(n, *event)` at times `(n,)`, with conditions `(n, *)` and the requests' guidance."""
         conditions, guided = conditions or Conditions(), self.guided()
         if guided is None:
             return self.denoiser(x, t, **conditions.positive)
@@ -190,8 +197,8 @@ class Diffusion:
     def evaluate(self, x: Tensor, k: int, parents: Outputs | None = None) -> Outputs:
         """Runs the network on particles, with shape `(B, N, *event)`, at step `k`.
 
-        In a masked model equal rows of a request are evaluated once (of all requests, where there are no conditions),
-        and a row equal to that of its parent not at all.
+        A masked model evaluates equal rows of a request once (of all requests, where there are no conditions), and
+        reuses the parent's output where a row equals its parent.
 
         Args:
             x: The particles.

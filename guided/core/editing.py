@@ -3,8 +3,9 @@ r"""Where requests start, if not from noise: clean rows, and which of their entr
 Starting from a sample is noising it back to step :math:`k = K - \lfloor K s \rfloor`, for a strength :math:`s`. Keeping
 a region of it is replacing the network's clean mean there by the sample itself: a step whose clean mean is the truth
 leaves the marginal :math:`\mathcal{N}(\alpha_k x, \sigma_k^2)` of the noised sample as it is, for any eta,
-and at eta = 1 draws from :math:`q(x_{k+1} \mid x_k, x)`. So the kept region is the noised sample at every step, as far
-as no candidates are selected by it, and at the end the sample itself, up to :math:`\sigma_K`. Look-aheads see it so.
+and at eta = 1 draws from :math:`q(x_{k+1} \mid x_k, x)`. So the kept region is the noised sample at every step, as long
+as candidates are not selected by it, and at the end the sample itself, up to :math:`\sigma_K`. Look-aheads see
+the sample there.
 
 References:
     | SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations (Meng et al., 2021)
@@ -34,7 +35,7 @@ class Editing:
         free: Where rows may change, True or False, with a shape that broadcasts to that of `x`; None for everywhere.
 
     Raises:
-        GuidedError: The strength is out of range, or 1 with nothing kept, or nothing is free.
+        GuidedError: The strength is out of range, or 1 without a mask, or the mask leaves nothing free.
     """
 
     x: Tensor
@@ -45,7 +46,9 @@ class Editing:
         if not 0 < self.strength <= 1:
             raise GuidedError(f"strength is {self.strength}; it must be above 0 and at most 1")
         if self.strength == 1 and self.free is None:
-            raise GuidedError("strength is 1 and there is no mask: the run would start from noise and see no sample")
+            raise GuidedError(
+                "strength is 1 and there is no mask: the run would start from pure noise and ignore the sample"
+            )
         if self.free is not None and not self.free.any():
             raise GuidedError("the mask keeps everything: there is nothing to draw")
 
@@ -83,7 +86,7 @@ class Editing:
         """Clean means, with shape `(n, *event)`, of rows of these requests, `(n,)`: the sample where it is kept."""
         if self.free is None:
             return y
-        x, free = (it if len(it) == 1 else it[request] for it in (self.x, self.free))
+        x, free = (rows if len(rows) == 1 else rows[request] for rows in (self.x, self.free))
         return torch.where(free, y, x)
 
     def select(self, requests: list[int]) -> "Editing":
@@ -94,5 +97,5 @@ class Editing:
 
 
 def default_strength(masked: bool) -> float:
-    """The share of the steps that are taken where nothing is said."""
+    """The share of the steps that are taken by default."""
     return 1.0 if masked else 0.8

@@ -52,7 +52,7 @@ class Gaussian:
         grid: Maps a number of steps to other `(alphas, sigmas, times)`, for :meth:`with_steps`.
         clip: The largest magnitude of a clean mean, as pixels have one; None for no bound.
         trained: Maps a number of levels to those that the network was trained at, evenly over its times, and the data,
-            as `grid` does; None where nobody says.
+            as `grid` does; None if it is not known.
 
     Raises:
         GuidedError: Lengths differ, sigma / alpha does not decrease, eta is outside [0, 1], or clip is not above 0.
@@ -139,7 +139,7 @@ class Gaussian:
         return self.alphas[k] * x + self.sigmas[k] * streams.normal(*x.shape[1:])
 
     def distinct(self, x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """All rows: two that were drawn from real numbers are not equal."""
+        """All rows: two rows of real numbers are practically never equal."""
         all_rows = torch.arange(len(x), device=x.device)
         return all_rows, all_rows
 

@@ -4,7 +4,7 @@ r"""Guidance of one denoiser by another.
 
 With the same network and an empty prompt as :math:`y_-` this is classifier-free guidance; with the network of a
 negative-preference checkpoint it is (Self-)NPO. Clean means and log-probabilities are both guided this way; the
-process renormalises the latter, and the mask is no token of theirs.
+process renormalises the latter, which do not include the mask.
 
 References:
     | Classifier-Free Diffusion Guidance (Ho et al., 2022)
@@ -33,7 +33,7 @@ class Conditions:
 
     Args:
         positive: The conditions of the prompts, with shape `(n, *)` each.
-        negative: Those that guidance leads away from, under the same names; None where there is one side only, or
+        negative: The conditions of the negative side, under the same names; None where there is only one side, or
             both sides share the conditions.
 
     Raises:
@@ -51,7 +51,7 @@ class Conditions:
             )
 
     def __bool__(self) -> bool:
-        """Whether there are any, so that equal rows of two requests may have different outputs."""
+        """Whether there are any: if so, equal rows of two requests may have different outputs."""
         return bool(self.positive)
 
     def take(self, index: Tensor | list[int]) -> "Conditions":
@@ -60,14 +60,14 @@ class Conditions:
         return Conditions(*(side and {name: c[index] for name, c in side.items()} for side in sides))  # type: ignore[arg-type]
 
     def ask(self, denoiser: Denoiser, x: Tensor, t: Tensor) -> Tensor:
-        """The output of a denoiser of both sides, such as :class:`Guided`, under these conditions."""
-        away = () if self.negative is None else (self.negative,)
-        return denoiser(x, t, *away, **self.positive)
+        """The output of a denoiser that takes both sides, such as :class:`Guided`, with these conditions."""
+        negative = () if self.negative is None else (self.negative,)
+        return denoiser(x, t, *negative, **self.positive)
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """How the positive side is led away from the negative one: the weight, and the share of guidance rescale."""
+    """The weight of guidance, and the share of guidance rescale."""
 
     scale: float
     rescale: float = 0.0
@@ -79,8 +79,8 @@ class Guided:
 
     Args:
         positive: The denoiser that is guided.
-        scale: The weight `w`; 1 is the positive denoiser alone, 0 the negative one (but for tokens that the positive
-            one rules out: those stay impossible at any weight).
+        scale: The weight `w`; 1 is the positive denoiser alone, 0 the negative one (except that tokens which the
+            positive one rules out stay impossible at any weight).
         negative: The negative denoiser. None is the positive one again: both sides are evaluated in one doubled call.
         rescale: The share `phi`, in [0, 1], to which the standard deviation of each row's raw prediction is brought
             back to that of the positive side.
@@ -121,17 +121,17 @@ class Guided:
         other = cond if negative is None else negative
         if self.negative is None or self.negative is self.positive:
             both = {name: torch.cat([c, other[name]]) for name, c in cond.items()}
-            y, away = self.positive(torch.cat([x, x]), torch.cat([t, t]), **both).chunk(2)
+            positive, opposite = self.positive(torch.cat([x, x]), torch.cat([t, t]), **both).chunk(2)
         else:
-            y, away = self.positive(x, t, **cond), self.negative(x, t, **other)
-        mixed = self._mixed(y, away)
-        return self._rescaled(x, t, mixed, y) if self.rescale else mixed
+            positive, opposite = self.positive(x, t, **cond), self.negative(x, t, **other)
+        mixed = self._mixed(positive, opposite)
+        return self._rescaled(x, t, mixed, positive) if self.rescale else mixed
 
     def _mixed(self, positive: Tensor, negative: Tensor) -> Tensor:
-        """The formula, where a side may rule tokens out, as minus infinity.
+        """The guided output, where either side may rule tokens out by minus infinity.
 
-        What the positive side rules out is out. What the negative one alone rules out is out below a weight of 1, if
-        anything is left then; else it has nothing to compare with, and the positive side's word is taken.
+        A token that the positive side rules out stays out. One that only the negative side rules out is out at weights
+        below 1, unless no token would be left; at other weights it keeps the positive side's log-probability.
         """
         out, alone = positive.isneginf(), negative.isneginf()
         y = torch.where(alone, positive, negative + self.scale * (positive - negative))
@@ -141,7 +141,7 @@ class Guided:
         return torch.where(out, -torch.inf, y)
 
     def _rescaled(self, x: Tensor, t: Tensor, y: Tensor, positive: Tensor) -> Tensor:
-        """The guided clean means `y` with the rescale, which is one of the raw prediction."""
+        """The guided clean means `y`, rescaled as raw predictions."""
         model: Any = self.positive
         raw, wanted = model.raw(x, t, y), model.raw(x, t, positive)
         axes = tuple(range(1, x.ndim))

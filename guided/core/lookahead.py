@@ -1,4 +1,4 @@
-"""What particles point to, as samples."""
+"""Look-aheads: the clean samples that particles point to."""
 
 __all__ = ["LookAhead"]
 
@@ -15,12 +15,13 @@ from guided.errors import GuidedError
 
 @dataclass(frozen=True)
 class LookAhead:
-    """The distinct clean samples that particles point to. They are decoded when asked for, a part at a time.
+    """The distinct clean samples that particles point to. They are decoded when asked for, some at a time.
 
     Attributes:
         rows: The clean rows, with shape `(u, *event)`.
         index: The sample of each particle's draws, with shape `(B, N, draws)`.
-        prompts: The prompts of the samples, `u` of them, where the requests were kept apart; None elsewhere.
+        prompts: The prompts of the samples, `u` of them, where equal samples of two requests were kept apart; None
+            otherwise.
     """
 
     rows: Tensor

@@ -2,7 +2,7 @@ r"""The masked (absorbing-state) process.
 
 A token is masked at step `k` with probability :math:`m_k`, from :math:`m_0 = 1` to :math:`m_K = 0`. A step reveals a
 masked token with probability :math:`(m_k - m_{k+1}) / m_k`, drawn from the network's distribution of the clean token,
-and leaves a revealed one as it is (SUBS). The mask is no token that the network could predict.
+and leaves a revealed one as it is (SUBS). The network cannot predict the mask.
 
 References:
     | Simple and Effective Masked Diffusion Language Models (Sahoo et al., 2024)
@@ -41,7 +41,7 @@ class Masked:
         steps: The number of steps `K`.
         schedule: The masking schedule, "log-linear" or "cosine".
         temperature: The temperature of the tokens' distribution; 1 is the model's own.
-        fixed: Tokens that are pinned, with shape `(L,)`, or `(B, L)` for each request, and the mask where they are
+        fixed: Tokens that are pinned, with shape `(L,)`, or `(B, L)` for each request, and the mask where positions are
             free; they stay through prior, proposals and look-ahead.
 
     Raises:

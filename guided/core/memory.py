@@ -1,4 +1,4 @@
-"""Sizes that cannot fit in memory are refused before anything is allocated: the system may kill a process instead."""
+"""Sizes that cannot fit in memory are refused early: an allocation may make the system kill the process."""
 
 __all__ = ["check_memory", "memory_of"]
 
@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 
 def memory_of(device: torch.device) -> int:
-    """The bytes of memory that a device has in all; 0 where nobody says."""
+    """The bytes of memory that a device has in all; 0 if it is unknown."""
     if device.type == "cuda" and torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:
@@ -23,7 +23,7 @@ def memory_of(device: torch.device) -> int:
 
 
 def check_memory(name: str, value: Any, needed: int, device: torch.device = CPU) -> None:
-    """Says early that something of a size cannot be made.
+    """Refuses early what cannot fit in memory.
 
     Args:
         name: What the size is called.
@@ -34,9 +34,9 @@ def check_memory(name: str, value: Any, needed: int, device: torch.device = CPU)
     Raises:
         GuidedError: The device has less memory than that.
     """
-    there = memory_of(device)
-    if there and needed > there:
+    available = memory_of(device)
+    if available and needed > available:
         raise GuidedError(
             f"{name} is {value}, which takes {needed:,} bytes of memory at least; "
-            f"{device.type} has {there:,} in all: take a smaller one"
+            f"{device.type} has {available:,} in all: take a smaller one"
         )

@@ -1,4 +1,4 @@
-"""What a run cost and how far it is: counted rows, seconds by part, and who wants to hear of each step."""
+"""What a run cost and how far it is: network rows, seconds by part, and a callback at each step."""
 
 __all__ = ["Monitor", "Progress"]
 
@@ -37,13 +37,13 @@ class Progress:
 
 @dataclass
 class Monitor:
-    """Counters of one run, shared by all that works in it.
+    """Counters of one run, shared by all of its parts.
 
     Attributes:
         network_rows: Rows that the network evaluated; a guided row counts twice.
         network_calls: Calls of the network.
         seconds: Wall-clock seconds by part (network, decode, reward). On an accelerator a part ends when its
-            work was submitted, unless it needed a result.
+            work is submitted, unless a result is waited for.
         on_step: Called with the step `k` whenever particles have moved.
     """
 

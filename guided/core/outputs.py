@@ -1,4 +1,4 @@
-"""The network's outputs: each distinct row evaluated once, and whose output it is."""
+"""The network's outputs: each distinct row is evaluated once, and particles point to its output."""
 
 __all__ = ["Outputs", "check_output", "evaluate", "gather"]
 
@@ -31,7 +31,7 @@ class Outputs:
         return replace(self, index=gather(self.index, index))
 
     def compact(self) -> "Outputs":
-        """Only the rows that are in use, so that what was not selected can be forgotten."""
+        """Only the rows that are in use, so that the others can be freed."""
         used, inverse = self.index.unique(return_inverse=True)
         return Outputs(self.x[used], self.y[used], inverse)
 
@@ -45,7 +45,7 @@ def evaluate(
 ) -> Outputs:
     """The outputs at particles, with shape `(B, N, *event)`.
 
-    Where the process finds equal rows, they are evaluated once, and a row equal to that of its parent not at all.
+    Where the process finds equal rows, they are evaluated once, and a row equal to its parent keeps that output.
 
     Args:
         network: Maps rows `(n, *event)` and the request of each, `(n,)`, to outputs `(n, *)`.
@@ -71,7 +71,7 @@ def evaluate(
 
 
 def check_output(y: Any, wanted: tuple[int, ...], predicts: str) -> None:
-    """Says early what would otherwise be broadcast, or drawn as a token that does not exist.
+    """Refuses an output that would otherwise be broadcast, or drawn as a token that does not exist.
 
     Args:
         y: What a denoiser returned.

@@ -1,4 +1,4 @@
-"""Particles that move through a model, and the network's outputs that travel with them."""
+"""Particles that move through a model, with the network's outputs."""
 
 __all__ = ["Model", "Particles"]
 
@@ -19,7 +19,7 @@ from guided.errors import GuidedError
 
 
 class Model(Protocol):
-    """What particles need of a model; :class:`guided.core.diffusion.Diffusion` is one."""
+    """What particles need from a model; :class:`guided.core.diffusion.Diffusion` has it."""
 
     @property
     def process(self) -> Process:
@@ -54,8 +54,8 @@ class Model(Protocol):
 class Particles:
     """`N` particles for each of `B` requests, at step `k` of the reverse process.
 
-    The network's output is computed when first asked for and then goes where its particle goes, so a candidate whose
-    look-ahead was evaluated is not evaluated again when it is selected and moved.
+    The network's output is computed when it is first needed, and stays with its particle: a candidate that was
+    evaluated for its look-ahead is not evaluated again when it is selected and moved.
 
     Attributes:
         model: The model that they move through.
@@ -78,7 +78,7 @@ class Particles:
 
     @property
     def requests(self) -> Requests:
-        """The requests: what they are conditioned on, their prompts, the counters of the run."""
+        """The requests: their conditions and prompts, and the counters of the run."""
         return self.model.requests
 
     @property
@@ -98,7 +98,7 @@ class Particles:
             draws: The number of samples that are drawn from the network's one-step distribution for each particle; 1
                 is its mode, or the clean mean. At the last step it is 1.
             preview: Whether the look-ahead's own decoder is used before the last step, where the model has one.
-            by_request: Whether equal samples of two requests stay two, each with the prompt of its own request.
+            by_request: Whether equal samples of two requests are kept apart, each with its own prompt.
         """
         rows, index = self._clean() if draws == 1 or self.done else self._drawn(draws)
         owner = None
@@ -132,7 +132,7 @@ class Particles:
         """Moves one step, with `M` candidates for each particle; the shape is `(B, N * M, *event)`.
 
         Raises:
-            GuidedError: The particles have arrived.
+            GuidedError: The particles are at the last step.
         """
         if self.done:
             raise GuidedError(f"the particles are at the last step, {self.k}; there is no further one")

@@ -1,4 +1,4 @@
-r"""Reverse-time processes: what a diffusion model does with its denoiser's output.
+r"""Reverse-time processes: how a diffusion model moves, given its denoiser's output.
 
 A process is a Markov chain :math:`x_0, x_1, \dots, x_K` from noise (:math:`k = 0`) to data (:math:`k = K`) whose
 kernels :math:`p(x_{k+1} \mid x_k, y_k)` depend on the network only through its output :math:`y_k = f_\theta(x_k, t_k)`.
@@ -78,7 +78,7 @@ class Process(Protocol):
         ...
 
     def distinct(self, x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The rows to keep of rows `(n, *event)`, where equal ones are worth finding.
+        """Which to keep of rows `(n, *event)`, once each where rows can be equal.
 
         Args:
             x: The rows.
@@ -107,7 +107,7 @@ class Process(Protocol):
         ...
 
     def select(self, requests: list[int]) -> "Process":
-        """The process of some of the requests, where it holds anything that differs between them."""
+        """The same process for some of the requests; it differs where requests have pinned tokens of their own."""
         ...
 
 
@@ -115,6 +115,6 @@ def check_steps(K: Any) -> int:
     """`K` itself.
 
     Raises:
-        GuidedError: It is no whole number, below 1, or above a million, which no run would finish.
+        GuidedError: It is not a whole number, below 1, or above a million, which no run would finish.
     """
     return check_number("steps", K, int, least=1, most=10**6)

@@ -1,4 +1,4 @@
-"""How a model is prompted: prompts become conditions, and a weight of guidance."""
+"""How a model is prompted: prompts to conditions and a weight of guidance."""
 
 __all__ = ["Prompting"]
 
@@ -25,7 +25,7 @@ class Prompting:
         unconditional: The prompt that stands for no prompt, the negative side of classifier-free guidance.
         guidance: The default weight of classifier-free guidance; None for no guidance.
         negative: The denoiser on the negative side of guidance; None for the model's own, without a prompt.
-        examples: Some prompts that the model knows, for trainings that need any.
+        examples: Some prompts that the model knows, for training that needs some.
     """
 
     encode: Callable[[Sequence[Any]], Mapping[str, Tensor]] | None = None
@@ -44,11 +44,11 @@ class Prompting:
         return {} if self.encode is None else dict(self.encode(prompts))
 
     def named(self, prompts: Sequence[str | None]) -> list[str | None]:
-        """The prompts, with the one that stands for no prompt in the place of None."""
+        """The prompts, with the unconditional one in place of None."""
         return [self.unconditional if prompt is None else prompt for prompt in prompts]
 
     def check(self, model: str, prompts: Sequence[str | None], negative: Sequence[str | None] | None) -> None:
-        """Checks that the model, which is called by its name, can be prompted.
+        """Checks that the model can be prompted; `model` is its name, for messages.
 
         Raises:
             GuidedError: It is unconditional, and has no negative denoiser or is given prompts.
@@ -57,8 +57,7 @@ class Prompting:
             return
         if self.negative is None:
             raise GuidedError(
-                f"{model} takes no prompt and no guidance: it is unconditional, "
-                "and has no negative checkpoint to lead away from"
+                f"{model} takes no prompt and no guidance: it is unconditional, and has no negative checkpoint"
             )
         if any(prompts) or negative is not None:
             raise GuidedError(f"{model} takes no prompt: it is unconditional")
@@ -75,7 +74,7 @@ class Prompting:
         The arguments are those of :meth:`guided.core.diffusion.Diffusion.prompted`.
 
         Raises:
-            GuidedError: The weight is no finite number, or a negative prompt or a rescale has no guidance to go with.
+            GuidedError: The weight is not finite, or a negative prompt or a rescale is given without guidance.
         """
         prompts = self.named(prompts)
         negative = None if negative is None else self.named(negative)
@@ -89,5 +88,5 @@ class Prompting:
             if negative is not None or (rescale and not same):
                 raise GuidedError("a negative prompt and a guidance rescale need guidance; give its weight")
             return Conditions(positive), None
-        away = self.conditions([self.unconditional] * len(prompts) if negative is None else negative)
-        return Conditions(positive, away), Guidance(scale, rescale)
+        negative_conditions = self.conditions([self.unconditional] * len(prompts) if negative is None else negative)
+        return Conditions(positive, negative_conditions), Guidance(scale, rescale)

@@ -1,4 +1,4 @@
-"""What belongs to one run of a model: what its requests are conditioned on, where they start, who counts."""
+"""The requests of one run of a model: their conditions, their starting points, and the counters of the run."""
 
 __all__ = ["Requests"]
 
@@ -15,7 +15,7 @@ class Requests:
     """`B` requests.
 
     Args:
-        conditions: What they are conditioned on, on both sides of guidance.
+        conditions: Their conditions, on both sides of guidance.
         prompts: Their prompts, for rewards that take them; empty where there are none.
         guidance: The guidance; None where one side is evaluated.
         editing: The clean rows that they start from, or keep parts of; None to start from noise.

@@ -1,8 +1,8 @@
 r"""Choice and resampling in log-space.
 
-Log-weights have shape `(B, N)`: `N` particles in each of `B` requests, and nothing leaks between requests. They are
-on the CPU, in double precision. A weight that is nan counts as none at all; where no particle of a request has any
-weight, all have the same.
+Log-weights have shape `(B, N)`: `N` particles in each of `B` requests, and requests do not affect each other. They are
+on the CPU, in double precision. A weight that is nan counts as zero; where all weights of a request are zero,
+they are made equal.
 
 References:
     | An Introduction to Sequential Monte Carlo (Chopin and Papaspiliopoulos, 2020), chapter 9

@@ -1,6 +1,6 @@
-"""Which network a negative checkpoint was trained from: told by its layers, and by some entries of its weights."""
+"""The fingerprint of a network: by it a negative checkpoint recognises the base that it was trained from."""
 
-__all__ = ["describe_base", "equal_weights", "same_base"]
+__all__ = ["equal_weights", "fingerprint", "same_fingerprint"]
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,22 +14,21 @@ PROBES = 256
 WRITTEN = 1e-6  # entries are written with nine decimals
 
 
-def describe_base(module: nn.Module) -> dict[str, Any]:
-    """JSON-able: a digest of names and shapes, the precision, and up to 256 entries, in single precision."""
+def fingerprint(module: nn.Module) -> dict[str, Any]:
+    """JSON-able: a digest of names and shapes, the precision, and up to 256 entries in single precision."""
     state = dict(sorted(module.state_dict().items()))
     layers = digest_of("\n".join(f"{key}{tuple(w.shape)}" for key, w in state.items()))
     weights = [w for w in state.values() if w.is_floating_point() and w.numel()]
     some = weights[:: max(1, len(weights) // PROBES)]
     entries = [round(float(w.detach().flatten()[w.numel() // 2]), 9) for w in some]
-    kinds = {w.dtype for w in weights}
-    coarsest = max(kinds, key=lambda kind: torch.finfo(kind).eps)
+    coarsest = max({w.dtype for w in weights}, key=lambda dtype: torch.finfo(dtype).eps)
     return {"layers": layers, "dtype": str(coarsest).removeprefix("torch."), "entries": entries}
 
 
-def same_base(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[bool, float]:
-    """Whether two descriptions are of the same weights, as far as two precisions tell, and how far they are apart.
+def same_fingerprint(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[bool, float]:
+    """Whether two fingerprints are of the same weights, up to the coarser precision, and the distance between them.
 
-    The distance is that of the entries, relative to their size; infinite for other layers.
+    The distance is that of the entries, relative to their size; infinite if the layers differ.
     """
     if one["layers"] != other["layers"] or len(one["entries"]) != len(other["entries"]):
         return False, float("inf")

@@ -17,9 +17,9 @@ from guided.core.denoiser import view
 from guided.errors import GuidedError, shown
 
 NAME = "negative"
-PREFIX = "network"  # of the names in a file, where there is no part of a pipeline
+PREFIX = "network"  # of the names in a file, where there is no pipeline
 
-#: Ends of the names of layers that get adapters where they are there: attention, feed-forward layers, convolutions.
+#: Ends of the names of layers that get adapters: attention, feed-forward layers, convolutions.
 TARGETS = (
     *("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out"),
     *("proj_in", "proj_out", "ff.net.0.proj", "ff.net.2", "ff_context.net.0.proj", "ff_context.net.2"),
@@ -49,12 +49,12 @@ def targets_in(module: nn.Module, targets: Sequence[str] = TARGETS) -> list[str]
     ends = tuple(f".{end}" for end in targets)
     found = [n for n, m in module.named_modules() if isinstance(m, nn.Linear | nn.Conv2d) and f".{n}".endswith(ends)]
     if not found:
-        raise GuidedError("the network has no layers that LoRA weights can be put on; train its full weights (lora 0)")
+        raise GuidedError("the network has no layers for LoRA weights; train its full weights (lora 0)")
     return found
 
 
 def check_lora(module: nn.Module) -> None:
-    """Says early that a network cannot have adapters.
+    """Checks early that a network can have adapters.
 
     Raises:
         GuidedError: There are no layers for them.
@@ -65,7 +65,7 @@ def check_lora(module: nn.Module) -> None:
 
 
 def add_lora(module: nn.Module, rank: int, targets: Sequence[str] = TARGETS) -> Any:
-    """A view of a network with new adapters, which change nothing yet; they alone are trainable, in float32."""
+    """A view of a network with new adapters, which have no effect yet; only they are trainable, in float32."""
     library, names = peft(), targets_in(module, targets)
     config = library.LoraConfig(r=rank, lora_alpha=rank, target_modules=names, init_lora_weights="gaussian")
     adapted = library.inject_adapter_in_model(config, view(module).requires_grad_(False), NAME)
@@ -77,7 +77,7 @@ def add_lora(module: nn.Module, rank: int, targets: Sequence[str] = TARGETS) -> 
 
 
 def lora_weights(adapted: nn.Module, part: str) -> dict[str, Tensor]:
-    """The adapters' weights as a file has them: `unet.down_blocks.0 ... .lora_A.weight`."""
+    """The adapters' weights under their names in a file: `unet.down_blocks.0 ... .lora_A.weight`."""
     weights = peft().get_peft_model_state_dict(adapted, adapter_name=NAME)
     return {f"{part or PREFIX}.{key}": weight for key, weight in weights.items()}
 
@@ -91,10 +91,10 @@ def put_lora(
         module: The network.
         weights: `part.layer.lora_A.weight` and `.lora_B.weight`, in any precision.
         part: The part of the pipeline; "" for none.
-        alphas: By layer, where the update is not `B A` but `alpha / rank` times that.
+        alphas: The alpha of each layer, if the update is `alpha / rank` times `B A`; None if it is `B A`.
 
     Raises:
-        GuidedError: The weights are not those of layers of this network.
+        GuidedError: The weights do not fit the layers of this network.
     """
     start = f"{part or PREFIX}."
     mine = {k.removeprefix(start): w for k, w in weights.items() if k.startswith(start)}
@@ -106,9 +106,9 @@ def put_lora(
     halves = {layer.removesuffix(".lora"): pair for layer, pair in halves.items()}
     _check(module, halves)
     library = peft()
-    told = {key.split(".lora_")[0].removesuffix(".alpha"): alpha for key, alpha in (alphas or {}).items()}
+    given = {key.split(".lora_")[0].removesuffix(".alpha"): alpha for key, alpha in (alphas or {}).items()}
     ranks = {layer: pair["lora_A"].shape[0] for layer, pair in halves.items()}
-    scales = {layer: float(told.get(f"{start}{layer}", rank)) for layer, rank in ranks.items()}
+    scales = {layer: float(given.get(f"{start}{layer}", rank)) for layer, rank in ranks.items()}
     config = library.LoraConfig(
         r=1, lora_alpha=1, target_modules=list(ranks), rank_pattern=_exact(ranks), alpha_pattern=_exact(scales)
     )
@@ -119,12 +119,12 @@ def put_lora(
 
 
 def _exact(table: Mapping[str, float]) -> dict[str, float]:
-    """Peft takes the keys of a pattern as regular expressions that a name ends with."""
+    """Patterns for peft, which takes keys as regular expressions and matches them with the ends of names."""
     return {"^" + key.replace(".", r"\."): value for key, value in table.items()}
 
 
 def _check_used(weights: Mapping[str, Tensor], start: str) -> None:
-    """Says what would be left out: what is for another part of the pipeline, as the text encoder."""
+    """Refuses weights of other parts of the pipeline, such as the text encoder, which would have no effect."""
     others = [key for key in weights if not key.startswith(start)]
     if len(others) == len(weights):
         raise GuidedError(
@@ -132,8 +132,8 @@ def _check_used(weights: Mapping[str, Tensor], start: str) -> None:
         )
     if others:
         raise GuidedError(
-            f"{len(others)} of the file's {len(weights)} LoRA tensors are not for the network ({start!r}), in whose "
-            f"place alone a negative checkpoint is: {shown(others[:3])}; save those of the network by themselves"
+            f"{len(others)} of the file's {len(weights)} LoRA tensors are not for the network ({start!r}), the only "
+            f"part with a negative side: {shown(others[:3])}; save those of the network by themselves"
         )
 
 
@@ -149,19 +149,19 @@ def _check(module: nn.Module, halves: Mapping[str, Mapping[str, Tensor]]) -> Non
         kernel = () if shape is None else shape[2:]
         fitting = shape and len(shape) > 1 and (a, b) == ((a[0], *shape[1:]), (shape[0], a[0], *[1] * len(kernel)))
         if not fitting:
-            what = "is no layer of the network" if shape is None else f"has shape {shape}"
+            what = "is not a layer of the network" if shape is None else f"has shape {shape}"
             raise GuidedError(f"LoRA weights {a} and {b} are for {layer!r}, which {what}")
 
 
 def scale_lora(adapted: nn.Module, factor: float) -> None:
-    """Multiplies what the adapters add."""
+    """Multiplies the updates of the adapters."""
     for layer in _layers(adapted).values():
         layer.scaling[NAME] *= factor
 
 
 @torch.no_grad()
 def merged_weights(adapted: nn.Module) -> dict[str, Tensor]:
-    """The weights of the whole network with what the adapters add, by their names in the plain network."""
+    """The weights of the whole network with the adapters' updates added, by their names in the plain network."""
     weights = {}
     for key, weight in adapted.state_dict().items():
         if ".lora_" not in key:

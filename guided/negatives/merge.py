@@ -1,9 +1,9 @@
-r"""Arithmetic of weights.
+r"""Arithmetic on weights: a negative checkpoint, moved relative to the positive model.
 
 .. math:: \theta_- = \theta_{base} + \alpha (\theta_{npo} - \theta_{base}) + (1 - \beta) (\theta_+ - \theta_{base})
 
-:math:`\alpha` says how far the negative side moves, :math:`\beta` how much of what the positive model was tuned by
-beyond the base, its preference offset, is left out of the negative side.
+:math:`\alpha` is how far the negative side moves away from the base. :math:`\beta` is the share of the positive model's
+preference offset, its fine-tuning relative to the base, that is left out of the negative side.
 
 References:
     | Diffusion-NPO: Negative Preference Optimization for Better Preference Aligned Generation of Diffusion Models
@@ -52,7 +52,7 @@ def _merged(base: Tensor, positive: Tensor, npo: Tensor, alpha: float, beta: flo
 
 
 def check_mixing(alpha: float, beta: float) -> None:
-    """Says early what is out of range.
+    """Checks alpha and beta early.
 
     Raises:
         GuidedError: Alpha is not finite, or beta not in [0, 1].

@@ -1,6 +1,6 @@
-"""The files of negative checkpoints: ours, with a card, and published ones without."""
+"""The files of negative checkpoints: those of our training, which have a card, and published ones without."""
 
-__all__ = ["FULL", "FULL_PART", "LORA", "NEGATIVES", "Stored", "read_stored"]
+__all__ = ["FULL", "FULL_PART", "LORA", "NEGATIVES", "NegativeWeights", "read_negative"]
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,31 +13,31 @@ from guided.checkpoints import FOLDER, read_config, read_object
 from guided.checkpoints.published import SINGLE, advice, check_effect, tensors_of
 from guided.checkpoints.schemas import Card, validated
 from guided.checkpoints.torch_files import read_torch, reason_of
-from guided.checkpoints.weights import check_finite, plain_names, read_tensors, there, weights_digest
+from guided.checkpoints.weights import check_finite, exists, plain_names, read_tensors, weights_digest
 from guided.core.denoiser import Network
 from guided.errors import GuidedError, nearest, shown
 from guided.negatives.lora import PREFIX
 
 LORA = "pytorch_lora_weights.safetensors"
-FULL_PART = "diffusion_pytorch_model.safetensors"  # of a part of a pipeline
+FULL_PART = "diffusion_pytorch_model.safetensors"  # of one network of a pipeline
 FULL = "model.safetensors"
 #: Names of weights in a folder, ours first, then those that diffusers, peft and transformers write.
 NAMES = (LORA, FULL_PART, FULL, "adapter_model.safetensors", "diffusion_pytorch_model.bin", "pytorch_model.bin")
 
-#: Where the negative checkpoints lie that the package ships, each by the name of its model.
+#: The folder of the negative checkpoints that the package ships, each under the name of its model.
 NEGATIVES = FOLDER / "negatives"
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What a file holds.
+class NegativeWeights:
+    """The weights of a negative checkpoint.
 
     Args:
-        name: As it was asked for.
+        name: The name or path that was given.
         weights: LoRA weights by `part.layer.lora_A.weight`, or a network's whole state.
         lora: Whether they are LoRA weights.
         digest: The SHA-256 of the file.
-        card: What our own training wrote; None for a published file.
+        card: The configuration that our training wrote; None for a published file.
         alphas: The scales of LoRA weights, where the file has any.
     """
 
@@ -49,7 +49,7 @@ class Stored:
     alphas: Mapping[str, float] | None = None
 
 
-def read_stored(negative: str | Path, network: Network) -> Stored:
+def read_negative(negative: str | Path, network: Network) -> NegativeWeights:
     """Reads a negative checkpoint.
 
     Raises:
@@ -62,9 +62,9 @@ def read_stored(negative: str | Path, network: Network) -> Stored:
     if not any(".lora" in key or key.startswith("lora") for key in weights):
         if any(key.startswith(SINGLE) for key in weights):
             raise GuidedError(advice(weights, file))
-        return Stored(str(negative), _bare(weights, network), False, weights_digest(file), card)
+        return NegativeWeights(str(negative), _bare(weights, network), False, weights_digest(file), card)
     weights, alphas = _layers(weights, network, file)
-    return Stored(str(negative), weights, True, weights_digest(file), card, alphas)
+    return NegativeWeights(str(negative), weights, True, weights_digest(file), card, alphas)
 
 
 def _found(negative: str | Path) -> Path:
@@ -75,17 +75,17 @@ def _found(negative: str | Path) -> Path:
             return path
         if (NEGATIVES / str(negative)).is_dir():
             return NEGATIVES / str(negative)
-    except (OSError, RuntimeError):  # a name that no file can have; a home that there is not
+    except (OSError, RuntimeError):  # not a valid file name, or no home folder
         pass
     known = sorted(folder.name for folder in NEGATIVES.glob("*") if folder.is_dir())
     raise GuidedError(
         f"there is no negative checkpoint {shown(str(negative))}{nearest(str(negative), known)}; it is a folder that "
-        f"`guided npo train` wrote, a file of weights, or a model with one that is shipped: {', '.join(known)}"
+        f"`guided npo train` wrote, a file of weights, or a shipped model that has one: {', '.join(known)}"
     )
 
 
 def _card(folder: Path) -> dict[str, Any] | None:
-    """What our own training wrote beside the weights; None where another program wrote the folder."""
+    """The configuration that our training wrote beside the weights; None in a folder of another program."""
     path = folder / "config.json"
     if not path.is_file():
         return None
@@ -106,7 +106,7 @@ def _file(path: Path, network: Network) -> Path:
         return path
     inner = path / network.part if network.part and (path / network.part).is_dir() else path
     for name in NAMES:
-        if there(inner / name):
+        if exists(inner / name):
             return inner / name
     raise GuidedError(f"{str(inner)!r} holds no negative checkpoint: none of {', '.join(NAMES)} is there")
 
@@ -114,7 +114,7 @@ def _file(path: Path, network: Network) -> Path:
 def _read(file: Path) -> dict[str, Tensor]:
     weights = read_tensors(file) if file.suffix == ".safetensors" else dict(tensors_of(read_torch(file)))
     if not weights or not all(isinstance(w, Tensor) for w in weights.values()):
-        raise GuidedError(f"{file} holds no weights by their names")
+        raise GuidedError(f"{file} holds no mapping of names to weights")
     check_finite(weights, file)
     return {str(key): weight for key, weight in weights.items()}
 
@@ -122,7 +122,7 @@ def _read(file: Path) -> dict[str, Tensor]:
 def _layers(
     weights: Mapping[str, Tensor], network: Network, file: Path
 ) -> tuple[Mapping[str, Tensor], Mapping[str, float] | None]:
-    """LoRA weights of any layout by our own names, and their alphas.
+    """LoRA weights of any layout under our own names, and their alphas.
 
     Raises:
         GuidedError: They cannot be read, or a tensor would have no effect.
@@ -132,7 +132,7 @@ def _layers(
     check_effect(weights, file)
     try:
         found, alphas = network.read_lora(weights)
-    except Exception as error:  # whatever diffusers says
+    except Exception as error:  # from diffusers, of any class
         raise GuidedError(f"{str(file)!r} has no LoRA weights that can be read: {reason_of(error)}") from error
     given = [key for key in weights if not key.endswith("alpha")]
     if len(found) < len(given):
@@ -141,7 +141,7 @@ def _layers(
 
 
 def _bare(weights: Mapping[str, Tensor], network: Network) -> dict[str, Tensor]:
-    """A network's whole state without what wraps it: a prefix that all names have, or parts of all names."""
+    """A network's whole state without the prefixes of wrappers around it."""
     wanted = network.bare.state_dict().keys()
     names = {key: key for key in weights} if wanted == weights.keys() else plain_names(weights)
     start = f"{network.part or PREFIX}."

@@ -46,8 +46,8 @@ def normalize(h: Tensor, norm: nn.GroupNorm, scale: Tensor | float = 1.0, shift:
 
 
 def convolve(h: Tensor, layer: nn.Conv1d) -> Tensor:
-    """`layer` on rows `(n, C, 1, L)`, as a two-dimensional convolution with channels last, which takes a CPU half as
-    long as one in one dimension.
+    """`layer` on rows `(n, C, 1, L)`, as a two-dimensional convolution with channels last, which on a CPU takes half
+    the time of a one-dimensional one.
     """
     weight, padding, dilation = layer.weight[:, :, None], (0, int(layer.padding[0])), (1, layer.dilation[0])
     return F.conv2d(h, weight.to(memory_format=torch.channels_last), layer.bias, 1, padding, dilation)

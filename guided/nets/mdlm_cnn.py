@@ -4,7 +4,7 @@ Every layer adds a projection of the time's embedding to the features, normalise
 beside a residual path. The receptive field is 2,761 positions with four stacks, so the same weights serve any length.
 
 The released models were trained without time conditioning: they are given sigma = 0, whose embedding is a learned
-constant, not zero. :meth:`MaskedCNN.embed` computes what depends on the time, so that a caller can do it once.
+constant, not zero. :meth:`MaskedCNN.embed` computes what depends on the time, so that a caller can reuse it.
 
 References:
     | Dirichlet Flow Matching with Applications to DNA Sequence Design (Stark et al., 2024), the network
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 KERNEL = 9
 
-#: The dilations of one stack; with several stacks each one is repeated as often, before the next one follows.
+#: The dilations of one stack; with several stacks each one is repeated that often before the next.
 DILATIONS = (1, 1, 4, 16, 64)
 
 
@@ -57,7 +57,7 @@ class Convolution(nn.Conv1d):
     """A convolution along `L` of `(n, 1, L, channels)`, images of height 1 with the channels last in memory.
 
     In this layout normalisation reads contiguous channels and a CPU convolves fastest: the network takes 30 to 40 %
-    less time than with channels before positions. Taps that only ever reach padding are left out.
+    less time than with channels before positions. Taps that reach only padding are left out.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = KERNEL, dilation: int = 1) -> None:
@@ -93,7 +93,7 @@ class MaskedCNN(nn.Module):
         self.final_conv = nn.Sequential(Convolution(width, width, 1), nn.ReLU(), Convolution(width, tokens, 1))
 
     def embed(self, sigma: Tensor) -> list[Tensor]:
-        """What each layer adds to its features at total noise `sigma`, with shape `(n,)`: `(n, width)` a layer."""
+        """The shift of each layer's features at total noise `sigma`, `(n,)`: `(n, width)` for each layer."""
         embedding = F.relu(self.time_embedder(sigma))
         return [layer(embedding) for layer in self.time_layers]
 
@@ -102,7 +102,7 @@ class MaskedCNN(nn.Module):
 
         Args:
             x: The tokens; `L` is any length.
-            embedded: What :meth:`embed` returned, for each row, or for one that stands for all.
+            embedded: What :meth:`embed` returned, for each row, or one for all rows.
         """
         h = F.one_hot(x, self.tokens).to(self.linear.weight).unsqueeze(1)
         h = F.relu(self.linear(h))

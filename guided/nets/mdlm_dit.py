@@ -67,7 +67,7 @@ class TimeEmbedding(nn.Module):
 
 
 class Rotary(nn.Module):
-    """Angles by which queries and keys are turned. The frequencies are a buffer, as in checkpoints."""
+    """Angles by which queries and keys are rotated. The frequencies are a buffer, as in checkpoints."""
 
     inv_freq: Tensor
 
@@ -99,7 +99,7 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation[:, None].chunk(6, -1)
         qkv = self.attn_qkv(_modulate(self.norm1(h), shift1, scale1))
         q, k, v = rearrange(qkv, "n l (three heads c) -> three n heads l c", three=3, heads=self.heads)
-        a = F.scaled_dot_product_attention(_turn(q, cos, sin), _turn(k, cos, sin), v)
+        a = F.scaled_dot_product_attention(_rotate(q, cos, sin), _rotate(k, cos, sin), v)
         h = h + gate1 * self.attn_out(rearrange(a, "n heads l c -> n l (heads c)"))
         return h + gate2 * self.mlp(_modulate(self.norm2(h), shift2, scale2))
 
@@ -139,7 +139,7 @@ class MaskedDiT(nn.Module):
         self.output_layer = Head(width, tokens, cond)
 
     def embed(self, sigma: Tensor) -> list[Tensor]:
-        """What shifts, scales and gates each block, then the head, at total noise `sigma`, `(n,)`: `(n, *)` each."""
+        """Shifts, scales and gates of each block, then of the head, at total noise `sigma`, `(n,)`: `(n, *)` each."""
         c = F.silu(self.sigma_map(sigma))
         return [layer.adaLN_modulation(c) for layer in (*self.blocks, self.output_layer)]
 
@@ -148,7 +148,7 @@ class MaskedDiT(nn.Module):
 
         Args:
             x: The tokens; `L` is any length.
-            embedded: What :meth:`embed` returned, for each row, or for one that stands for all.
+            embedded: What :meth:`embed` returned, for each row, or one for all rows.
         """
         h = self.vocab_embed(x)
         cos, sin = (part.to(h.dtype) for part in self.rotary_emb(x.shape[1]))
@@ -161,7 +161,7 @@ def _modulate(h: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return h * (1 + scale) + shift
 
 
-def _turn(h: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turns each pair of a head, entry `i` of the first half with entry `i` of the second."""
+def _rotate(h: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotates each pair of a head, entry `i` of the first half with entry `i` of the second."""
     left, right = h.chunk(2, -1)
     return h * cos + torch.cat([-right, left], -1) * sin

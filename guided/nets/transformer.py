@@ -1,7 +1,7 @@
 r"""A bidirectional transformer from tokens to log-probabilities of clean tokens.
 
-It is not given the time: with the absorbing process and the SUBS parametrisation the number of masked tokens says as
-much, so an output stays valid as long as its row does not change.
+It is not given the time: with the absorbing process and the SUBS parametrisation the number of masked tokens already
+gives it, so an output stays valid as long as its row does not change.
 
 References:
     | Simple and Effective Masked Diffusion Language Models (Sahoo et al., 2024)
@@ -39,7 +39,7 @@ class Block(nn.Module):
             self.qkv(self.norm1(h)), "n l (three heads c) -> three n heads l c", three=3, heads=self.heads
         )
         q, k = self.norm_q(q).to(v), self.norm_k(k).to(v)
-        # Spelled out: at these lengths the backward pass of the fused kernel takes a CPU longer than all the rest.
+        # Written out: at these lengths the backward pass of the fused kernel is slow on a CPU.
         a = ((q @ k.mT) * q.shape[-1] ** -0.5).softmax(-1).to(v) @ v
         h = h + self.out(rearrange(a, "n heads l c -> n l (heads c)"))
         return h + self.down(F.gelu(self.up(self.norm2(h)), approximate="tanh"))

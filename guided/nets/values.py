@@ -1,7 +1,7 @@
 r"""Networks of learned values: noisy rows, a time in [0, 1] and the number of a prompt to one number a row.
 
-They are evaluated for every candidate at every step, so they are small: a few million multiplications a row of 200
-tokens. They are fitted to a few thousand rewards, so they have dropout, and no normalisation, with which they memorised
+They are evaluated for every candidate at every step, so they are small: a few million multiplications for a row of 200
+tokens. They are fitted to a few thousand rewards, so they have dropout, and no normalisation, which made them memorise
 the trajectories. The last layer starts at zero, so that a fit starts from the best constant, and so do the residual
 blocks.
 """
@@ -79,7 +79,7 @@ def _zero(layer: nn.Linear | nn.Conv1d | nn.Conv2d) -> None:
 
 class SequenceValue(nn.Module):
     """Values of token rows: a convolution as long as a motif, the maximum over neighbours, residual blocks with a
-    growing receptive field, the mean and the maximum over positions. It can weigh what it finds by its position.
+    growing receptive field, the mean and the maximum over positions. Positions have learned offsets.
 
     Args:
         tokens: The number of tokens, the mask included.
@@ -192,24 +192,24 @@ class VectorValue(nn.Module):
 
 
 def kind_of(event: tuple[int, ...], tokens: int | None) -> str:
-    """The kind of network for rows of this shape: "sequence", "image" or "vector"."""
+    """The `kind` of network for rows of this shape: "sequence", "image" or "vector"."""
     if tokens is not None and len(event) == 1:
         return "sequence"
     return "image" if tokens is None and len(event) == 3 else "vector"
 
 
 def build(kind: str, event: tuple[int, ...], tokens: int | None, prompts: int, **size: Any) -> nn.Module:
-    """A network of this kind.
+    """A network of a `kind`.
 
     Args:
         kind: "sequence", "image" or "vector".
         event: The shape of a row.
         tokens: The number of tokens, the mask included; None for a continuous model.
         prompts: The number of prompts.
-        size: Its other arguments, such as `width`.
+        size: The other arguments, such as `width`.
 
     Raises:
-        GuidedError: There is no such kind, or it does not take such rows or arguments.
+        GuidedError: There is no such `kind`, or it does not take such rows or arguments.
     """
     try:
         if kind == "sequence" and tokens is not None and len(event) == 1:

@@ -1,1 +1,1 @@
-"""What a sampler selects by: the posterior mean of a reward, or a value that was learned."""
+"""Values, by which a sampler selects: the posterior mean of a reward, or a learned value."""

@@ -1,7 +1,7 @@
 r"""A learned value: a network that was fitted on the pretrained model's trajectories (SVDD-MC).
 
-It looks at :math:`x_k` and the time only and asks no denoiser, so that SVDD costs one network row for each request and
-step. At the last step it is the reward itself.
+It uses :math:`x_k` and the time only and needs no denoiser, so SVDD costs one network row for each request and step.
+At the last step the value is the reward itself.
 
 References:
     | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding
@@ -31,13 +31,13 @@ from guided.storage import plain
 from guided.values.posterior_mean import PosteriorMean
 from guided.values.protocol import Reward
 
-#: What a value can be, by name.
+#: The targets of a value, by name.
 TARGETS = {
     "mean": "E[r | x_k]",
     "soft": "alpha log E[exp(r / alpha) | x_k], from the rewards at the end of trajectories",
     "bootstrap": "the same, backed up from step to step: v(x_k) = alpha log E[exp(v(x_{k+1}) / alpha) | x_k]",
 }
-_GRID = {"steps", "alphas", "sigmas", "times"}  # what differs when only the number of steps does
+_GRID = {"steps", "alphas", "sigmas", "times"}  # what depends on the number of steps only
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class LearnedValue:
 
     Args:
         net: Maps rows `(n, *event)`, times `(n,)` from 1 (noise) to 0 (data) and numbers of prompts `(n,)` to `(n,)`.
-        config: What it was fitted for and how, JSON-able: `model`, `reward`, `target`, `alpha`, `times`, `shift`,
+        config: The configuration of the fit, JSON-able: `model`, `reward`, `target`, `alpha`, `times`, `shift`,
             `scale`, …
         reward: The reward, for the last step.
         identity: A digest of the weights.
-        any_reward: Whether it may guide towards another reward than it was fitted for.
-        evaluator: Micro-batches of its rows.
+        any_reward: Whether it may be used with another reward than it was fitted for.
+        evaluator: The micro-batches of its rows.
     """
 
     net: nn.Module
@@ -71,11 +71,11 @@ class LearnedValue:
         """The values, with shape `(B, N)`, in double precision on the CPU.
 
         Raises:
-            GuidedError: The value is a soft one of another temperature than `alpha`, which is neither that nor 0.
+            GuidedError: The value is a soft one, and `alpha` is neither its temperature nor 0.
         """
         if particles.done:
             if self.reward is None:
-                raise GuidedError("at the last step the value is the reward: give this value one, by its bind")
+                raise GuidedError("at the last step the value is the reward: give it one, by its method bind")
             return PosteriorMean(self.reward)(particles, alpha)
         self.check_alpha(alpha)
         monitor = particles.requests.monitor
@@ -94,12 +94,12 @@ class LearnedValue:
         return self.config["shift"] + self.config["scale"] * y.cpu().double()
 
     def bind(self, model: Diffusion, reward: Reward, alphas: Any = ()) -> "LearnedValue":
-        """The same value, for this run.
+        """The same value with the reward of this run, after checks.
 
         Args:
             model: The model of the run, with its prompts and its guidance.
             reward: The reward of the run. If it has an identity, it must be the one that the value was fitted for.
-            alphas: The sampler's alpha, a number or a schedule, to be refused early.
+            alphas: The sampler's alpha, a number or a schedule, to be checked early.
 
         Raises:
             GuidedError: The value was fitted for another model, prompt, guidance, reward or temperature.
@@ -131,7 +131,7 @@ class LearnedValue:
                 )
 
     def check_alpha(self, alpha: float) -> None:
-        """Raises GuidedError if a soft value is asked for another temperature than its own; 0, the best, is allowed."""
+        """Raises GuidedError if a soft value has another temperature than `alpha`; 0, to keep the best, is accepted."""
         own = self.config["alpha"]
         if own is not None and alpha != 0 and not math.isclose(alpha, own, rel_tol=1e-6):
             raise GuidedError(
@@ -147,13 +147,13 @@ class LearnedValue:
 
 
 def relative(time: float, times: Sequence[float]) -> float:
-    """The time from 1 (noise) to 0 (data), whatever the process calls it."""
+    """The time on a scale from 1 (noise) to 0 (data), for any process."""
     first, last = times
     return (time - last) / ((first - last) or 1.0)
 
 
 def describe(model: Diffusion) -> dict[str, Any]:
-    """What a value depends on in a model, JSON-able: its weights, its chain but for the number of steps, its distinct
+    """What a value depends on in a model, JSON-able: its weights, its process without the number of steps, its distinct
     prompts and its guidance.
     """
     guidance = model.requests.guidance
@@ -181,16 +181,18 @@ def _describe(process: Process) -> dict[str, Any]:
 
 
 def _name(identity: Mapping[str, Any] | None) -> str:
-    """A reward's identity in a few words."""
+    """A reward's identity as a short text."""
     if identity is None:
-        return "a function that tells no identity"
+        return "a function without an identity"
     terms = ", ".join(_term(term) for term in identity["terms"])
     return terms if len(identity["terms"]) == 1 else f"{identity['aggregate']}({terms})"
 
 
 def _term(term: Mapping[str, Any]) -> str:
     given = {**term.get("parameters", {}), "weight": term.get("weight", 1), "transform": term.get("transform")}
-    words = [f"{name}={value}" for name, value in given.items() if value is not None and (name, value) != ("weight", 1)]
+    settings = [
+        f"{name}={value}" for name, value in given.items() if value is not None and (name, value) != ("weight", 1)
+    ]
     found = term.get("sha256") or term.get("source")
     digest = f" ({found[:8]})" if found else ""
-    return repr(term["reward"] + ("?" + "&".join(words) if words else "")) + digest
+    return repr(term["reward"] + ("?" + "&".join(settings) if settings else "")) + digest

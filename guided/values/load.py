@@ -16,12 +16,12 @@ from guided.nets.values import build
 from guided.scoring.objective import resolve_reward
 from guided.values.learned import LearnedValue
 
-#: Makes a network from `event`, the shape of a row, `tokens`, their number with the mask (None: continuous numbers),
-#: and `prompts`, their number. It maps rows `(n, *event)`, times `(n,)` and numbers of prompts `(n,)` to `(n,)`.
+#: Makes a network from `event`, the shape of a row, `tokens`, their number with the mask (None for real numbers), and
+#: `prompts`, their number. The network maps rows `(n, *event)`, times `(n,)` and numbers of prompts `(n,)` to `(n,)`.
 Factory: TypeAlias = Callable[..., nn.Module]
 
 
-OWN = "own:"  # the kind of a network that a function of the user's made
+OWN = "own:"  # the prefix of `kind` for networks made by a user's function
 
 
 def load_value(
@@ -31,12 +31,12 @@ def load_value(
 
     Args:
         path: The folder.
-        reward: The reward of the last step, for use outside of `guided.sample`, which gives it that of the run.
-        network: What made its network, if it was made by a function.
+        reward: The reward of the last step, for use outside of `guided.sample`, which sets that of the run.
+        network: The function that made its network, if there was one.
         any_reward: Whether it may guide towards another reward than it was fitted for.
 
     Raises:
-        GuidedError: It holds no finished value, or the weights do not fit.
+        GuidedError: It does not hold a finished value, or the weights do not fit.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -48,7 +48,7 @@ def load_value(
         raise GuidedError(f"the value in {str(path)!r} is not finished; give the same command again")
     validated(ValueConfig, config, folder / "config.json")
     plan = config["network"]
-    own = plan["kind"].startswith(OWN)  # made by code that need not work without memory
+    own = plan["kind"].startswith(OWN)  # the user's code may not work on the meta device
     net, identity = load_network(lambda: make_network(plan, network), folder / "model.safetensors", sketch=not own)
     objective = None if reward is None else resolve_reward(reward)
     return LearnedValue(net.eval().requires_grad_(False), config, objective, identity, any_reward)

@@ -2,7 +2,8 @@ r"""Soft values and their estimates.
 
 The value of a particle is :math:`v_k(x_k) = \alpha \log \mathbb{E}[\exp(r(x_K) / \alpha) \mid x_k]`. Given :math:`x_0`,
 the distribution proportional to :math:`p(x_K \mid x_0) \exp(r(x_K) / \alpha)` is sampled exactly by moving with
-probability proportional to :math:`p(x_{k+1} \mid x_k) \exp(v_{k+1}(x_{k+1}) / \alpha)`. The start is the prior's.
+probability proportional to :math:`p(x_{k+1} \mid x_k) \exp(v_{k+1}(x_{k+1}) / \alpha)`. The start, :math:`x_0`, is
+drawn from the prior.
 
 References:
     | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding
@@ -34,9 +35,9 @@ class PosteriorMean:
     drawn from the network's one-step distribution instead of taken at its mode; at `alpha = 0` their maximum.
 
     Args:
-        reward: The reward, in units of its own.
+        reward: The reward, in its own units.
         draws: The number of clean draws `D` for each particle; 1 is the mode, or the clean mean.
-        evaluator: Micro-batches of decoded samples.
+        evaluator: The micro-batches of decoded samples.
 
     Raises:
         GuidedError: `draws` is below 1.
@@ -78,5 +79,5 @@ def soft_mean(r: Tensor, alpha: float) -> Tensor:
     best = r.amax(-1)
     if alpha == 0 or r.shape[-1] == 1:
         return best
-    mean = tilt(r, alpha).expm1().mean(-1)  # of exp(.) - 1, so that a hot alpha loses no digits
+    mean = tilt(r, alpha).expm1().mean(-1)  # of exp(.) - 1, so that a large alpha loses no digits
     return torch.where(best.isinf(), best, best + alpha * mean.log1p())

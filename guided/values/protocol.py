@@ -1,4 +1,4 @@
-"""What a sampler selects by: a value of particles; and the reward that it estimates."""
+"""The protocols of values, by which samplers select particles, and of rewards, which values estimate."""
 
 __all__ = ["Reward", "Value"]
 
@@ -11,25 +11,25 @@ from guided.core.particles import Particles
 
 
 class Reward(Protocol):
-    """A plain batched function."""
+    """A batched function of samples."""
 
     def __call__(self, samples: Any, /) -> Tensor | Sequence[float]:
         """Scores `n` decoded samples (images, SMILES, sequences) with `n` numbers; higher is better.
 
-        One with a true attribute `prompted` is called with the samples and `n` prompts, or None.
+        A reward with a true attribute `prompted` is called with the samples and `n` prompts, or None.
         """
         ...
 
 
 class Value(Protocol):
-    """What a sampler selects by. A learned value implements the same call, and looks at `particles.x` and
-    `particles.k` only: it then costs no network rows (SVDD-MC).
+    """How good particles are, for a sampler to select by. A learned value uses `particles.x` and `particles.k` only, so
+    it costs no network rows (SVDD-MC).
     """
 
     def __call__(self, particles: Particles, alpha: float) -> Tensor:
         """The values of the particles for the temperature `alpha`, with shape `(B, N)`.
 
-        They are in double precision, on the CPU: a black box answers there, and not every accelerator has doubles.
-        At the last step it is the reward itself.
+        They are in double precision, on the CPU: a black-box reward returns numbers there, and not every accelerator
+        has doubles. At the last step the value is the reward itself.
         """
         ...

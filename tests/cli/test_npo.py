@@ -177,7 +177,7 @@ def test_other_wrong_words(guided, model, dna, trained, tmp_path):  # noqa: F811
         ((*sample, tmp_path / "torn"), "is truncated, or no safetensors file"),
         ((*sample, tmp_path), "holds no negative checkpoint"),
         (("sample", dna, *SAMPLE, "--prompt", "human", "--negative", trained), "has another architecture"),
-        (("sample", model, *SAMPLE, "--guidance", 2), "has no negative checkpoint to lead away from"),
+        (("sample", model, *SAMPLE, "--guidance", 2), "it is unconditional, and has no negative checkpoint"),
     ):
         code, _, err = guided(*words)
         assert code == 2 and told in err.splitlines()[-1], (words, err)

@@ -17,7 +17,7 @@ N = 4000
 @pytest.mark.parametrize("flow", [False, True])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_unguided_samples_are_the_data(eta, flow):
-    """With the exact denoiser of N(mean, I) every eta gives the data's law back, and so does a rectified flow."""
+    """With the exact denoiser of N(mean, I) every eta samples the data's distribution, and so does a rectified flow."""
     model = gaussian(200, eta, flow, mean=(1.0, -2.0))
     x = Unguided()(model, None, Streams(0, range(N))).x[:, 0]
     torch.testing.assert_close(x.mean(0), torch.tensor([1.0, -2.0]), atol=0.07, rtol=0)
@@ -49,7 +49,7 @@ def test_flow_without_noise_is_eulers_step():
 
 
 def test_guided_law_has_the_closed_form():
-    """Data N(0, 1), reward r(x) = x: the tilted law is N(1 / alpha, 1). The exact soft value is linear in x_k and the
+    """Data N(0, 1), reward r(x) = x: the tilted distribution is N(1 / alpha, 1). The exact soft value is linear in x_k; the
     look-ahead's value differs from it by a constant of k alone, so SVDD with many candidates samples it.
     """
     model = gaussian(100)

@@ -93,12 +93,12 @@ def test_the_denoiser_stays_the_pretrained_one():
 
 
 def test_a_weight_or_rescale_that_cannot_be_had_is_refused_when_it_is_given():
-    for options, told in (
+    for options, message in (
         ({"guidance": float("inf")}, "guidance is inf; it must be a finite number"),
         ({"guidance": 2.0, "rescale": 1.5}, r"rescale is 1.5; it must be in \[0, 1\]"),
         ({"guidance": 2.0, "rescale": 0.5}, "no raw prediction to rescale"),
     ):
-        with pytest.raises(GuidedError, match=told):
+        with pytest.raises(GuidedError, match=message):
             echo("c").prompted(["a"], **options)
 
 
@@ -159,8 +159,8 @@ def test_look_aheads_are_those_of_their_particles(by_request):
                 if by_request:
                     assert ahead.prompts[index[b, n, 0]] == model.prompts[b]
         assert by_request == (ahead.prompts is not None)
-        kinds = list(zip(samples, ahead.prompts, strict=True)) if by_request else samples
-        assert len(set(kinds)) == len(kinds)
+        pairs = list(zip(samples, ahead.prompts, strict=True)) if by_request else samples
+        assert len(set(pairs)) == len(pairs)
         if particles.done:
             break
         particles = particles.propose()

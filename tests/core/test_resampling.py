@@ -1,4 +1,4 @@
-"""Choice and resampling follow their laws, whatever the scale of the values."""
+"""Choice and resampling follow their distributions, whatever the scale of the values."""
 
 import math
 

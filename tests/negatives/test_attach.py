@@ -12,7 +12,7 @@ from guided.adapters.diffusers import wrap
 from guided.core.guidance import Guided
 from guided.fitting.negative.job import save
 from guided.negatives.attach import attach
-from guided.negatives.fingerprint import describe_base
+from guided.negatives.fingerprint import fingerprint
 from guided.negatives.lora import add_lora, merged_weights
 from guided.negatives.merge import merge
 from guided.negatives.weights import FULL
@@ -39,7 +39,7 @@ def folder_of(model, path, kind, seed=5, card=True):
                 p.copy_(p.half())
     save(student, path, model.network.part, kind == "lora")
     if card:
-        config = {"kind": "negative", "base": {"name": model.name, "network": describe_base(net)}, "metrics": {}}
+        config = {"kind": "negative", "base": {"name": model.name, "network": fingerprint(net)}, "metrics": {}}
         (path / "config.json").write_text(json.dumps(config))
     return path, student
 
@@ -101,11 +101,11 @@ def test_guided_predictions_are_those_of_the_formula(tmp_path):
     model = vectors()
     place, student = folder_of(model, tmp_path / "a", "full")
     x, t = torch.randn(2, 2), torch.full((2,), 0.5)
-    for negative, told in ((None, 0.0), (["b", "b"], -1.0)):
+    for negative, condition in ((None, 0.0), (["b", "b"], -1.0)):
         posed = attach(model, place).prompted(["a", "a"], 2.5, negative)
         y = posed.predict(x, t, posed.requests.conditions)
         net = model.network.bare
-        plus, minus = net(x, t, torch.ones(2, 1)), student(x, t, torch.full((2, 1), told))
+        plus, minus = net(x, t, torch.ones(2, 1)), student(x, t, torch.full((2, 1), condition))
         torch.testing.assert_close(y, minus + 2.5 * (plus - minus), rtol=1e-5, atol=1e-5)
 
 
@@ -115,16 +115,16 @@ def test_another_base_is_refused(kind, tmp_path):
     for other in (vectors(1), tokens()):
         with pytest.raises(
             ValueError, match=r"was trained from 'vectors 0', and '.*' (differs by|has another)"
-        ) as told:
+        ) as error:
             attach(other, place)
-        assert "\n" not in str(told.value)
-        assert ("give base='vectors 0'" in str(told.value)) == ("differs by" in str(told.value))
-    with pytest.raises(ValueError, match="and 'vectors 1' differs by") as told:
+        assert "\n" not in str(error.value)
+        assert ("give base='vectors 0'" in str(error.value)) == ("differs by" in str(error.value))
+    with pytest.raises(ValueError, match="and 'vectors 1' differs by") as error:
         attach(vectors(2), place, base=vectors(1))
-    assert "give base" not in str(told.value)
-    with pytest.raises(ValueError, match="these are other weights of that name; train the checkpoint again") as told:
+    assert "give base" not in str(error.value)
+    with pytest.raises(ValueError, match="these are other weights of that name; train the checkpoint again") as error:
         attach(replace(vectors(1), name="vectors 0"), place)
-    assert "give base" not in str(told.value)
+    assert "give base" not in str(error.value)
 
 
 @pytest.mark.parametrize(("dtype", "share"), [(torch.float16, 9e-4), (torch.bfloat16, 7e-3)])
@@ -161,23 +161,23 @@ def test_a_model_that_has_its_prompts_already_is_led_all_the_same(kind, tmp_path
 
 
 def test_a_token_that_one_side_rules_out():
-    """Both laws have it at a weight between them; above, the negative side has nothing to compare with."""
+    """Both sides have it at a weight between them; above, the negative side has nothing to compare with."""
     plus, minus = torch.tensor([[[0.5, 0.5, 0.0]]]).log(), torch.tensor([[[0.9, 0.0, 0.1]]]).log()
     x, t = torch.zeros(1, 1), torch.ones(1)
 
-    def law(w, minus=minus):
+    def probabilities(w, minus=minus):
         return Guided(lambda x, t: plus, w, lambda x, t: minus)(x, t).softmax(-1)[0, 0].tolist()
 
-    assert law(0.0) == law(0.5) == [1.0, 0.0, 0.0]
-    assert law(1.0) == pytest.approx([0.5, 0.5, 0.0])
+    assert probabilities(0.0) == probabilities(0.5) == [1.0, 0.0, 0.0]
+    assert probabilities(1.0) == pytest.approx([0.5, 0.5, 0.0])
     odds = (0.5 / 0.9) ** 2 * 0.5
-    assert law(3.0) == pytest.approx([odds / (odds + 0.5), 0.5 / (odds + 0.5), 0.0])
+    assert probabilities(3.0) == pytest.approx([odds / (odds + 0.5), 0.5 / (odds + 0.5), 0.0])
     only = torch.tensor([[[0.0, 0.0, 1.0]]]).log()  # then nothing would be left
-    assert law(0.5, only) == pytest.approx([0.5, 0.5, 0.0])
+    assert probabilities(0.5, only) == pytest.approx([0.5, 0.5, 0.0])
 
 
 def test_a_base_in_another_precision_is_the_same_base(tmp_path):
-    """As far as that precision tells."""
+    """Up to that precision."""
     place, _ = folder_of(vectors(0), tmp_path / "a", "lora")
     for dtype in (torch.bfloat16, torch.float16):
         attach(vectors(0, dtype=dtype), place)
@@ -197,7 +197,7 @@ def test_what_cannot_be_attached(tmp_path):
     save_file({key: w for key, w in weights.items() if key != "up.bias"}, tmp_path / "less.safetensors")
     save_file(weights | {"side.bias": torch.zeros(1)}, tmp_path / "more.safetensors")
     save_file(weights | {"up.bias": torch.zeros(9)}, tmp_path / "shape.safetensors")
-    for what, options, told in (
+    for what, options, message in (
         (place, {}, "is not finished; give the same command again"),
         (tmp_path / "empty", {}, "holds no negative checkpoint: none of"),
         (tmp_path / "nowhere", {}, "there is no negative checkpoint"),
@@ -208,7 +208,7 @@ def test_what_cannot_be_attached(tmp_path):
         (tmp_path / "nowhere", {"alpha": "much"}, "alpha is 'much'"),
         (tmp_path / "nowhere", {"beta": 2.0}, "beta is 2.0"),
     ):
-        with pytest.raises(ValueError, match=told) as error:
+        with pytest.raises(ValueError, match=message) as error:
             attach(model, what, **options)
         assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="does not say which network it has: it takes no negative checkpoint"):
@@ -276,7 +276,7 @@ def test_a_conditional_model_without_a_weight_of_its_own_is_led_with_one_and_a_h
 
 
 def test_svdd_against_a_negative_checkpoint_with_prompts(tmp_path):
-    """All candidates are of the guided law: in any batches the same samples, and better ones than without a reward."""
+    """All candidates are of the guided distribution: the same samples in any batches, better ones than without a reward."""
     model = vectors()
     place, _ = folder_of(model, tmp_path / "a", "lora")
     both, prompts = attach(model, place), ["a", "b", "a", "", "b", "a"]
@@ -291,9 +291,9 @@ def test_svdd_against_a_negative_checkpoint_with_prompts(tmp_path):
     same(*runs, rtol=1e-5, atol=1e-5)
     plain = drawn(both, prompt=prompts, guidance=2.5)
     assert runs[0].rewards.mean() > torch.tensor(first(plain.samples)).mean()
-    letters = attach(tokens(), folder_of(tokens(), tmp_path / "b", "full")[0])
-    best = guided.sample(letters, lambda s: [x.count("A") for x in s], sampler=SVDD(M=8), n=20, guidance=1.5)
-    assert best.rewards.mean() > 1.5 * sum(s.count("A") for s in drawn(letters, n=20).samples) / 20
+    model = attach(tokens(), folder_of(tokens(), tmp_path / "b", "full")[0])
+    best = guided.sample(model, lambda s: [x.count("A") for x in s], sampler=SVDD(M=8), n=20, guidance=1.5)
+    assert best.rewards.mean() > 1.5 * sum(s.count("A") for s in drawn(model, n=20).samples) / 20
     assert set("".join(best.samples)) <= set(LETTERS)
 
 

@@ -12,7 +12,7 @@ from guided.core.denoiser import view
 from guided.fitting.negative.job import save
 from guided.negatives.attach import attach
 from guided.negatives.lora import add_lora, lora_weights, merged_weights, put_lora, scale_lora
-from guided.negatives.weights import FULL, LORA, read_stored
+from guided.negatives.weights import FULL, LORA, read_negative
 from tests.adapters.diffusers.pipelines.families import build
 from tests.adapters.diffusers.pipelines.parity import wrapped
 from tests.toys.small import Vector, tokens, vectors
@@ -67,9 +67,9 @@ def test_a_file_gives_the_student_back(kind, tmp_path):
     net = model.network.bare
     student = scattered(add_lora(net, 2))
     save(student, tmp_path, "", lora=True)
-    stored = read_stored(tmp_path, model.network)
-    assert stored.lora and {w.dtype for w in stored.weights.values()} == {torch.float16}
-    again = put_lora(net, stored.weights, "")
+    checkpoint = read_negative(tmp_path, model.network)
+    assert checkpoint.lora and {w.dtype for w in checkpoint.weights.values()} == {torch.float16}
+    again = put_lora(net, checkpoint.weights, "")
     given = inputs() if kind == "vectors" else (torch.randint(0, 4, (5, 4)),)
     torch.testing.assert_close(again(*given), student(*given), rtol=1e-2, atol=1e-2)
     assert (again(*given) - net(*given)).abs().max() > 0.1
@@ -80,10 +80,10 @@ def test_a_file_gives_the_student_back(kind, tmp_path):
 def test_full_weights_are_the_networks_own_names(tmp_path):
     student, model = Vector(3), vectors()
     save(student, tmp_path, "", lora=False)
-    stored = read_stored(tmp_path / FULL, model.network)
-    assert not stored.lora and stored.weights.keys() == student.state_dict().keys()
+    checkpoint = read_negative(tmp_path / FULL, model.network)
+    assert not checkpoint.lora and checkpoint.weights.keys() == student.state_dict().keys()
     for name, w in student.state_dict().items():
-        torch.testing.assert_close(stored.weights[name].float(), w, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(checkpoint.weights[name].float(), w, rtol=1e-3, atol=1e-4)
 
 
 def test_merged_weights_are_those_of_the_adapted_network():
@@ -157,9 +157,9 @@ def broken(name):
 
 @pytest.mark.parametrize("name", ["half", "other layer", "input", "output", "rank", "axes", "part", "more"])
 def test_weights_of_another_network(name, tmp_path):
-    weights, told = broken(name)
+    weights, message = broken(name)
     save_file(weights, tmp_path / LORA)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         attach(vectors(), tmp_path)
 
 

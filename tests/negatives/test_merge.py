@@ -80,7 +80,7 @@ def test_precision_and_counters_are_those_of_the_positive_model():
 
 
 @pytest.mark.parametrize(
-    ("positive", "npo", "told"),
+    ("positive", "npo", "message"),
     [
         ({"a": torch.zeros(2)}, {"a": torch.zeros(3)}, r"negative checkpoint .* a is \(3,\), the base has \(2,\)"),
         ({"a": torch.zeros(2)}, {}, r"negative checkpoint .* a is nothing, the base has \(2,\)"),
@@ -88,13 +88,13 @@ def test_precision_and_counters_are_those_of_the_positive_model():
     ],
     ids=["shape", "missing", "extra"],
 )
-def test_another_architecture(positive, npo, told):
-    with pytest.raises(ValueError, match=told):
+def test_another_architecture(positive, npo, message):
+    with pytest.raises(ValueError, match=message):
         merge({"a": torch.zeros(2)}, positive, npo)
 
 
 @pytest.mark.parametrize(
-    ("letters", "told"),
+    ("hyperparameters", "message"),
     [
         ({"alpha": float("nan")}, "alpha is nan"),
         ({"alpha": float("inf")}, "alpha is inf"),
@@ -105,7 +105,7 @@ def test_another_architecture(positive, npo, told):
         ({"beta": "x"}, "beta is 'x'"),
     ],
 )
-def test_letters_out_of_range(letters, told):
+def test_hyperparameters_out_of_range(hyperparameters, message):
     nothing = {"a": torch.zeros(1)}
-    with pytest.raises(ValueError, match=told):
-        merge(nothing, nothing, nothing, **letters)
+    with pytest.raises(ValueError, match=message):
+        merge(nothing, nothing, nothing, **hyperparameters)

@@ -59,7 +59,7 @@ def test_many_steps_give_the_data():
 
 @pytest.mark.parametrize("alpha", [0.2, 0.5])
 def test_law_approaches_the_tilted_law_as_M_grows(chain, reward, alpha):
-    """With the exact soft value, SVDD's law goes to p(x) exp(r(x) / alpha) / Z."""
+    """With the exact soft value, SVDD's distribution goes to p(x) exp(r(x) / alpha) / Z."""
     tilted = chain.law() * (reward / alpha).exp()
     tilted /= tilted.sum()
     value = Exact(chain, reward, alpha)
@@ -106,7 +106,7 @@ def test_equals_a_brute_force_reference(seed, alpha):
 
 
 def test_several_clean_draws_approach_the_exact_value(chain, reward):
-    """Alpha log mean exp(r / alpha) over draws: one step before the end the one-step law is the chain's own."""
+    """Alpha log mean exp(r / alpha) over draws: one step before the end, the one-step distribution is the chain's."""
     alpha, k = 0.3, chain.K - 1
     value = PosteriorMean(lambda x: reward[chain.index(x)], draws=4000)
     particles = chain.model().restart(torch.zeros(20, 1, chain.L, dtype=torch.long), k, Streams(0, range(20)))

@@ -1,4 +1,4 @@
-"""Any pipeline of diffusers as a `Diffusion`: by name or folder, or one that is there already."""
+"""Any pipeline of diffusers as a `Diffusion`: by name or folder, or an existing object."""
 
 __all__ = ["FAMILIES", "load", "wrap"]
 

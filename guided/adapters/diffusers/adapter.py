@@ -30,9 +30,9 @@ from guided.core.process import check_steps
 from guided.core.prompting import Prompting
 from guided.errors import GuidedError, check_number
 
-ROWS = 16  # of latents that the network is given at a time
-DECODED = 8  # of small latents that the decoder is given at a time
-SMALL = 4 * 32 * 32  # the numbers in a row of latents that is small
+ROWS = 16  # the network's micro-batch
+DECODED = 8  # the decoder's micro-batch of small latents
+SMALL = 4 * 32 * 32  # the most numbers in a row of latents that counts as small
 
 
 def wrap(
@@ -59,25 +59,25 @@ def wrap(
         width: In pixels.
         frames: The number of frames of a video.
         lookahead: How look-aheads are decoded, as :func:`guided.adapters.diffusers.lookahead.preview` takes it.
-        micro_batch: Rows that the network and the decoder are given at a time; halved where memory runs out. None for
-            16, and 8 for the decoder where rows are small, where fewer rows are filled up to that number.
-        distilled: The guidance that a distilled network (Flux) is told; None for 3.5.
+        micro_batch: Rows that the network and the decoder take at a time; halved when memory runs out. None for 16,
+            or for small rows 8 in the decoder; batches of small rows are filled up to that number.
+        distilled: The guidance that a distilled network (Flux) takes as an input; None for 3.5.
         folder: Where the pipeline was loaded from, to find a small decoder beside it.
-        identity: The digest of the pipeline's weights; None to make it here.
+        identity: The digest of the pipeline's weights; None to compute it.
 
     Raises:
         GuidedError: The class is unknown, the scheduler has no usable grid, or an option is out of range.
     """
     name = type(pipeline).__name__
     if name not in FAMILIES:
-        raise GuidedError(f"{name} is no pipeline that is known here; known are {', '.join(sorted(FAMILIES))}")
+        raise GuidedError(f"{name} is not a pipeline that is supported; known are {', '.join(sorted(FAMILIES))}")
     number = check_number("eta", eta, float)
-    eta = eta if isinstance(eta, int) else number  # as it was given, for the message of its bounds
+    eta = eta if isinstance(eta, int) else number  # unchanged, for the message about its bounds
     if micro_batch is not None:
         micro_batch = check_number("micro_batch", micro_batch, int)
     family = FAMILIES[name](pipeline, Size(height, width, frames))
     if distilled is not None:
-        family.tell(check_number("distilled", distilled, float))
+        family.set_distilled(check_number("distilled", distilled, float))
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
             freeze(part)
@@ -128,14 +128,14 @@ def _process(family: Family, levels: Levels, eta: float, K: int) -> Gaussian:
 
 
 def _denoiser(family: Family, levels: Levels, process: Gaussian) -> Prediction:
-    kind = family.pipeline.scheduler.config.get("prediction_type", "epsilon")
-    kind = "flow" if levels.ratios is None else kind
-    if kind == "epsilon" and process.alphas[0] < 1e-3:  # Euler's is 2^-12 in place of 0
+    target = family.pipeline.scheduler.config.get("prediction_type", "epsilon")
+    target = "flow" if levels.ratios is None else target
+    if target == "epsilon" and process.alphas[0] < 1e-3:  # Euler's is 2^-12 instead of 0
         raise GuidedError(
             "the network predicts the noise, and the scheduler's first level is nothing but noise: "
-            "no clean mean can be told from it (rescale_betas_zero_snr is for v_prediction)"
+            "the clean mean cannot be computed from it (rescale_betas_zero_snr is for v_prediction)"
         )
-    return Prediction(family, levels, kind)
+    return Prediction(family, levels, target)
 
 
 def _network(family: Family, denoiser: Prediction) -> Network:
@@ -158,7 +158,7 @@ def _network(family: Family, denoiser: Prediction) -> Network:
 
 
 def _examples(folder: Path | None) -> list[str]:
-    """The prompts that lie beside a pipeline, one on each line."""
+    """The example prompts in a pipeline's folder, one on each line."""
     file = None if folder is None else folder / "prompts.txt"
     return [] if file is None or not file.is_file() else file.read_text(encoding="utf-8").splitlines()
 
@@ -167,7 +167,7 @@ class Condition:
     """Prompts to conditions, with shape `(n, *)` each; equal prompts are encoded once.
 
     Args:
-        encode: Of a family.
+        encode: The family's.
     """
 
     def __init__(self, encode: Callable[[Sequence[str | None]], dict[str, Tensor]]) -> None:
@@ -176,13 +176,14 @@ class Condition:
     @torch.no_grad()
     def __call__(self, prompts: Sequence[str | None]) -> dict[str, Tensor]:
         different = list(dict.fromkeys(prompts))
-        parts = [self._encode([prompt]) for prompt in different]  # together, their last digits would depend on another
+        # One by one: in one batch the last digits of a prompt would depend on the others.
+        parts = [self._encode([prompt]) for prompt in different]
         index = torch.tensor([different.index(prompt) for prompt in prompts])
         return {name: torch.cat([part[name] for part in parts])[index.to(parts[0][name].device)] for name in parts[0]}
 
 
 def _evaluator(family: Family, micro_batch: int | None, rows: int) -> Evaluator:
-    """Micro-batches: of one size where rows are small, so that no row depends on how many others there are."""
+    """Micro-batches: of one size where rows are small, so that no output depends on the number of rows."""
     if micro_batch is not None:
         return Evaluator(micro_batch, family.device)
     small = math.prod(family.event) <= SMALL
@@ -198,7 +199,7 @@ def _autoencoder(pipeline: Any) -> Any:
 
 
 def fingerprint(networks: Mapping[str, Any], before: str = "") -> str:
-    """A digest of the networks among some components: of a few entries of every weight, quick for large ones."""
+    """A digest of the networks among some components, from a few entries of every weight: quick for large networks."""
     sha = hashlib.sha256(before.encode())
     for name, module in sorted(networks.items()):
         if not isinstance(module, torch.nn.Module):

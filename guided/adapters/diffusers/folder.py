@@ -33,12 +33,13 @@ class Loading:
         lora_scale: Their weight.
         variant: The variant of the weights' files, "fp16".
         compile: Whether the network is compiled.
-        offload: What waits in the CPU's memory: "none", "model" (networks), or "sequential" (their layers).
+        offload: What is kept in the CPU's memory until it is used: "none", "model" (networks), or "sequential" (their
+            layers).
         slicing: Whether the decoder takes images one by one.
         tiling: Whether it takes them in tiles.
 
     Raises:
-        GuidedError: One is of another type than is accepted, or unknown.
+        GuidedError: An option has a wrong type, or an unknown value.
     """
 
     scheduler: Mapping[str, Any] | str | None = None
@@ -57,11 +58,11 @@ class Loading:
         for name in ("compile", "slicing", "tiling"):
             if not isinstance(getattr(self, name), bool):
                 raise GuidedError(f"{name} is {shown(getattr(self, name))}; it must be true or false")
-        for name, kinds, accepted in (
+        for name, types, accepted in (
             ("scheduler", str | Mapping | None, "a class of diffusers, or entries to change"),
             ("variant", str | None, "a name, as fp16"),
         ):
-            if not isinstance(getattr(self, name), kinds):
+            if not isinstance(getattr(self, name), types):
                 raise GuidedError(f"{name} is {shown(getattr(self, name))}; it must be {accepted}")
         object.__setattr__(self, "lora_scale", check_number("lora_scale", self.lora_scale, float))
         object.__setattr__(self, "lora", self._names())
@@ -88,7 +89,7 @@ def load(
 
     Raises:
         GuidedError: There is no such folder, a part is missing, the class of the pipeline or an option is unknown, or
-            the repository is not there and cannot be asked for.
+            the repository cannot be downloaded.
     """
     own = {field.name for field in fields(Loading)}
     how = Loading(**{name: value for name, value in options.items() if name in own})
@@ -98,7 +99,7 @@ def load(
     _reschedule(pipeline, how.scheduler)
     for name in how.lora:
         add_lora(pipeline, name, how.lora_scale)
-    identity = fingerprint(pipeline.components)  # now: what is offloaded has no entries to look at
+    identity = fingerprint(pipeline.components)  # now: offloaded weights have no entries to read
     _place(pipeline, device, how.offload)
     _save_memory(pipeline, how)
     if how.compile:
@@ -109,14 +110,14 @@ def load(
 
 
 def _parameters() -> list[inspect.Parameter]:
-    """The options of `load`, one by one, for those who check names."""
+    """The options of `load`, one by one, so that their names can be checked."""
     first = [p for p in inspect.signature(load).parameters.values() if p.kind is not p.VAR_KEYWORD]
     wrapped = [p for p in inspect.signature(wrap).parameters.values() if p.name not in _INNER]
     own = [p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(Loading).parameters.values()]
     return [*first, *wrapped, *own]
 
 
-_INNER = ("pipeline", "steps", "folder", "identity")  # what `load` itself tells `wrap`, or nobody
+_INNER = ("pipeline", "steps", "folder", "identity")  # set by `load`, not options of it
 _load: Any = load
 _load.__signature__ = inspect.Signature(_parameters())
 
@@ -133,21 +134,21 @@ def _save_memory(pipeline: Any, how: Loading) -> None:
 def _read(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
     try:
         import diffusers
-        import transformers  # noqa: F401  diffusers' own message would name no extra of ours
+        import transformers  # noqa: F401  diffusers' own message does not say how to install it here
     except ImportError as error:
         raise ImportError(f"pipelines need diffusers: pip install guided ({error})") from error
-    kind: Any = diffusers.DiffusionPipeline
+    pipeline_class: Any = diffusers.DiffusionPipeline
     if folder.is_dir():
         check_folder(folder)
     try:
         with quiet():
             if not folder.is_dir():
-                check_index(kind.load_config(str(folder)), str(folder))
-            return kind.from_pretrained(str(folder), torch_dtype=dtype, variant=variant)
+                check_index(pipeline_class.load_config(str(folder)), str(folder))
+            return pipeline_class.from_pretrained(str(folder), torch_dtype=dtype, variant=variant)
     except GuidedError:
         raise
-    except Exception as error:  # whatever the hub, a file or a part says
-        where = "" if folder.is_dir() else "no folder has this name, and as a repository it cannot be had: "
+    except Exception as error:  # from the hub, a file or a part, of any class
+        where = "" if folder.is_dir() else "there is no such folder, and it cannot be downloaded as a repository: "
         raise GuidedError(f"cannot load the pipeline {str(folder)!r}: {where}{reason_of(error)}") from error
 
 
@@ -158,15 +159,15 @@ def _reschedule(pipeline: Any, scheduler: Mapping[str, Any] | str | None) -> Non
 
     entries: dict[str, Any] = {"class": scheduler} if isinstance(scheduler, str) else dict(scheduler)
     own = type(pipeline.scheduler)
-    kind = getattr(diffusers, str(entries.pop("class", own.__name__)), None)
-    if kind is None or not hasattr(kind, "set_timesteps"):
-        raise GuidedError(f"scheduler is {scheduler!r}: diffusers has no such class (as DDIMScheduler)")
-    known = pipeline.scheduler.config.keys() | inspect.signature(kind.__init__).parameters
+    scheduler_class = getattr(diffusers, str(entries.pop("class", own.__name__)), None)
+    if scheduler_class is None or not hasattr(scheduler_class, "set_timesteps"):
+        raise GuidedError(f"scheduler is {scheduler!r}: diffusers has no such class (an example is DDIMScheduler)")
+    known = pipeline.scheduler.config.keys() | inspect.signature(scheduler_class.__init__).parameters
     for name in entries:
         if name not in known:
-            raise GuidedError(f"{kind.__name__} has no entry {name!r}{nearest(name, sorted(known))}")
+            raise GuidedError(f"{scheduler_class.__name__} has no entry {name!r}{nearest(name, sorted(known))}")
     try:
-        pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **entries)
+        pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config, **entries)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise GuidedError(f"scheduler {scheduler!r}: {error}") from error
 

@@ -1,7 +1,7 @@
-"""The index of a pipeline, checked before any part of it is loaded: a folder may come from anybody.
+"""The index of a pipeline, checked before any part of it is loaded: a folder may come from anyone.
 
-Parts are networks, tokenizers and schedulers of diffusers and transformers, and nothing else. Older releases of
-diffusers import a module that lies beside a part if the index names it; here that is refused whatever the release.
+Parts must be networks, tokenizers and schedulers of diffusers and transformers. Older releases of
+diffusers import a module that lies beside a part if the index names it; here that is always refused.
 """
 
 __all__ = ["INDEX", "check_folder", "check_index"]
@@ -21,45 +21,44 @@ LIBRARIES = ("diffusers", "transformers")
 
 
 def check_folder(folder: Path) -> None:
-    """Says early what is wrong with a pipeline's folder.
+    """Checks a pipeline's folder early.
 
     Raises:
-        GuidedError: The index is no JSON, names a class that is unknown here, a part that is missing, or code.
+        GuidedError: The index is not JSON, or names an unknown class, a missing part, or code.
     """
     try:
         index = read_object(folder / INDEX)
     except GuidedError as error:
-        raise GuidedError(f"{folder / INDEX} is no index of a pipeline ({error})") from error
+        raise GuidedError(f"{folder / INDEX} is not the index of a pipeline ({error})") from error
     for part, (library, name) in check_index(index, str(folder)).items():
         if not (folder / part).is_dir() or not any((folder / part).iterdir()):
             raise GuidedError(f"{folder} has no folder {part!r}, which its {INDEX} names ({name})")
         if (folder / part / f"{library}.py").exists():
-            raise GuidedError(f"{folder / part} brings code along, {library}.py, which is not run; remove it")
+            raise GuidedError(f"{folder / part} contains code, {library}.py, which is not run; remove it")
 
 
 def check_index(index: Mapping[str, Any], place: str) -> dict[str, tuple[str, str]]:
     """The parts that an index names, each by its library and class.
 
     Raises:
-        GuidedError: The class of the pipeline is unknown here, or a part is none of diffusers or transformers.
+        GuidedError: The class of the pipeline is unknown, or a part is not of diffusers or transformers.
     """
     name = index.get("_class_name")
     if isinstance(name, list):
         raise GuidedError(f"{place} is a pipeline with code of its own ({shown(name)}), which is not run; {_known()}")
     if not isinstance(name, str) or name not in FAMILIES:
         hint = nearest(name, FAMILIES) if isinstance(name, str) else ""
-        what = (
-            f"holds a {name}" if isinstance(name, str) else f"is no index of a pipeline: _class_name is {shown(name)}"
-        )
+        no_index = f"is not the index of a pipeline: _class_name is {shown(name)}"
+        what = f"holds a {name}" if isinstance(name, str) else no_index
         raise GuidedError(f"{place} {what}{hint}; {_known()}")
     parts = {}
-    for part, origin in index.items():
-        if part.startswith("_") or not isinstance(origin, list) or origin[:1] == [None]:
+    for part, source in index.items():
+        if part.startswith("_") or not isinstance(source, list) or source[:1] == [None]:
             continue
-        if len(origin) != 2 or not all(isinstance(word, str) and word.isidentifier() for word in origin):
-            raise GuidedError(f"{place}: {INDEX} has {part} {shown(origin)}; it must be a library and a class of it")
-        _check_part(part, origin[0], origin[1], place)
-        parts[part] = (origin[0], origin[1])
+        if len(source) != 2 or not all(isinstance(text, str) and text.isidentifier() for text in source):
+            raise GuidedError(f"{place}: {INDEX} has {part} {shown(source)}; it must be a library and a class of it")
+        _check_part(part, source[0], source[1], place)
+        parts[part] = (source[0], source[1])
     return parts
 
 
@@ -70,10 +69,10 @@ def _check_part(part: str, library: str, name: str, place: str) -> None:
     if not part.isidentifier() or module.split(".")[0] not in LIBRARIES:
         raise GuidedError(
             f"cannot load the pipeline {place!r}: its {part!r} is {name} of {library!r}; "
-            "only parts of diffusers and transformers are loaded, no code that a folder brings along"
+            "only parts of diffusers and transformers are loaded, not code in a folder"
         )
     if not isinstance(getattr(ours, name, None), type):
-        raise GuidedError(f"cannot load the pipeline {place!r}: its {part!r} is {name}, which {module} has not")
+        raise GuidedError(f"cannot load the pipeline {place!r}: its {part!r} is {name}, which {module} does not have")
 
 
 def _known() -> str:

@@ -1,9 +1,10 @@
 r"""Schedulers of diffusers as arrays: the levels of noise that a network knows, and the grid of a run.
 
-A scheduler says how noisy its network's time :math:`t` is: for a diffusion by `alphas_cumprod` (DDPM, DDIM, PNDM and,
-as :math:`\sigma / \alpha`, Euler, DPM-Solver, UniPC), for a flow by :math:`\alpha = 1 - t / N, \sigma = t / N`. A grid
-is what `set_timesteps` makes of a number of steps: leading, trailing or linspace, Karras sigmas, shifts. The solver is
-not taken over: steps are those of :class:`guided.core.gaussian.Gaussian`, which need no history and branch freely.
+A scheduler defines the noise at its network's time :math:`t`: for a diffusion by `alphas_cumprod` (DDPM, DDIM, PNDM
+and, as :math:`\sigma / \alpha`, Euler, DPM-Solver, UniPC), for a flow by :math:`\alpha = 1 - t / N, \sigma = t / N`.
+The grid of a number of steps is that of `set_timesteps`: leading, trailing or linspace, Karras sigmas, shifts. The
+scheduler's solver is not used: steps are those of :class:`guided.core.gaussian.Gaussian`, which need no history and
+branch freely.
 """
 
 __all__ = ["Levels", "grid"]
@@ -29,7 +30,7 @@ class Levels:
     """The pair alpha, sigma of a network's time; between whole times sigma / alpha is interpolated as in diffusers.
 
     Args:
-        ratios: sigma / alpha at the times `0..N-1` of a diffusion, infinite where there is no data left; None for a
+        ratios: sigma / alpha at the times `0..N-1` of a diffusion, infinite where no data is left; None for a
             flow of `steps` times.
         steps: The number of times `N` that the network was trained with.
         logarithmic: Whether the logarithm is interpolated, as for Karras sigmas.
@@ -44,14 +45,14 @@ class Levels:
         """The levels of a scheduler.
 
         Raises:
-            GuidedError: It has none that are known here.
+            GuidedError: Its levels are not supported.
         """
         config, name = scheduler.config, type(scheduler).__name__
         steps = int(config.get("num_train_timesteps", 1000))
         if config.get("invert_sigmas", False):
             raise GuidedError(f"{name} has no usable grid: its times run from data to noise (invert_sigmas)")
         if config.get("timestep_type", "discrete") == "continuous":
-            raise GuidedError(f"{name} has no usable grid: its network is told no time but a level (continuous)")
+            raise GuidedError(f"{name} has no usable grid: its network takes noise levels, not times (continuous)")
         if name.startswith("FlowMatch") or config.get("use_flow_sigmas", False):
             return cls(None, steps)
         kept = getattr(scheduler, "alphas_cumprod", None)
@@ -59,7 +60,7 @@ class Levels:
             raise GuidedError(f"{name} has no usable grid: it has neither alphas_cumprod nor the sigmas of a flow")
         kept = kept.double().cpu()
         spread = any(
-            config.get(f"use_{kind}_sigmas", False) for kind in ("karras", "exponential", "beta", "lu_lambdas")
+            config.get(f"use_{spacing}_sigmas", False) for spacing in ("karras", "exponential", "beta", "lu_lambdas")
         )
         return cls(((1 - kept) / kept).sqrt(), steps, spread)
 
@@ -102,9 +103,9 @@ def grid(scheduler: Any, levels: Levels, timing: Callable[[int], Mapping[str, An
     """Maps a number of steps to the scheduler's alphas, sigmas and times.
 
     Args:
-        scheduler: Of diffusers; it stays as it is.
+        scheduler: Of diffusers; it is not changed.
         levels: Its levels.
-        timing: What `set_timesteps` is given beside the number of steps, as the shift of a resolution.
+        timing: The other arguments of `set_timesteps`, such as the shift of a resolution.
     """
     name = type(scheduler).__name__
 
@@ -135,17 +136,17 @@ def grid(scheduler: Any, levels: Levels, timing: Callable[[int], Mapping[str, An
 
 
 def _kept(scheduler: Any, levels: Levels) -> tuple[Array, Array, Array]:
-    """Of schedulers that know `alphas_cumprod` only; some name a time twice for their solver's sake."""
+    """The grid of schedulers with `alphas_cumprod` only; some repeat a time for their solver."""
     times = np.array(list(dict.fromkeys(scheduler.timesteps.tolist())), dtype=np.float64)
     kept = scheduler.alphas_cumprod.double().cpu().numpy()[times.astype(int)]
     last = getattr(scheduler, "final_alpha_cumprod", None)
-    last = 1.0 if last is None or float(last) <= kept[-1] else float(last)  # a step that changes nothing is none
+    last = 1.0 if last is None or float(last) <= kept[-1] else float(last)  # a step that changes nothing is left out
     kept = np.append(kept, last)
     return np.sqrt(kept), np.sqrt(1 - kept), np.append(times, 0.0)
 
 
 def _ratios(scheduler: Any, levels: Levels) -> tuple[Array, Array, Array]:
-    """Of schedulers that know sigma / alpha, with the whole times of their own where those are exact."""
+    """The grid of schedulers with sigma / alpha, at their own whole times where those are exact."""
     ratios = scheduler.sigmas.double().cpu().numpy()
     own = scheduler.timesteps.double().cpu().numpy()
     times, known = levels.times(ratios[:-1]), levels.ratios

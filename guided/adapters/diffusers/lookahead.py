@@ -1,5 +1,5 @@
-"""Decoders for look-aheads. A full decode is the larger half of an image look-ahead, and most of its pixels say nothing
-that a small decoder, or a small picture, would not say.
+"""Decoders for look-aheads. A full decode is more than half of the cost of an image look-ahead, and a small decoder, or
+a small image, is usually enough for a reward.
 
 References:
     | TAESD, Tiny AutoEncoder for Stable Diffusion (Boer Bohan, 2023)
@@ -40,21 +40,21 @@ PUBLISHED = {
 
 
 def preview(lookahead: Any, pipeline: Any, folder: Path | None, evaluator: Evaluator) -> Decoder | None:
-    """The decoder of look-aheads; None for that of the samples.
+    """The decoder of look-aheads; None for the samples' own.
 
     Args:
         lookahead: "full" for the decoder of the samples; a number in (0, 1), the factor by which the sides of the
-            latents are made smaller before; "tiny" for the small decoder beside the pipeline, or the published one of
-            its family; the name or folder of an `AutoencoderTiny`; or such a network.
-        pipeline: Of diffusers.
+            latents are reduced before decoding; "tiny" for the small decoder beside the pipeline, or the published one
+            of its family; the name or folder of an `AutoencoderTiny`; or such a network.
+        pipeline: A pipeline of diffusers.
         folder: Where it was loaded from.
         evaluator: Micro-batches of rows.
 
     Raises:
-        GuidedError: There is no such decoder, or it takes other latents.
+        GuidedError: There is no such decoder, or its latents have another number of channels.
     """
     vae = getattr(pipeline, "vae", None)
-    if getattr(lookahead, "shape", None) == ():  # a number of numpy or torch
+    if getattr(lookahead, "shape", None) == ():  # a number from numpy or torch
         lookahead = lookahead.item()
     if isinstance(lookahead, bool) or not isinstance(lookahead, str | Path | int | float | torch.nn.Module | None):
         raise GuidedError(f"lookahead is {shown(lookahead)}; it must be 'full', 'tiny', a factor, or a name or folder")
@@ -78,7 +78,7 @@ def preview(lookahead: Any, pipeline: Any, folder: Path | None, evaluator: Evalu
 def _read(lookahead: str, pipeline: Any, folder: Path | None) -> Any:
     import diffusers
 
-    kind: Any = diffusers.AutoencoderTiny
+    autoencoder: Any = diffusers.AutoencoderTiny
     place = lookahead
     if lookahead == "tiny":
         beside = folder / TINY if folder is not None else None
@@ -89,8 +89,8 @@ def _read(lookahead: str, pipeline: Any, folder: Path | None) -> Any:
         raise GuidedError(f"lookahead is {lookahead!r}; it must be 'full', 'tiny', a factor, or a name or folder")
     try:
         with quiet():
-            return kind.from_pretrained(place, torch_dtype=pipeline.vae.dtype)
-    except Exception as error:  # whatever the hub or the file says
+            return autoencoder.from_pretrained(place, torch_dtype=pipeline.vae.dtype)
+    except Exception as error:  # from the hub or the file, of any class
         first = reason_of(error).rstrip(".")
         hint = "" if Path(place).is_dir() else "; without a network, give a folder"
         raise GuidedError(f"cannot load the look-ahead's decoder {place!r}: {first}{hint}") from error

@@ -1,7 +1,7 @@
-"""LoRA weights, merged into a pipeline. Every tensor of the file has to have an effect.
+"""LoRA weights, merged into a pipeline. Every tensor of the file must have an effect.
 
-Diffusers takes a file whose names it does not know for one without weights, and goes on with a warning. So what it put
-into the networks is compared with what is in the file, number by number.
+Diffusers treats a file with unknown names as one without weights, and only warns. So the weights that it loaded are
+compared with the file's, number by number.
 """
 
 __all__ = ["add_lora"]
@@ -26,12 +26,12 @@ def add_lora(pipeline: Any, name: str | Path, scale: float) -> None:
     """Merges LoRA weights into the networks of a pipeline.
 
     Args:
-        pipeline: Of diffusers.
+        pipeline: A pipeline of diffusers.
         name: A file, a folder or a repository.
         scale: The weight.
 
     Raises:
-        GuidedError: They cannot be read, or a tensor of theirs would have no effect.
+        GuidedError: They cannot be read, or one of their tensors would have no effect.
         ImportError: peft is not installed.
     """
     if not hasattr(pipeline, "load_lora_weights"):
@@ -55,12 +55,12 @@ def add_lora(pipeline: Any, name: str | Path, scale: float) -> None:
             pipeline.unload_lora_weights()
     except GuidedError:
         raise
-    except Exception as error:  # whatever the hub or the file says
+    except Exception as error:  # from the hub or the file, of any class
         raise GuidedError(f"cannot load the LoRA weights {shown(str(name))}: {reason_of(error)}") from error
 
 
 def _check_names(path: Path) -> None:
-    """Of a file: what diffusers leaves out before it says which names it has found."""
+    """Checks a file for tensors that diffusers drops silently."""
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, "pt") as file:
@@ -76,16 +76,17 @@ def _loaded(pipeline: Any, adapter: str) -> list[Tensor]:
 
 
 def _check_used(given: Mapping[str, Any], loaded: Iterable[Tensor], name: str) -> None:
-    """Compares what a file gives with what the networks have of it.
+    """Compares the tensors of a file with those that were loaded.
 
     Raises:
-        GuidedError: A tensor is in no network.
+        GuidedError: A tensor was not loaded.
     """
     left = Counter((weight.dtype, _digest(weight)) for weight in loaded)
     tensors = {key: w for key, w in given.items() if isinstance(w, Tensor) and not key.endswith("alpha")}
     unused = []
     for key, weight in tensors.items():
-        found = [it for it in {dtype: (dtype, _digest(weight.to(dtype))) for dtype, _ in left}.values() if left[it]]
+        cast = [(dtype, _digest(weight.to(dtype))) for dtype in dict.fromkeys(dtype for dtype, _ in left)]
+        found = [entry for entry in cast if left[entry]]
         left.subtract(found[:1])
         unused += [] if found else [key]
     if unused or not tensors:

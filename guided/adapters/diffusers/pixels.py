@@ -25,7 +25,7 @@ class Decoder:
     Args:
         vae: The network, `AutoencoderKL` or another of diffusers with `decode`; None where rows are pixels.
         evaluator: Micro-batches of rows.
-        scale: The factor of a side, at most 1: rows are made smaller by it before they are decoded.
+        scale: The factor of a side, at most 1, by which rows are reduced before they are decoded.
         tiny: Whether the network takes latents as the denoiser knows them, as `AutoencoderTiny` does.
     """
 
@@ -48,8 +48,8 @@ class Decoder:
         if self.scale < 1:
             x = self._smaller(x)
         y = x if self.vae is None else self.vae.decode(self._unscaled(x), return_dict=False)[0]
-        if not y.isfinite().all():  # as bytes they would be a picture, and one that some rewards like
-            raise GuidedError(f"rows decode to pixels that are no numbers (in {y.dtype}); take dtype float32")
+        if not y.isfinite().all():  # as bytes they would look like an image
+            raise GuidedError(f"rows decode to pixels that are not finite (in {y.dtype}); use dtype float32")
         y = (y.float() / 2 + 0.5).clamp(0, 1)
         y = y if y.shape[1] == 3 else y.expand(-1, 3, *y.shape[2:])  # grey
         return (y * 255).round().to(torch.uint8).movedim(1, -1)
@@ -75,7 +75,7 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Encoder:
-    """An image, or its file, to its row `(*event)`: the mean of what the network makes of it.
+    """An image, or its file, to its row `(*event)`: the mean of the encoder's distribution.
 
     Args:
         vae: The network; None where rows are pixels.
@@ -91,8 +91,8 @@ class Encoder:
 
     @torch.no_grad()
     def __call__(self, image: Any) -> Tensor:
-        picture = as_rgb(image).resize((self.size.width, self.size.height), Image.Resampling.LANCZOS)
-        array = np.asarray(picture, dtype=np.float32)
+        resized = as_rgb(image).resize((self.size.width, self.size.height), Image.Resampling.LANCZOS)
+        array = np.asarray(resized, dtype=np.float32)
         pixels = rearrange(torch.from_numpy(array) / 127.5 - 1, "H W C -> 1 C H W").to(self.device)
         if self.vae is None:
             return (pixels if self.channels == 3 else pixels.mean(1, keepdim=True))[0]
@@ -113,7 +113,7 @@ def region(mask: Any, sides: tuple[int, int], device: torch.device) -> Tensor:
     """Where a mask is white, as latents: True or False, with shape `(1, h, w)`.
 
     Raises:
-        GuidedError: It is no image, or one that does not say what is white.
+        GuidedError: It is not an image, or the meaning of its pixels is ambiguous.
     """
     height, width = sides
     small = as_mask(mask).resize((width, height), Image.Resampling.NEAREST)

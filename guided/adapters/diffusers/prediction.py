@@ -1,4 +1,4 @@
-r"""What networks of diffusers predict, as the clean mean.
+r"""The predictions of diffusers' networks, as clean means.
 
 With :math:`x_t = \alpha x + \sigma \epsilon`:
 
@@ -27,24 +27,24 @@ PREDICTIONS = ("epsilon", "v_prediction", "flow", "sample")
 
 @dataclass(frozen=True)
 class Prediction:
-    """A denoiser made of a network.
+    """A network as a denoiser.
 
     Args:
         network: Maps noisy rows `(n, *event)` at times `(n,)`, with conditions, to the raw prediction `(n, *event)`.
         levels: Alpha and sigma of a time.
-        kind: What is predicted.
+        target: What the network predicts, one of `PREDICTIONS`.
 
     Raises:
-        GuidedError: The kind is unknown, or is epsilon while the noisiest level has no data left to tell.
+        GuidedError: The target is unknown.
     """
 
     network: Callable[..., Tensor]
     levels: Levels
-    kind: str
+    target: str
 
     def __post_init__(self) -> None:
-        if self.kind not in PREDICTIONS:
-            raise GuidedError(f"the network predicts {self.kind!r}; known are {', '.join(PREDICTIONS)}")
+        if self.target not in PREDICTIONS:
+            raise GuidedError(f"the network predicts {self.target!r}; known are {', '.join(PREDICTIONS)}")
 
     def __call__(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
         return self.clean(x, t, self.network(x, t, **cond))
@@ -52,20 +52,20 @@ class Prediction:
     def clean(self, x: Tensor, t: Tensor, raw: Tensor) -> Tensor:
         """The clean mean of a raw prediction, rows of shape `(n, *event)`."""
         alpha, sigma = self._levels(x, t)
-        if self.kind == "epsilon":
+        if self.target == "epsilon":
             return (x - sigma * raw) / alpha
-        if self.kind == "v_prediction":
+        if self.target == "v_prediction":
             return alpha * x - sigma * raw
-        return x - sigma * raw if self.kind == "flow" else raw
+        return x - sigma * raw if self.target == "flow" else raw
 
     def raw(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         """The raw prediction of a clean mean, rows of shape `(n, *event)`."""
         alpha, sigma = self._levels(x, t)
-        if self.kind == "epsilon":
+        if self.target == "epsilon":
             return (x - alpha * y) / sigma
-        if self.kind == "v_prediction":
+        if self.target == "v_prediction":
             return (alpha * x - y) / sigma
-        return (x - y) / sigma if self.kind == "flow" else y
+        return (x - y) / sigma if self.target == "flow" else y
 
     def _levels(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         alpha, sigma = (level.view(-1, *[1] * (x.ndim - 1)) for level in self.levels(t))

@@ -1,4 +1,4 @@
-"""Loading without the libraries' bars, warnings and advice: what concerns a user is raised, in one line."""
+"""Loading without the libraries' progress bars and warnings: errors are raised, in one line."""
 
 __all__ = ["quiet"]
 
@@ -25,7 +25,7 @@ def quiet() -> Iterator[None]:
         for logging in with_bars:
             logging.disable_progress_bar()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # names of arguments that newer releases spell otherwise
+            warnings.simplefilter("ignore", FutureWarning)  # arguments that newer releases rename
             warnings.filterwarnings("ignore", module="huggingface_hub")
             yield
     finally:

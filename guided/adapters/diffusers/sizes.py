@@ -13,7 +13,7 @@ class Size:
     """Height and width in pixels, and frames; None for the model's own.
 
     Raises:
-        GuidedError: A number is no whole number, or below 1.
+        GuidedError: A number is not a whole number, or below 1.
     """
 
     height: int | None = None
@@ -29,7 +29,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Whole:
-    """A size with nothing left open."""
+    """A size with all numbers known."""
 
     height: int
     width: int
@@ -38,11 +38,11 @@ class Whole:
 
 @dataclass(frozen=True)
 class Frames:
-    """How videos are made of latents.
+    """How a video's frames relate to its latents.
 
     Args:
         own: The number of frames that the network was trained for.
-        step: Frames of a video for each frame of latents, but for the first.
+        step: Frames of a video for each frame of latents after the first.
         patch: Frames of latents that the network takes together.
     """
 
@@ -53,7 +53,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class Latents:
-    """What a network takes.
+    """The latents that a network takes.
 
     Args:
         channels: The number of channels that it takes.
@@ -61,7 +61,7 @@ class Latents:
         own: Height and width of the latents that it was trained for.
         factor: Pixels a side of a latent.
         patch: Latents a side that it takes together.
-        frames: Those of a video; None for images.
+        frames: The frames of a video; None for images.
     """
 
     channels: int
@@ -76,8 +76,8 @@ def latent_size(size: Size, latents: Latents, pipeline: str) -> tuple[Whole, tup
     """The size with the model's own where none is given, and the shape of its latents.
 
     Args:
-        size: What is asked for.
-        latents: What the network takes.
+        size: The requested size.
+        latents: The network's latents.
         pipeline: The pipeline's name, for messages.
 
     Raises:
@@ -92,8 +92,8 @@ def latent_size(size: Size, latents: Latents, pipeline: str) -> tuple[Whole, tup
     check_memory(name, side, 4 * 3 * height * width * (size.frames or 1))  # pixels of one sample
     if latents.given != latents.channels:
         raise GuidedError(
-            f"the network takes {latents.channels} channels and a latent has {latents.given}: networks that are also "
-            "shown an image (inpainting, editing) are not supported; give the plain one with `image` and `mask`"
+            f"the network takes {latents.channels} channels and a latent has {latents.given}: networks that also "
+            "take an image (inpainting, editing) are not supported; use the plain one with `image` and `mask`"
         )
     event = (latents.channels, height // factor, width // factor)
     if latents.frames is not None:
@@ -104,9 +104,9 @@ def latent_size(size: Size, latents: Latents, pipeline: str) -> tuple[Whole, tup
     return Whole(height, width, 1), event
 
 
-def _frames(asked: int | None, known: Frames) -> tuple[int, int]:
+def _frames(requested: int | None, known: Frames) -> tuple[int, int]:
     """The number of frames of a video, and of its latents."""
-    frames = asked or (known.own - 1) // known.step * known.step + 1
+    frames = requested or (known.own - 1) // known.step * known.step + 1
     if (frames - 1) % known.step:
         raise GuidedError(f"frames is {frames}; it must be a multiple of {known.step}, plus 1")
     count = (frames - 1) // known.step + 1

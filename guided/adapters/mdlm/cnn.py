@@ -1,4 +1,4 @@
-"""Lightning checkpoints of the MDLM line with the convolutional network, as SVDD and DRAKES publish for DNA and RNA."""
+"""Lightning checkpoints of MDLM's line with the convolutional network, as SVDD and DRAKES publish for DNA and RNA."""
 
 __all__ = ["load"]
 
@@ -29,7 +29,7 @@ from guided.storage import digest
 
 PREFIX = "backbone."
 
-#: What a checkpoint's own configuration may say, where it says anything.
+#: The values that a checkpoint's own configuration may have, where it has any.
 ACCEPTED = {("parameterization",): "subs", ("noise", "type"): "loglinear"}
 
 
@@ -47,21 +47,21 @@ def load(
 
     Args:
         path: A checkpoint of Lightning, or a state dictionary alone, with keys that start with `backbone.`.
-        config: Nothing; the file is all there is.
+        config: Not used: the file has no configuration beside it.
         device: Where the network goes.
         dtype: The precision of the network.
-        length: The length of the sequences; None for what the file's hyper-parameters say. The weights serve any.
+        length: The length of the sequences; None for that of the file's hyperparameters. The weights work with any.
         alphabet: The letters of the tokens, without the mask, in their order.
         ema: Whether to take the averaged weights, if the file has any. SVDD's and DRAKES's own scripts sample with
             the raw ones.
 
     Raises:
-        GuidedError: The file cannot be read, is of another architecture, or says no length.
+        GuidedError: The file cannot be read, is of another architecture, or does not give a length.
     """
     _check_options(alphabet, ema)
     file = read_tensors(path) if path.suffix == ".safetensors" else read_torch(path)
-    if said := advice(map(str, tensors_of(file)), path):
-        raise GuidedError(said)
+    if hint := advice(map(str, tensors_of(file)), path):
+        raise GuidedError(hint)
     settings = entry(file, "hyper_parameters", "config") or entry(file, "hyper_parameters")
     timed = _check(settings, path)
     length = _length(settings, path) if length is None else length
@@ -97,7 +97,7 @@ def _check_options(alphabet: Any, ema: Any) -> None:
 
 
 def _check(settings: Any, path: Path) -> bool:
-    """Whether the model is conditioned on the time, of settings that are of the kind that is read here."""
+    """Whether the model is conditioned on the time; checks the other settings against `ACCEPTED`."""
     for keys, accepted in ACCEPTED.items():
         given = entry(settings, *keys)
         if isinstance(given, str) and given != accepted:
@@ -116,7 +116,7 @@ def _length(settings: Any, path: Path) -> int:
 
 
 def _backbone(file: Any, path: Path) -> dict[str, Tensor]:
-    """The network's tensors, without the prefix. What else a checkpoint holds is not needed to sample."""
+    """The network's tensors, without the prefix. Nothing else in a checkpoint is needed to sample."""
     state = entry(file, "state_dict") or file
     state = state if isinstance(state, Mapping) else {}
     names = plain_names(key for key in state if isinstance(key, str))
@@ -133,14 +133,14 @@ def _backbone(file: Any, path: Path) -> dict[str, Tensor]:
 
 
 def _size(weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """The width and the number of stacks that the weights seem to have; those of the releases where they say none."""
+    """The width and the number of stacks that the weights seem to have, or else those of the releases."""
     layers = {match[1] for match in (re.match(r"convs\.(\d+)\.", key) for key in weights) if match}
     width = weights["convs.0.bias"].numel() if "convs.0.bias" in weights else 128
     return {"width": width, "stacks": math.ceil(len(layers) / len(DILATIONS)) or 4}
 
 
 def _averaged(shadow: Any, names: list[str], path: Path) -> dict[str, Tensor]:
-    """The averaged weights: a list in the order of the trained parameters, which leaves out what is not trained."""
+    """The averaged weights: a list in the order of the trained parameters."""
     if not isinstance(shadow, list) or len(shadow) != len(names) or not all(isinstance(w, Tensor) for w in shadow):
         number = len(shadow) if isinstance(shadow, list) else "no"
         raise GuidedError(

@@ -1,12 +1,12 @@
-r"""What the adapters of published masked models (MDLM's line) share: weights into networks, networks into denoisers.
+r"""What the adapters of published masked models (MDLM's line) share: loading weights, and networks as denoisers.
 
 The total noise at time `t` is :math:`\sigma(t) = -\log(1 - (1 - \epsilon) t)`, :math:`\epsilon = 10^{-3}`. Released
 models were trained without time conditioning and are fed zero. SUBS, the parametrisation: the mask's logit is left
-out and the others are normalised; that a revealed token stays is the process's part.
+out and the others are normalised; the process keeps revealed tokens.
 
 The published sampler goes from `t = 1` to `1e-5` in `K` equal steps, :class:`guided.core.masked.Masked` to 0. Both
 reveal a masked token with probability `(t - s) / t` in the step from `t` to `s`, since :math:`1 - \epsilon` cancels, so
-the laws of the step at which a token is revealed are 1e-5 apart in total variation. The share of 1e-5 that the
+the distributions of the step at which a token is revealed are 1e-5 apart in total variation. The share of 1e-5 that the
 published sampler leaves masked at its end, and then fills with the likeliest token, is drawn in the last step here.
 
 References:
@@ -30,7 +30,7 @@ from guided.errors import check_number
 
 EPS = 1e-3
 
-#: Parameters of what embeds the time: they stay in float32, as do buffers.
+#: Parameters of the time's embedding: they stay in float32, as do buffers.
 TIMING = ("time_embedder", "time_layers", "sigma_map", "adaLN_modulation")
 
 
@@ -60,7 +60,7 @@ def subs(net: Network, dtype: torch.dtype, device: torch.device, timed: bool = F
     def embed(sigma: Tensor) -> list[Tensor]:
         return [part.to(dtype) for part in net.embed(sigma)]
 
-    with torch.no_grad():  # it is made once, and not trained
+    with torch.no_grad():  # made once, not trained
         constant = None if timed else embed(torch.zeros(1, device=device))
 
     def denoiser(x: Tensor, t: Tensor) -> Tensor:
@@ -74,7 +74,7 @@ def check_length(length: Any, width: int, tokens: int, device: torch.device) -> 
     """The number of tokens of a row, if one row of a network of that width fits in memory.
 
     Raises:
-        GuidedError: It is no whole number, below 1, or too large.
+        GuidedError: It is not a whole number, below 1, or too large.
     """
     number = check_number("length", length, int, least=1)
     check_memory("length", number, 4 * number * (2 * width + tokens), device)  # features before and after a layer
@@ -85,7 +85,7 @@ def check(net: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     """Compares weights with a network.
 
     Raises:
-        GuidedError: A key or a shape differs; it names the first, in the network's order.
+        GuidedError: A key or a shape differs; the message names the first, in the network's order.
     """
     wanted = net.state_dict()
     found = {key: tuple(weight.shape) for key, weight in weights.items()}

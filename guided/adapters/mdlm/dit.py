@@ -13,7 +13,7 @@ from torch import Tensor
 from guided.adapters.mdlm.common import check, check_length, fill, subs
 from guided.checkpoints.schemas import Mdlm, MdlmLength, validated
 from guided.checkpoints.torch_files import read_torch
-from guided.checkpoints.weights import plain_names, read_tensors, sketched, there, weights_digest
+from guided.checkpoints.weights import exists, plain_names, read_tensors, sketched, weights_digest
 from guided.core.batching import Evaluator
 from guided.core.codec import Codec
 from guided.core.denoiser import Network
@@ -36,30 +36,30 @@ def load(
     *,
     length: int | None = None,
 ) -> Diffusion:
-    """The model in a folder; samples are texts if it has a `tokenizer.json`, and otherwise ids with spaces between.
+    """The model in a folder; samples are texts if it has a `tokenizer.json`, and otherwise ids separated by spaces.
 
     The mask is the last token of the vocabulary, as in the release with GPT-2's tokens.
 
     Args:
         folder: The folder.
-        config: What its `config.json` says.
+        config: The content of its `config.json`.
         device: Where the network goes.
         dtype: The precision of the network.
-        length: The number of tokens; None for the configuration's `model_length`. The weights serve any.
+        length: The number of tokens; None for the configuration's `model_length`. The weights work with any.
 
     Raises:
         GuidedError: The configuration lacks an entry, or the weights do not fit it.
     """
-    told = validated(Mdlm, config, folder / "config.json")
-    size = {name: getattr(told, entry) for name, entry in SIZES.items()}
+    entries = validated(Mdlm, config, folder / "config.json")
+    size = {name: getattr(entries, key) for name, key in SIZES.items()}
     length = _length(config, folder) if length is None else length
     length = check_length(length, size["width"], size["tokens"], device)
     path, weights = _weights(folder)
     sketch = sketched(lambda: MaskedDiT(**size), folder / "config.json")
     missing = {FREQUENCIES: sketch.rotary_emb.inv_freq} if FREQUENCIES not in weights else {}
-    check(sketch, {**weights, **missing}, path)  # before there is memory for the network
+    check(sketch, {**weights, **missing}, path)  # before memory is allocated for the network
     net = MaskedDiT(**size)
-    weights.setdefault(FREQUENCIES, net.rotary_emb.inv_freq)  # no parameter: a file may leave it out
+    weights.setdefault(FREQUENCIES, net.rotary_emb.inv_freq)  # not a parameter: a file may leave it out
     fill(net, weights, path, device, dtype)
     timed = config.get("time_conditioning") is True
     around = partial(subs, dtype=dtype, device=device, timed=timed)
@@ -76,7 +76,7 @@ def load(
 
 
 def _length(config: Mapping[str, Any], folder: Path) -> int:
-    """The number of tokens that the configuration says."""
+    """The number of tokens in the configuration."""
     length: int = validated(
         MdlmLength, {"length": config.get("model_length", config.get("length"))}, folder / "config.json"
     ).length
@@ -84,9 +84,9 @@ def _length(config: Mapping[str, Any], folder: Path) -> int:
 
 
 def _weights(folder: Path) -> tuple[Path, dict[str, Tensor]]:
-    """The file of the weights, and its tensors without the prefixes of what wraps the network."""
+    """The file of the weights, and its tensors without the prefixes of wrappers around the network."""
     path = folder / "model.safetensors"
-    if there(path):
+    if exists(path):
         weights = read_tensors(path)
     elif (path := folder / "pytorch_model.bin").is_file():
         weights = read_torch(path)
@@ -102,13 +102,13 @@ class Text:
     """Rows of tokens as texts.
 
     Args:
-        path: The `tokenizer.json`; if there is none, a text is the tokens' numbers with spaces between.
+        path: The `tokenizer.json`; if there is none, a text is the tokens' numbers, separated by spaces.
         vocabulary: The number of tokens `V`, without the mask.
         length: The number of tokens of a row, `L`.
 
     Raises:
         GuidedError: It cannot be read, or its number of tokens is neither `V` nor `V + 1`.
-        ImportError: It is there and the package `tokenizers` is not.
+        ImportError: There is one, but the package `tokenizers` is not installed.
     """
 
     def __init__(self, path: Path, vocabulary: int, length: int) -> None:
@@ -126,15 +126,15 @@ class Text:
         return texts
 
     def encode(self, text: str) -> Tensor:
-        """A text to its tokens, with shape `(L,)`; positions after it are left free (masked).
+        """A text to its tokens, with shape `(L,)`; the positions after it are masked.
 
         Raises:
-            GuidedError: It has more than `L` tokens, or what stands for one is none.
+            GuidedError: It has more than `L` tokens, or one is not a token of the model.
         """
         try:
             ids = self._tokenizer.encode(text).ids if self._tokenizer else [int(word) for word in text.split()]
         except ValueError as error:
-            raise GuidedError(f"a sample without a tokenizer.json is numbers with spaces between: {error}") from error
+            raise GuidedError(f"a sample without a tokenizer.json is numbers separated by spaces: {error}") from error
         if len(ids) > self.length or not all(0 <= i <= self.vocabulary for i in ids):
             raise GuidedError(
                 f"the text has {len(ids)} tokens, from {min(ids)} to {max(ids)}; "
@@ -150,5 +150,5 @@ def _tokenizer(path: Path) -> Any:
         raise ImportError(f"{path} needs the package tokenizers: pip install guided") from error
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # the package raises bare ones
+    except Exception as error:  # the package raises plain Exceptions
         raise GuidedError(f"{path} is no tokenizer: {error}") from error

@@ -27,11 +27,11 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
     Raises:
         GuidedError: The configuration lacks an entry, or the weights do not fit it.
     """
-    told = validated(Nucleotides, config, folder / "config.json")
-    labels = tuple(told.labels)
+    entries = validated(Nucleotides, config, folder / "config.json")
+    labels = tuple(entries.labels)
 
     def make() -> TokenConvolution:
-        return TokenConvolution(len(told.alphabet), len(labels), told.width, told.kernel, told.dilations)
+        return TokenConvolution(len(entries.alphabet), len(labels), entries.width, entries.kernel, entries.dilations)
 
     net, identity = load_network(make, folder / "model.safetensors")
     net.eval().requires_grad_(False).to(device, dtype)
@@ -39,10 +39,10 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
     def around(net: nn.Module) -> Denoiser:
         return lambda x, t, label: net(x, label).float().log_softmax(-1)
 
-    letters = Letters(told.alphabet, told.length)
+    letters = Letters(entries.alphabet, entries.length)
     return Diffusion(
         around(net),
-        Masked(told.length, len(told.alphabet), steps=told.steps, temperature=told.temperature),
+        Masked(entries.length, len(entries.alphabet), steps=entries.steps, temperature=entries.temperature),
         Codec(letters.decode, encode=letters.encode, modality="dna"),
         Prompting(Labels(labels, device), unconditional=labels[0], examples=labels),
         Network(net, around),
@@ -53,7 +53,7 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
 
 
 class Letters:
-    """Sequences of `length` letters as tokens; in the alphabet of RNA, T is read as U, and the other way round."""
+    """Sequences of `length` letters as tokens; in the alphabet of RNA, T is read as U, and vice versa."""
 
     def __init__(self, alphabet: str, length: int) -> None:
         self.alphabet, self.length = alphabet, length
@@ -70,9 +70,9 @@ class Letters:
         """A string to its tokens, with shape `(L,)`; N is the mask, which leaves a position free.
 
         Raises:
-            GuidedError: It has another length, or a letter that is none.
+            GuidedError: It has another length, or an unknown letter.
         """
-        ids = {"N": len(self.alphabet), **self.ids}  # of proteins N is a letter
+        ids = {"N": len(self.alphabet), **self.ids}  # in proteins N is a letter
         row = [ids.get(letter, -1) for letter in sequence.upper()]
         if len(row) != self.length or min(row) < 0:
             strange = sorted({a for a in sequence.upper() if ids.get(a, -1) < 0})
@@ -82,7 +82,7 @@ class Letters:
 
 
 class Labels:
-    """Prompts to conditions: the position of each in the list of labels, whatever its case."""
+    """Prompts to conditions: the position of each in the list of labels, ignoring case."""
 
     def __init__(self, labels: Sequence[str], device: torch.device) -> None:
         self.labels, self.device = tuple(labels), device
@@ -92,10 +92,12 @@ class Labels:
         """The labels of `n` prompts, with shape `(n,)`.
 
         Raises:
-            GuidedError: A prompt is no label.
+            GuidedError: A prompt is not a label.
         """
         for prompt in prompts:
             if prompt.lower() not in self.ids:
                 hint = nearest(prompt, self.labels)
-                raise GuidedError(f"prompt {prompt!r} is no label of the model{hint}; it has {', '.join(self.labels)}")
+                raise GuidedError(
+                    f"prompt {prompt!r} is not a label of the model{hint}; it has {', '.join(self.labels)}"
+                )
         return {"label": torch.tensor([self.ids[p.lower()] for p in prompts], device=self.device)}

@@ -27,11 +27,13 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
     Raises:
         GuidedError: The configuration lacks an entry, or the weights do not fit it.
     """
-    told = validated(Selfies, config, folder / "config.json")
-    tokens = SelfiesTokens(tuple(told.symbols), tuple((left, right) for left, right in told.merges), told.length)
+    entries = validated(Selfies, config, folder / "config.json")
+    tokens = SelfiesTokens(
+        tuple(entries.symbols), tuple((left, right) for left, right in entries.merges), entries.length
+    )
 
     def make() -> TokenTransformer:
-        return TokenTransformer(tokens.vocabulary, tokens.length, told.width, told.depth, told.heads)
+        return TokenTransformer(tokens.vocabulary, tokens.length, entries.width, entries.depth, entries.heads)
 
     net, identity = load_network(make, folder / "model.safetensors")
     net.eval().requires_grad_(False).to(device, dtype)
@@ -41,7 +43,7 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
 
     return Diffusion(
         around(net),
-        Masked(tokens.length, tokens.vocabulary, steps=64, temperature=told.temperature),
+        Masked(tokens.length, tokens.vocabulary, steps=64, temperature=entries.temperature),
         Codec(_Decoder(tokens), encode=lambda smiles: tokens.pad(tokens.encode(smiles)), modality="molecules"),
         network=Network(net, around),
         timed=False,
@@ -51,7 +53,7 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
 
 
 class _Decoder:
-    """Token rows, with shape `(n, L)`, to canonical SMILES; a row that was decoded lately is not decoded again."""
+    """Token rows, with shape `(n, L)`, to canonical SMILES; recent rows are cached."""
 
     def __init__(self, tokens: SelfiesTokens) -> None:
         self._smiles = lru_cache(maxsize=100_000)(lambda ids: canonical(tokens.smiles(ids)))
@@ -61,7 +63,7 @@ class _Decoder:
 
 
 def canonical(smiles: str) -> str:
-    """The canonical SMILES; what RDKit cannot read is returned as it is."""
+    """The canonical SMILES; a string that RDKit cannot read is returned unchanged."""
     from rdkit import Chem, rdBase
 
     with rdBase.BlockLogs():

@@ -1,6 +1,6 @@
 r"""Molecules as tokens: pieces of SELFIES, learned by byte-pair encoding.
 
-Every sequence of SELFIES symbols is a molecule, so every look-ahead has a reward, and pieces of several symbols
+Every sequence of SELFIES symbols is a molecule, so every look-ahead can be scored, and pieces of several symbols
 (a ring, an amide) make a molecule about ten tokens long instead of thirty-five.
 
 References:
@@ -69,7 +69,7 @@ class SelfiesTokens:
         unknown = [symbol for symbol in symbols if symbol not in self._ids]
         if unknown:
             raise GuidedError(
-                f"{smiles!r} has {unknown[0]}, which the model has never seen; it knows {', '.join(self.symbols)}"
+                f"{smiles!r} has {unknown[0]}, which the model does not know; it knows {', '.join(self.symbols)}"
             )
         return self.merge([self._ids[symbol] for symbol in symbols])
 

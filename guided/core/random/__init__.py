@@ -1,4 +1,4 @@
-"""Randomness: one sequence of numbers a request and purpose."""
+"""Randomness: a stream of numbers for each request and purpose."""
 
 __all__ = ["Purpose", "Streams"]
 

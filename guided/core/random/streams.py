@@ -2,8 +2,8 @@ r"""Randomness: one stream of numbers for each request.
 
 The stream of request `i` is Philox keyed by `(seed, i)`, so what a request draws depends on the seed, on its own
 index and on how much it has drawn before, that is on its step, and on nothing else: not on the other requests,
-nor on micro-batches, devices, processes or an interruption. Distinct keys give distinct streams, with no collisions
-of hashed seeds. Numbers are drawn on the CPU and then moved.
+micro-batches, devices, processes or interruptions. Distinct keys give distinct streams, without the
+collisions of hashed seeds. Numbers are drawn on the CPU and then moved.
 
 What numbers are for is part of the key too, so that a value is not fitted on the noise that it will guide, nor a
 sample judged by the noise that it was drawn by: each purpose adds its own numbers to the seed and the request.

@@ -41,7 +41,7 @@ from guided.fitting.negative.sheets import write_sheet
 from guided.fitting.negative.trainer import Trainer, student_of
 from guided.fitting.state import STATE
 from guided.loading import load
-from guided.negatives.fingerprint import describe_base
+from guided.negatives.fingerprint import fingerprint
 from guided.negatives.lora import check_lora, lora_weights
 from guided.negatives.weights import FULL, FULL_PART, LORA
 from guided.runs.paths import full
@@ -161,7 +161,7 @@ class NegativeJob(Job):
         training.pop("accumulate")  # which changes nothing but rounding
         return {
             "kind": "negative",
-            "base": {"name": self.model.name, "network": describe_base(self.model.trainable().bare)},
+            "base": {"name": self.model.name, "network": fingerprint(self.model.trainable().bare)},
             "method": {"name": self.method.name, **asdict(self.method)},
             "data": "the model's own samples" + (", ranked by a reward" if self.objective else ""),
             "reward": None if self.objective is None else self.objective.identity,

@@ -186,7 +186,7 @@ def test_clip_bounds_clean_means() -> None:
     torch.testing.assert_close(free.look_ahead().rows, free.outputs.y)
 
 
-def picture(seed: int = 0, side: int = 16) -> Image.Image:
+def photograph(seed: int = 0, side: int = 16) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8))
 
 
@@ -200,8 +200,8 @@ def half(side: int = 16) -> Image.Image:
 @pytest.mark.parametrize("name", ["sd", "sd3"])
 def test_starting_from_an_image_is_noising_its_latents(name: str) -> None:
     pipeline = build(name)
-    model = wrap(pipeline, steps=10).prompted(["red cat"], 1.0).edited(picture(), strength=0.35)
-    latent = model.encode(picture())
+    model = wrap(pipeline, steps=10).prompted(["red cat"], 1.0).edited(photograph(), strength=0.35)
+    latent = model.encode(photograph())
     particles = model.start(Streams(0, [0]), N=2)
     assert particles.k == 7
     noise = Streams(0, [0]).normal(2, *latent.shape)
@@ -211,13 +211,13 @@ def test_starting_from_an_image_is_noising_its_latents(name: str) -> None:
 
 def test_an_image_alone_is_noised_for_four_steps_of_five() -> None:
     model = wrap(build("sd"), steps=10).prompted(["red cat"], 1.0)
-    assert model.edited(picture()).start(Streams(0, [0])).k == 2
-    assert model.edited(picture(), mask=half()).start(Streams(0, [0])).k == 0
-    refused("strength is 1 and there is no mask", lambda: model.edited(picture(), 1.0))
+    assert model.edited(photograph()).start(Streams(0, [0])).k == 2
+    assert model.edited(photograph(), mask=half()).start(Streams(0, [0])).k == 0
+    refused("strength is 1 and there is no mask", lambda: model.edited(photograph(), 1.0))
 
 
 def test_few_steps_from_an_image_that_have_no_noise_are_refused_with_candidates() -> None:
-    options: dict[str, Any] = {"n": 1, "prompt": "red cat", "image": picture(), "strength": 0.25}
+    options: dict[str, Any] = {"n": 1, "prompt": "red cat", "image": photograph(), "strength": 0.25}
     refused(
         "none of the 1 steps has noise", lambda: guided.sample(build("sd-v"), bright, SVDD(M=2), steps=4, **options)
     )
@@ -227,10 +227,10 @@ def test_latents_of_an_image_are_those_of_diffusers() -> None:
     pipeline = build("sd3")
     model = wrap(pipeline)
     side = model.decode(torch.zeros(1, *model.process.output))[0].width
-    pixels = pipeline.image_processor.preprocess(picture(side=side), height=side, width=side)
+    pixels = pipeline.image_processor.preprocess(photograph(side=side), height=side, width=side)
     config = pipeline.vae.config
     wanted = (pipeline.vae.encode(pixels).latent_dist.mode() - config.shift_factor) * config.scaling_factor
-    torch.testing.assert_close(model.encode(picture(side=side)), wanted[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.encode(photograph(side=side)), wanted[0], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
@@ -239,7 +239,7 @@ def test_a_kept_region_is_the_image_at_the_end_and_has_its_marginal_on_the_way(e
     """q(x_k | x) = N(alpha_k x, sigma_k^2) for every k, whatever the network says and whatever eta is."""
     model = wrap(build("sd"), steps=6, eta=eta)
     sides = model.process.output[-2:]
-    model = model.prompted(["red cat"] * 40, 1.0).edited(picture(), strength, half())
+    model = model.prompted(["red cat"] * 40, 1.0).edited(photograph(), strength, half())
     known = model.requests.editing.x[0, ..., : sides[1] // 2]  # type: ignore[union-attr]
     particles, process = model.start(Streams(0, range(40))), model.process
     while not particles.done:
@@ -259,7 +259,7 @@ def test_a_kept_region_is_inpainted_as_by_diffusers() -> None:
     """With eta = 0, diffusers' blend of the noised image into the latents is the same thing."""
     pipeline = build("sd")
     pipeline.scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config)
-    model = wrap(pipeline, steps=5, eta=0.0).prompted(["red cat"], 1.0).edited(picture(), 0.8, half())
+    model = wrap(pipeline, steps=5, eta=0.0).prompted(["red cat"], 1.0).edited(photograph(), 0.8, half())
     particles = model.start(Streams(0, [0]))
     editing = model.requests.editing
     assert editing is not None and particles.k == 1
@@ -284,12 +284,12 @@ def test_a_kept_region_is_inpainted_as_by_diffusers() -> None:
 
 
 def test_images_masks_and_files_from_python(tmp_path: Path) -> None:
-    picture().save(tmp_path / "a.png")
+    photograph().save(tmp_path / "a.png")
     half().save(tmp_path / "mask.png")
     options: dict[str, Any] = {"n": 2, "prompt": "red cat", "guidance": 1.0, "steps": 4, "strength": 0.5}
     one, other = (
         guided.sample(build("sd"), bright, SVDD(M=2), image=image, mask=mask, **options)
-        for image, mask in ((picture(), half()), (tmp_path / "a.png", str(tmp_path / "mask.png")))
+        for image, mask in ((photograph(), half()), (tmp_path / "a.png", str(tmp_path / "mask.png")))
     )
     assert [a.tobytes() for a in one.samples] == [b.tobytes() for b in other.samples]
     assert one.stats.network_rows == 2 * (1 + 2)  # two steps, the first with two candidates
@@ -330,7 +330,7 @@ def test_look_aheads_at_half_the_size() -> None:
     assert [image.width for image in model.codec.preview(x)] == [image.width // 2 for image in model.decode(x)]
     flat = torch.ones(1, *model.process.output)
     low, high = (np.asarray(decode(flat)[0], dtype=float) for decode in (model.codec.preview, model.codec.decode))
-    assert np.abs(low.mean((0, 1)) - high.mean((0, 1))).max() < 16  # the same picture, but for its edges
+    assert np.abs(low.mean((0, 1)) - high.mean((0, 1))).max() < 16  # the same image, but for its edges
 
 
 def test_a_folder_gives_the_pipelines_own_samples(tmp_path: Path) -> None:
@@ -431,7 +431,7 @@ def test_a_learned_value_takes_latents(tmp_path: Path) -> None:
     run = guided.sample(model, bright, SVDD(M=4), n=2, prompt="red cat", guidance=1.0, value=value)
     assert run.stats.network_rows == 2 * 3
     for options in (
-        {"image": picture()},
+        {"image": photograph()},
         {"negative_prompt": "dog", "guidance": 2.0},
         {"rescale": 0.5, "guidance": 2.0},
     ):
@@ -463,7 +463,7 @@ def test_an_empty_prompt_is_one_prompt_or_several() -> None:
         guided.sample(model, sampler=Unguided(), n=2, prompt=prompt, guidance=1.0).samples[0].tobytes()
         for prompt in ("", ["", ""], None)
     )
-    assert one == several != none  # without a prompt SDXL is told zeros
+    assert one == several != none  # without a prompt SDXL gets zeros
 
 
 def test_a_row_that_is_no_number_is_no_picture() -> None:
@@ -500,9 +500,9 @@ def test_wrong_input_is_one_clear_line(tmp_path: Path) -> None:
     pipeline = build("sd")
     folder = tmp_path / "sd"
     pipeline.save_pretrained(folder)
-    image = picture()
+    image = photograph()
     image.save(tmp_path / "a.png")
-    (tmp_path / "no.png").write_text("no picture")
+    (tmp_path / "no.png").write_text("no image")
 
     def run(**options: Any) -> Any:
         return guided.sample(pipeline, bright, n=1, **options)
@@ -523,7 +523,7 @@ def test_wrong_input_is_one_clear_line(tmp_path: Path) -> None:
     refused("lookahead is 'ful'", lambda: load(lookahead="ful"))
     refused("lookahead is 3; as a factor", lambda: load(lookahead=3))
     refused("takes 8 channels of latents; the model has 4", lambda: wrap(pipeline, lookahead=tiny_decoder(0, 8)))
-    refused("distilled is 3.5, but StableDiffusionPipeline is told no guidance", lambda: load(distilled=3.5))
+    refused("distilled is 3.5, but StableDiffusionPipeline takes no guidance input", lambda: load(distilled=3.5))
     refused("strength is for runs that start from an image", lambda: run(strength=0.5))
     refused("mask is for runs that start from an image", lambda: run(mask=half()))
     refused("strength is 0; it must be above 0", lambda: run(image=image, strength=0))
@@ -563,7 +563,9 @@ def test_wrong_folders_are_one_clear_line(tmp_path: Path) -> None:
 
 def test_a_repository_that_is_not_there_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refused("no folder has this name, and as a repository it cannot be had", lambda: guided.load("nobody/nothing"))
+    refused(
+        "there is no such folder, and it cannot be downloaded as a repository", lambda: guided.load("nobody/nothing")
+    )
 
 
 def test_schedulers_without_levels_are_refused() -> None:
@@ -573,11 +575,11 @@ def test_schedulers_without_levels_are_refused() -> None:
     refused("EDMEulerScheduler has no usable grid", lambda: wrap(pipeline))
     for kind in (diffusers.DDIMScheduler, diffusers.EulerDiscreteScheduler):
         pipeline.scheduler = kind.from_config(config, **changes)
-        refused("no clean mean can be told from it", lambda: wrap(pipeline))
+        refused("the clean mean cannot be computed from it", lambda: wrap(pipeline))
     pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(config, sigma_max=80.0, use_karras_sigmas=True)
     refused("starts at sigma 80, and the network was trained to 14.6", lambda: wrap(pipeline))
     pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(config, timestep_type="continuous")
-    refused("its network is told no time but a level", lambda: wrap(pipeline))
+    refused("its network takes noise levels, not times", lambda: wrap(pipeline))
     pipeline.scheduler = diffusers.DDIMScheduler.from_config(config)
     refused("less noise than data; take more steps", lambda: wrap(pipeline, steps=1))
     refused("steps is 0", lambda: wrap(pipeline, steps=0))

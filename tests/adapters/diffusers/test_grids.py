@@ -1,4 +1,4 @@
-"""Grids and noise levels: those of the scheduler, whatever it is told."""
+"""Grids and noise levels: those of the scheduler, whatever its options."""
 
 from typing import Any
 

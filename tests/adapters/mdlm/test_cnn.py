@@ -1,4 +1,4 @@
-"""Published masked models: files as they were published, read without running them, and their laws."""
+"""Published masked models: files as they were published, read without running them, and their distributions."""
 
 import collections
 import pickle
@@ -223,8 +223,8 @@ def test_averaged_weights_are_taken_where_there_are_any(checkpoint):
     x = torch.randint(5, (3, LENGTH))
     path = checkpoint(net)
     for options, expected in (({}, averaged), ({"ema": True}, averaged), ({"ema": False}, net)):
-        law = expected(x, expected.embed(BLANK))[..., :4].log_softmax(-1)
-        torch.testing.assert_close(load(path, **options).denoiser(x, BLANK), law)
+        log_p = expected(x, expected.embed(BLANK))[..., :4].log_softmax(-1)
+        torch.testing.assert_close(load(path, **options).denoiser(x, BLANK), log_p)
     assert load(path).identity != load(path, ema=False).identity
     path = checkpoint(net, ema=None)
     torch.testing.assert_close(load(path).denoiser(x, BLANK), load(path, ema=False).denoiser(x, BLANK))
@@ -263,7 +263,7 @@ def test_options_that_there_are_not_are_told(checkpoint):
         load(f"{path}?length=3", length=4)
 
 
-# The law
+# The distribution
 
 
 def test_samples_are_sequences_of_the_alphabet(checkpoint):
@@ -319,11 +319,11 @@ def test_step_at_which_a_token_is_revealed_has_the_published_law():
         process = Masked(1, 4, steps=K)
         published = torch.linspace(1, 1e-5, K + 1, dtype=torch.float64)
         ours = torch.tensor([process.rate(k) for k in range(K + 1)], dtype=torch.float64)
-        laws = []
+        distributions = []
         for level in (ours, published):
             stays = torch.cat([torch.ones(1), (level[1:] / level[:-1]).cumprod(0)])
-            laws.append(torch.cat([-stays.diff(), stays[-1:]]))  # the last is: never
-        assert (laws[0] - laws[1]).abs().sum() / 2 <= 1.001e-5
+            distributions.append(torch.cat([-stays.diff(), stays[-1:]]))  # the last is: never
+        assert (distributions[0] - distributions[1]).abs().sum() / 2 <= 1.001e-5
 
 
 def reference(name, net):
@@ -347,12 +347,12 @@ def test_log_probabilities_are_the_references(name, net):
 @needs_parity
 @pytest.mark.parametrize("k", [0, 64, 127])
 def test_steps_are_the_published_samplers(k):
-    """Its unnormalised law, and its draws with its own random numbers, from our process's rates and our log-law."""
+    """Its unnormalised distribution, and its draws with its own random numbers, from our rates and log-probabilities."""
     outputs, net = reference("mdlm_cnn_h32_s1", MaskedCNN(5, 32, 1))
     x, process = outputs["tokens"], Masked(50, 4, steps=128)
     y = subs(net, torch.float32, torch.device("cpu"))(x, torch.full((4,), process.time(k)))
     masked = x == process.mask
-    total = (1 - 1e-3) * outputs[f"step{k}_t"]  # their law sums to the share of masked tokens
+    total = (1 - 1e-3) * outputs[f"step{k}_t"]  # their distribution sums to the share of masked tokens
     reveal = 1 - process.rate(k + 1) / process.rate(k)
     q = total * torch.cat([reveal * y.exp(), torch.full((4, 50, 1), 1 - reveal)], -1)
     torch.testing.assert_close(q[masked], outputs[f"step{k}_q_xs"][masked], atol=1.1e-5, rtol=0)

@@ -50,7 +50,7 @@ def load(path, **options):
     return guided.load(path, device="cpu", **options)
 
 
-def law(net, x, sigma=BLANK):
+def log_probabilities(net, x, sigma=BLANK):
     return net(x, net.embed(sigma))[..., :-1].log_softmax(-1)
 
 
@@ -59,7 +59,7 @@ def test_folder_is_read_with_the_prefix_and_without(folder, net, prefix):
     write(folder, net, prefix)
     model = load(folder)
     x = torch.randint(11, (3, 6))
-    torch.testing.assert_close(model.denoiser(x, torch.rand(3)), law(net, x))
+    torch.testing.assert_close(model.denoiser(x, torch.rand(3)), log_probabilities(net, x))
     assert (model.process.length, model.process.vocabulary, model.timed) == (6, 10, False)
 
 
@@ -77,13 +77,13 @@ def test_pickled_weights_are_read_alike(folder, net):
 def test_frequencies_may_be_left_out(folder, net):
     x = torch.randint(11, (3, 6))
     write(folder, net, **{"backbone.rotary_emb.inv_freq": None})
-    torch.testing.assert_close(load(folder).denoiser(x, BLANK), law(net, x))
+    torch.testing.assert_close(load(folder).denoiser(x, BLANK), log_probabilities(net, x))
 
 
 def test_time_conditioning_feeds_the_total_noise(folder, net):
     write(folder, net, config=CONFIG | {"time_conditioning": True})
     x, t = torch.randint(11, (3, 6)), torch.tensor([0.1, 0.5, 1.0])
-    torch.testing.assert_close(load(folder).denoiser(x, t), law(net, x, -torch.log1p(-0.999 * t)))
+    torch.testing.assert_close(load(folder).denoiser(x, t), log_probabilities(net, x, -torch.log1p(-0.999 * t)))
 
 
 def test_half_precision_keeps_angles_in_single(folder):

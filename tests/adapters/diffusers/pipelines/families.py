@@ -184,7 +184,7 @@ def pixart(seed: int) -> Any:
 
 
 def pixart_alpha(seed: int) -> Any:
-    """Of side 128, where the network is also told the size in pixels."""
+    """Of side 128, where the network also takes the size in pixels."""
     transformer = diffusers.PixArtTransformer2DModel(**pixart_config(128))
     return diffusers.PixArtAlphaPipeline(
         tokenizer=parts.t5_tokenizer(),

@@ -93,7 +93,7 @@ def t5(seed: int, width: int = 32) -> Any:
 
 
 def autoencoder(seed: int, channels: int = 4, **config: Any) -> Any:
-    """Pictures of twice the height and width of latents with `channels` channels."""
+    """Images of twice the height and width of latents with `channels` channels."""
     net = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,

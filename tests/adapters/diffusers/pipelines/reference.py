@@ -23,7 +23,7 @@ class Trajectory:
     Attributes:
         start: The latents before the first step, with shape `(B, *event)`.
         steps: The latents after each of the K steps.
-        times: The time that the scheduler was told at each.
+        times: The time that the scheduler was given at each.
         images: The decoded samples in [0, 1], with shape `(B, 3, H, W)`, or `(B, F, 3, H, W)` of a video.
     """
 
@@ -94,7 +94,7 @@ def reference(
         latents: Standard normal numbers with shape `(B, *event)`, before any scale of the scheduler's.
         K: The number of steps.
         guidance: The weight of classifier-free guidance; None for none.
-        eta: What the scheduler's step is told where it takes an eta.
+        eta: What the scheduler's step is given where it takes an eta.
         noises: What the scheduler draws, in order, with shape `(B, *event)` each.
         more: Further arguments of the call.
     """
@@ -102,12 +102,12 @@ def reference(
     steps: list[Tensor] = []
     times: list[float] = []
     step = pipeline.scheduler.step
-    told = {"eta": eta, "use_clipped_model_output": True}  # or else a clipped step would not be one to a clean mean
-    told = {name: value for name, value in told.items() if name in inspect.signature(step).parameters}
+    options = {"eta": eta, "use_clipped_model_output": True}  # or else a clipped step would not be one to a clean mean
+    options = {name: value for name, value in options.items() if name in inspect.signature(step).parameters}
 
     @functools.wraps(step)  # pipelines ask its signature
     def watched(output: Tensor, t: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        result = step(output, t, x, *args, **kwargs | told)
+        result = step(output, t, x, *args, **kwargs | options)
         for kept, now in ((start, x), (steps, result[0])):  # DiT steps both halves of its doubled batch
             kept.append(_unpacked(pipeline, now[: len(latents)].clone(), latents.shape[-2:]))
         times.append(float(t))
