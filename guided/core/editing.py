@@ -47,7 +47,7 @@ class Editing:
             raise GuidedError(f"strength is {self.strength}; it must be above 0 and at most 1")
         if self.strength == 1 and self.free is None:
             raise GuidedError(
-                "strength is 1 and there is no mask: the run would start from pure noise and ignore the sample"
+                "strength is 1 and there is no mask: the run would start from noise and ignore the sample"
             )
         if self.free is not None and not self.free.any():
             raise GuidedError("the mask keeps everything: there is nothing to draw")

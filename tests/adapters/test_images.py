@@ -1,4 +1,4 @@
-"""Images and masks mean what their files say."""
+"""Images and masks are read as their files specify."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_numbers_of_no_known_brightness_are_refused(array: np.ndarray) -> None:
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
 def test_a_mask_in_the_alpha_channel_is_refused(mode: str, tmp_path: Path) -> None:
-    """Some programs mean what is transparent to be free, others to be kept."""
+    """In some programs transparent means free, in others kept."""
     image = Image.new("RGBA", (8, 8), "white")
     image.putalpha(Image.fromarray(half(0)))
     if mode == "P":

@@ -1,4 +1,4 @@
-"""What is wrong with a file of our own formats is one line that names the file, the entry, and what is accepted."""
+"""An error in a file of our formats is one line that names the file, the entry, and what is accepted."""
 
 import json
 import shutil
@@ -211,7 +211,7 @@ def test_entries_that_are_not_known_are_let_be(folders: Folders) -> None:
 
 
 def test_pieces_of_selfies_grow_as_they_are_learned() -> None:
-    """Thousand symbols in a piece are allowed, and no more; the count is made without the piece."""
+    """A piece has at most a thousand symbols; they are counted without making the piece."""
     config = {"symbols": ["[C]"], "length": 4, "width": 4, "depth": 1, "heads": 1}
     merges = [[1, 1], *[[2 + i, 2 + i] for i in range(8)]]  # of 2, 4, ... 512 symbols
     validated(Selfies, config | {"merges": merges}, Path("config.json"))

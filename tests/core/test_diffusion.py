@@ -1,4 +1,4 @@
-"""What the network is asked: every row once, at the right time, with its own request's conditions."""
+"""What the network evaluates: every row once, at the right time, with its own request's conditions."""
 
 import math
 from dataclasses import replace
@@ -32,7 +32,7 @@ class Learned:
 
 
 def masked(K=64, L=8, V=4, timed=False, seed=0):
-    """A random network, but for the ties that a constant one would have."""
+    """A random network, without the ties of a constant one."""
     w = torch.randn(L * (V + 1), L * V, generator=torch.Generator().manual_seed(seed))
 
     def denoiser(x, t):
@@ -61,7 +61,7 @@ def test_network_rows_of_a_continuous_model():
 
 
 def test_decodes_of_a_continuous_model():
-    """M (K - 1) look-aheads: candidates of the last, noiseless step are equal, so nobody asks for their values."""
+    """M (K - 1) look-aheads: candidates of the last, noiseless step are equal, so their values are not computed."""
     scored = []
     SVDD(M)(gaussian(K), PosteriorMean(lambda x: scored.append(len(x)) or x[:, 0]), Streams(0, range(B)))
     assert sum(scored) == B * M * (K - 1)
@@ -121,7 +121,7 @@ def test_equal_rows_are_evaluated_once_and_parents_not_again():
 
 
 def test_reuse_changes_no_sample():
-    """Parents' outputs are what the network would have said: timed and untimed models of one network agree."""
+    """Parents' outputs are what the network would return: timed and untimed models of one network agree."""
     samples = [SVDD(M, alpha=0.3)(masked(timed=t), PosteriorMean(first), Streams(3, range(5))).x for t in (False, True)]
     assert torch.equal(*samples)
 
@@ -133,7 +133,7 @@ def test_unconditional_requests_share_the_first_row():
 
 
 def test_requests_of_different_conditions_share_no_row():
-    """The same all-masked row, and each request gets its own condition's answer."""
+    """The same all-masked row, and each request gets the output of its own condition."""
     denoiser = Counting(lambda x, t, mu: mu[:, None, :].expand(*x.shape, 4))
     model = Diffusion(denoiser, Masked(6, 4, 4), timed=False).with_requests(
         conditions=Conditions({"mu": torch.eye(3, 4)})
@@ -192,7 +192,7 @@ def test_each_particle_keeps_one_of_its_own_candidates():
 
 
 def test_several_particles_with_conditions_get_what_the_network_says():
-    """Through steps, candidates, selections and reuse: the outputs are those of a network that is asked anew."""
+    """Through steps, candidates, selections and reuse: the outputs are those of a fresh evaluation."""
 
     def denoiser(x, t, c):
         return (torch.nn.functional.one_hot(x, 5).float().cumsum(1)[..., :4] * c[:, None]).log_softmax(-1)
@@ -293,7 +293,7 @@ def test_out_of_memory_halves_the_micro_batch_and_goes_on():
 
 
 def test_time_of_the_look_ahead_is_the_candidates():
-    """At k = 0 the parent is asked at t_0, its candidates at t_1; nobody is asked at t_K."""
+    """At k = 0 the parent is evaluated at t_0, its candidates at t_1; nothing is evaluated at t_K."""
     times = []
 
     def denoiser(x, t):
@@ -326,7 +326,7 @@ def test_guided_log_probabilities_stay_numbers():
 
 @pytest.mark.parametrize("weight", [-2.0, -0.5, 0.0, 0.5])
 def test_below_a_weight_of_1_a_token_is_out_that_the_negative_side_rules_out(weight: float) -> None:
-    """There it counts with 1 - w > 0; the formula's limit as its probability falls is none at all."""
+    """There its exponent, 1 - w, is above 0; as its probability falls, the formula goes to zero."""
     p = torch.tensor([[[0.5, 0.3, 0.2, 0.0]]]).log()
     q = torch.tensor([[[0.4, 0.0, 0.4, 0.2]]])
     y, near = (

@@ -1,4 +1,4 @@
-"""Where a run starts that keeps a part of a sample."""
+"""The start of a run that keeps a part of a sample."""
 
 from dataclasses import replace
 

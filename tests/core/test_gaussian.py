@@ -48,9 +48,9 @@ def test_flow_without_noise_is_eulers_step():
     torch.testing.assert_close(process.propose(x, y, 1, 1, Streams(0, [0])), y)
 
 
-def test_guided_law_has_the_closed_form():
-    """Data N(0, 1), reward r(x) = x: the tilted distribution is N(1 / alpha, 1). The exact soft value is linear in x_k; the
-    look-ahead's value differs from it by a constant of k alone, so SVDD with many candidates samples it.
+def test_the_guided_distribution_has_the_closed_form():
+    """Data N(0, 1), reward r(x) = x: the tilted distribution is N(1 / alpha, 1). The exact soft value is linear in
+    x_k; the look-ahead's value differs from it by a constant of k alone, so SVDD with many candidates samples it.
     """
     model = gaussian(100)
     x = SVDD(M=64, alpha=1.0)(model, PosteriorMean(lambda x: x[:, 0]), Streams(0, range(N))).x[:, 0]

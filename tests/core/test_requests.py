@@ -1,4 +1,4 @@
-"""What belongs to a run and what to the model: conditions of two sides, requests that particles carry, look-aheads."""
+"""Requests, apart from the model: conditions of two sides, requests that particles carry, look-aheads."""
 
 import ast
 from dataclasses import fields, replace
@@ -35,7 +35,7 @@ def prompts_to(*names):
 
 
 def echo(*names, **options):
-    """A continuous model whose network says the sum of its conditions."""
+    """A continuous model whose network returns the sum of its conditions."""
     network = Counting(lambda x, t, **cond: 0 * x + sum(cond[name] for name in names))
     return Diffusion(network, gaussian().process, prompting=Prompting(prompts_to(*names), **options))
 
@@ -45,7 +45,7 @@ def test_a_model_has_ten_fields_at_most():
 
 
 def test_no_file_asks_whether_a_process_is_discrete():
-    """A process says of itself what others need: the shape of a row, its tokens, equal rows, steps with noise."""
+    """A process has what others need: the shape of a row, its tokens, equal rows, steps with noise."""
     for folder in ("guided", "samplers", "rewards", "examples", "benchmarks", "training", "tests"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             asked = [n for n in ast.walk(ast.parse(path.read_text())) if getattr(n, "attr", None) == "discrete"]
@@ -144,7 +144,7 @@ def dna(preview=None, K=4):
 
 @pytest.mark.parametrize("by_request", [False, True])
 def test_look_aheads_are_those_of_their_particles(by_request):
-    """Decoded as one particle at a time; a sample is there once, or once for each request with its prompt."""
+    """The same as decoding particle by particle; a sample is there once, or once for each request with its prompt."""
     model = dna(K=8).with_requests(prompts=["one", "two", "three"])
     particles = model.start(Streams(0, range(3)), 4)
     while True:

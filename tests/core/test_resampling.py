@@ -97,7 +97,7 @@ def test_systematic_is_unbiased_and_ignores_the_dead():
 
 
 def test_particles_of_a_request_choose_independently():
-    """Two particles with equal values choose the same candidate as often as chance has it."""
+    """Two particles with equal values choose the same candidate as often as by chance."""
     index = choose(torch.zeros(20_000, 2, 4), 1.0, Streams(0, range(20_000)))
     assert index.shape == (20_000, 2)
     assert (index[:, 0] == index[:, 1]).float().mean().item() == pytest.approx(1 / 4, abs=0.015)

@@ -1,4 +1,4 @@
-"""A negative checkpoint on the unconditional side of guidance."""
+"""A negative checkpoint on the negative side of guidance."""
 
 import json
 from dataclasses import replace
@@ -80,7 +80,7 @@ def test_alpha_0_is_plain_classifier_free_guidance(kind, tmp_path):
 @pytest.mark.parametrize("beta", [0.0, 0.25, 1.0])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_negative_network_is_that_of_the_merged_weights(kind, alpha, beta, tmp_path):
-    """A positive model that was tuned from the base: with what it was tuned by, or without."""
+    """A positive model that was fine-tuned from the base: with its offset, or without."""
     base, positive = vectors(0), vectors(1)
     place, student = folder_of(base, tmp_path / "a", kind)
     npo = merged_weights(student) if kind == "lora" else student.state_dict()
@@ -129,7 +129,7 @@ def test_another_base_is_refused(kind, tmp_path):
 
 @pytest.mark.parametrize(("dtype", "share"), [(torch.float16, 9e-4), (torch.bfloat16, 7e-3)])
 def test_a_model_that_was_tuned_a_little_is_not_its_base(dtype, share, tmp_path):
-    """By less than two steps of its precision: its offset is carried over all the same, and without it, refused."""
+    """By less than two steps of its precision: its offset is still carried over, and without the base it is refused."""
     base, tuned = vectors(0, dtype=dtype), vectors(0, dtype=dtype)
     place, student = folder_of(base, tmp_path / "a", "full")
     with torch.no_grad():
@@ -216,7 +216,7 @@ def test_what_cannot_be_attached(tmp_path):
 
 
 def test_a_file_without_a_card_is_taken_for_its_architecture(tmp_path):
-    """Also one whose names all begin with the prefix of a wrapper."""
+    """Also where all names begin with the prefix of a wrapper."""
     model, other = vectors(0), Vector(4)
     save_file({f"module.{key}": w for key, w in other.state_dict().items()}, tmp_path / "a.safetensors")
     x, t, c = torch.randn(4, 2), torch.rand(4), torch.ones(4, 1)
@@ -225,7 +225,7 @@ def test_a_file_without_a_card_is_taken_for_its_architecture(tmp_path):
 
 
 def test_an_unconditional_model_takes_guidance_with_a_negative_checkpoint_only(tmp_path):
-    """And of itself a weight of 1.5."""
+    """Its default weight is 1.5."""
     model = tokens()
     for options in ({"guidance": 2.0}, {"rescale": 0.5}):
         with pytest.raises(ValueError, match="unconditional, and has no negative checkpoint"):
@@ -276,7 +276,7 @@ def test_a_conditional_model_without_a_weight_of_its_own_is_led_with_one_and_a_h
 
 
 def test_svdd_against_a_negative_checkpoint_with_prompts(tmp_path):
-    """All candidates are of the guided distribution: the same samples in any batches, better ones than without a reward."""
+    """All candidates are of the guided distribution: samples are the same in any batches, and better than unguided."""
     model = vectors()
     place, _ = folder_of(model, tmp_path / "a", "lora")
     both, prompts = attach(model, place), ["a", "b", "a", "", "b", "a"]

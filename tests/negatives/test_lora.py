@@ -19,7 +19,7 @@ from tests.toys.small import Vector, tokens, vectors
 
 
 def scattered(adapted, seed=0):
-    """New adapters begin at zero; these do something."""
+    """Adapters that have an effect: new ones begin at zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, p in adapted.named_parameters():
@@ -123,12 +123,12 @@ def test_layers_with_names_that_end_alike_have_ranks_of_their_own():
 
 
 def test_a_network_without_such_layers():
-    with pytest.raises(ValueError, match="no layers that LoRA weights can be put on"):
+    with pytest.raises(ValueError, match="no layers for LoRA weights"):
         add_lora(torch.nn.Sequential(torch.nn.Linear(2, 2)), 2)
 
 
 def broken(name):
-    """LoRA weights of two layers with something wrong, and what is said."""
+    """LoRA weights of two layers with a fault, and the error's message."""
     weights = lora_weights(add_lora(Vector(), 2), "")
     up, down = ("network.up.lora_A.weight", "network.up.lora_B.weight")
     if name == "half":
@@ -136,7 +136,7 @@ def broken(name):
         return weights, r"of 'up' are not complete: lora_B"
     if name == "other layer":
         weights |= {key.replace("up", "side"): weights[key].clone() for key in (up, down)}
-        return weights, "for 'side', which is no layer of the network"
+        return weights, "for 'side', which is not a layer of the network"
     if name == "input":
         weights[up] = torch.zeros(2, 5)
         return weights, r"\(2, 5\) and \(8, 2\) are for 'up', which has shape \(8, 4\)"
@@ -172,7 +172,7 @@ def test_a_layer_that_is_a_norm_or_has_another_kernel():
 
 
 def adapters_of(pipeline, name, rank=3):
-    """LoRA weights on the network of a pipeline as diffusers writes them, `layer.lora_A.weight`; they do something."""
+    """LoRA weights on the network of a pipeline as diffusers writes them, `layer.lora_A.weight`; with an effect."""
     net = pipeline.transformer if hasattr(pipeline, "transformer") else pipeline.unet
     targets = ["to_q", "to_k", "to_v", "to_out.0"] + (["conv1"] if hasattr(pipeline, "unet") else [])
     net.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, init_lora_weights="gaussian"))
@@ -182,7 +182,7 @@ def adapters_of(pipeline, name, rank=3):
 
 
 def sides(model, name):
-    """What the denoiser and the negative one say of two prompts."""
+    """The outputs of the denoiser and of the negative one for two prompts."""
     x = torch.randn(2, *model.process.event, generator=torch.Generator().manual_seed(0))
     t = torch.full((2,), float(model.process.times[1]))
     cond = model.prompting.conditions(["red apple", "cat"])

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from guided.nets.mdlm_dit import MaskedDiT, _turn
+from guided.nets.mdlm_dit import MaskedDiT, _rotate
 
 PARITY = Path(__file__).resolve().parents[3] / "shared/assets/parity"
 needs_parity = pytest.mark.skipif(not PARITY.is_dir(), reason="no reference outputs beside the checkout")
@@ -24,7 +24,7 @@ def random_net():
 
 
 def textbook(w, x, sigma, heads=3, depth=2):
-    """The formula, a row and a head at a time; a pair of a head's entries is turned as one complex number."""
+    """The formula, a row and a head at a time; a pair of a head's entries is rotated as one complex number."""
     linear = lambda key, h: h @ w[f"{key}.weight"].T + w.get(f"{key}.bias", 0)  # noqa: E731
     norm = lambda key, h: F.layer_norm(h, h.shape[-1:]) * w[f"{key}.weight"]  # noqa: E731
     angles = sigma * 1e4 ** (-torch.arange(128) / 128)
@@ -60,7 +60,7 @@ def test_scores_depend_on_the_distance_only():
     net = random_net()
     cos, sin = net.rotary_emb(30)
     q, k = torch.randn(2, 4)
-    scores = _turn(q.expand(30, 4), cos, sin) @ _turn(k.expand(30, 4), cos, sin).T
+    scores = _rotate(q.expand(30, 4), cos, sin) @ _rotate(k.expand(30, 4), cos, sin).T
     torch.testing.assert_close(scores[:-7, :-7], scores[7:, 7:])
     assert (scores[0, 0] - scores[0, 5]).abs() > 1e-3
 

@@ -91,7 +91,7 @@ def test_malformed_names_are_refused(name):
 
 
 def test_only_dataclasses_are_samplers(table):
-    with pytest.raises(GuidedError, match="no dataclass"):
+    with pytest.raises(GuidedError, match="not a dataclass"):
         register_sampler("plain")(object)
 
 

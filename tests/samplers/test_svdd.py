@@ -22,7 +22,7 @@ def chain():
 
 @pytest.fixture(scope="module")
 def reward(chain):
-    """A reward of every state; of those with masks it is never asked."""
+    """A reward of every state; it is never called on states with masks."""
     return torch.rand(len(chain.states), generator=torch.Generator().manual_seed(5)).double()
 
 
@@ -190,7 +190,7 @@ def test_each_particle_chooses_among_its_own_candidates(chain):
 
 @pytest.mark.parametrize("values", [[math.nan, 1.0, 2.0], [2.0, math.nan, 1.0], [math.nan, -math.inf, -math.inf]])
 def test_best_of_n_never_takes_a_sample_without_a_value(chain, values):
-    """That of a value of the user's own: nan is no number to compare with."""
+    """Of a user's own value: nan cannot be compared."""
     seen = []
 
     def value(particles, alpha):

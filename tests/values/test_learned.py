@@ -1,4 +1,4 @@
-"""A learned value in use: what it costs, what it is asked, and what it refuses."""
+"""A learned value in use: its cost, its inputs, and what it refuses."""
 
 import math
 from dataclasses import replace
@@ -85,7 +85,7 @@ def test_at_the_last_step_it_is_the_reward():
         value(particles_at(model, x, 4), 0.5), PosteriorMean(resolve_reward(gc))(particles_at(model, x, 4))
     )
     assert value.net.rows == 0
-    with pytest.raises(ValueError, match="give this value one"):
+    with pytest.raises(ValueError, match="give it one"):
         replace(value, reward=None)(particles_at(model, x, 4), 0.1)
 
 
@@ -102,7 +102,7 @@ def test_svdd_costs_one_row_for_each_request_and_step(B):
 
 
 def test_svdd_selects_by_it():
-    """A value that likes a large sum makes one."""
+    """A value that prefers a large sum leads to one."""
     model, reward = gaussian(K=6), lambda x: x.sum(1)
     run = guided.sample(model, reward, SVDD(8), n=20, value=value_of(model, reward))
     assert run.rewards.mean() > guided.sample(model, reward, "unguided", n=20).rewards.mean() + 2

@@ -112,7 +112,7 @@ def test_a_sample_depends_on_its_seed_and_index_alone(name: str, eta: float) -> 
 
 
 def test_small_rows_have_micro_batches_of_one_size() -> None:
-    """And convolutions store their kernels with channels last, the values being what they were."""
+    """And convolutions store their kernels with channels last, with the same values."""
     pipeline = build("sd-v")
     before = {key: weight.clone() for key, weight in pipeline.unet.state_dict().items()}
     model = wrap(pipeline, steps=K)
@@ -148,14 +148,16 @@ def test_no_noise_and_several_candidates_are_refused_with_the_reason() -> None:
     guided.sample(model, bright, SVDD(M=1), n=1, prompt="red cat")
 
 
-@pytest.mark.parametrize("kind", PREDICTIONS)
-def test_predictions_are_inverted(kind: str) -> None:
-    """Of the very numbers that a kind is defined by."""
-    levels = Levels(None, 1000) if kind == "flow" else Levels.of(diffusers.DDIMScheduler(beta_schedule="scaled_linear"))
+@pytest.mark.parametrize("target", PREDICTIONS)
+def test_predictions_are_inverted(target: str) -> None:
+    """From the numbers that a prediction type is defined by."""
+    levels = (
+        Levels(None, 1000) if target == "flow" else Levels.of(diffusers.DDIMScheduler(beta_schedule="scaled_linear"))
+    )
     x0, eps, t = torch.randn(3, 2, 4), torch.randn(3, 2, 4), torch.tensor([10.0, 500.0, 990.0])
     alpha, sigma = (level[:, None, None] for level in levels(t))
-    raw = {"epsilon": eps, "v_prediction": alpha * eps - sigma * x0, "flow": eps - x0, "sample": x0}[kind]
-    prediction = Prediction(lambda x, t: raw, levels, kind)
+    raw = {"epsilon": eps, "v_prediction": alpha * eps - sigma * x0, "flow": eps - x0, "sample": x0}[target]
+    prediction = Prediction(lambda x, t: raw, levels, target)
     x = alpha * x0 + sigma * eps
     torch.testing.assert_close(prediction(x, t), x0, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(prediction.raw(x, t, x0), raw, atol=1e-3, rtol=1e-3)
@@ -236,7 +238,7 @@ def test_latents_of_an_image_are_those_of_diffusers() -> None:
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
 @pytest.mark.parametrize("strength", [1.0, 0.5])
 def test_a_kept_region_is_the_image_at_the_end_and_has_its_marginal_on_the_way(eta: float, strength: float) -> None:
-    """q(x_k | x) = N(alpha_k x, sigma_k^2) for every k, whatever the network says and whatever eta is."""
+    """q(x_k | x) = N(alpha_k x, sigma_k^2) for every k, for any network and any eta."""
     model = wrap(build("sd"), steps=6, eta=eta)
     sides = model.process.output[-2:]
     model = model.prompted(["red cat"] * 40, 1.0).edited(photograph(), strength, half())
@@ -468,7 +470,7 @@ def test_an_empty_prompt_is_one_prompt_or_several() -> None:
 
 def test_a_row_that_is_no_number_is_no_picture() -> None:
     model = wrap(build("sd"))
-    refused("rows decode to pixels that are no numbers", lambda: model.decode(torch.full((1, 4, 8, 8), torch.nan)))
+    refused("rows decode to pixels that are not finite", lambda: model.decode(torch.full((1, 4, 8, 8), torch.nan)))
 
 
 def test_half_precision_does_not_reach_an_autoencoder_that_overflows() -> None:
@@ -554,7 +556,7 @@ def test_wrong_folders_are_one_clear_line(tmp_path: Path) -> None:
     write(scheduler=["diffusers", "NoScheduler"])
     refused("cannot load the pipeline", lambda: guided.load(folder, device="cpu"))
     (folder / "model_index.json").write_text("{")
-    refused("is no index of a pipeline", lambda: guided.load(folder))
+    refused("is not the index of a pipeline", lambda: guided.load(folder))
     write()
     (folder / "unet").rename(folder / "gone")
     refused("has no folder 'unet', which its model_index.json names", lambda: guided.load(folder))

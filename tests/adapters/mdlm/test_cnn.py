@@ -347,7 +347,7 @@ def test_log_probabilities_are_the_references(name, net):
 @needs_parity
 @pytest.mark.parametrize("k", [0, 64, 127])
 def test_steps_are_the_published_samplers(k):
-    """Its unnormalised distribution, and its draws with its own random numbers, from our rates and log-probabilities."""
+    """Its unnormalised distribution, and its draws with its own random numbers, by our rates and log-probabilities."""
     outputs, net = reference("mdlm_cnn_h32_s1", MaskedCNN(5, 32, 1))
     x, process = outputs["tokens"], Masked(50, 4, steps=128)
     y = subs(net, torch.float32, torch.device("cpu"))(x, torch.full((4,), process.time(k)))

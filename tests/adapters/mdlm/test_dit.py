@@ -118,7 +118,7 @@ def test_samples_are_numbers_without_a_tokenizer(folder):
     assert len(sample.split()) == 4 and set(map(int, sample.split())) <= set(range(10))
     assert model.decode(model.encode(sample)[None]) == [sample]
     assert model.encode("3 7").tolist() == [3, 7, 10, 10]  # the rest is free
-    for wrong, says in (("1 2 3 4 5", "5 tokens"), ("1 99", "from 1 to 99"), ("a", "numbers with spaces")):
+    for wrong, says in (("1 2 3 4 5", "5 tokens"), ("1 99", "from 1 to 99"), ("a", "numbers separated by spaces")):
         with pytest.raises(ValueError, match=says):
             model.encode(wrong)
 

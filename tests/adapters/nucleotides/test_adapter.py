@@ -60,7 +60,7 @@ def test_wrong_sequence_is_refused(sequence: str, message: str) -> None:
 def test_labels_whatever_their_case() -> None:
     labels = Labels(("none", "HepG2"), torch.device("cpu"))
     assert labels(["hepg2", "none", "HepG2"])["label"].tolist() == [1, 0, 1]
-    with pytest.raises(ValueError, match=r"no label.*did you mean.*HepG2"):
+    with pytest.raises(ValueError, match=r"not a label.*did you mean.*HepG2"):
         labels(["HepG3"])
 
 

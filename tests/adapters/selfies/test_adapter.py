@@ -37,7 +37,7 @@ def test_tokens_lead_back_to_the_molecule(model, smiles):
 
 @given(st.lists(st.integers(0, 511), min_size=20, max_size=20))
 def test_every_row_of_tokens_is_a_molecule(model, row):
-    """So every look-ahead has a reward, from the first step."""
+    """So every look-ahead can be scored, from the first step."""
     [smiles] = model.decode(torch.tensor([row]))
     assert Chem.MolFromSmiles(smiles) is not None
 
@@ -60,7 +60,7 @@ def test_merging_keeps_the_symbols(ids):
 
 
 def test_what_cannot_be_encoded_is_told(model):
-    with pytest.raises(ValueError, match="never seen"):
+    with pytest.raises(ValueError, match="does not know"):
         model.encode("C[Si](C)C")
     with pytest.raises(ValueError, match="SELFIES"):
         model.encode("not a molecule")

@@ -1,4 +1,4 @@
-"""What diffusers does with the latents and the noise that it is given: its own pipeline call, watched."""
+"""Reference: diffusers' own pipeline call on given latents and noise, recorded step by step."""
 
 __all__ = ["Trajectory", "ancestral_flow", "ddim", "draws", "reference"]
 
