@@ -47,36 +47,36 @@ def distance(p, q):
 
 
 def test_unguided_law_is_the_chains(chain):
-    assert distance(frequencies(chain, Unguided(), None), chain.law()) < 0.01
+    assert distance(frequencies(chain, Unguided(), None), chain.distribution()) < 0.01
 
 
 def test_many_steps_give_the_data():
     chain = Chain(K=200)
     data = torch.zeros(len(chain.states), dtype=torch.float64)
     data[chain.index(chain.clean)] = chain.table
-    assert distance(chain.law(), data) < 0.01
+    assert distance(chain.distribution(), data) < 0.01
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.5])
 def test_law_approaches_the_tilted_law_as_M_grows(chain, reward, alpha):
     """With the exact soft value, SVDD's distribution goes to p(x) exp(r(x) / alpha) / Z."""
-    tilted = chain.law() * (reward / alpha).exp()
+    tilted = chain.distribution() * (reward / alpha).exp()
     tilted /= tilted.sum()
     value = Exact(chain, reward, alpha)
     errors = [distance(frequencies(chain, SVDD(M, alpha), value), tilted) for M in (1, 4, 64)]
-    assert errors[0] == pytest.approx(distance(chain.law(), tilted), abs=0.01)
+    assert errors[0] == pytest.approx(distance(chain.distribution(), tilted), abs=0.01)
     assert errors[0] > 2 * errors[1] > 4 * errors[2]
     assert errors[2] < 0.015
 
 
 def test_hot_alpha_gives_back_the_model(chain, reward):
     value = PosteriorMean(lambda x: reward[chain.index(x)])
-    assert distance(frequencies(chain, SVDD(8, alpha=1e6), value), chain.law()) < 0.01
+    assert distance(frequencies(chain, SVDD(8, alpha=1e6), value), chain.distribution()) < 0.01
 
 
 def test_one_candidate_gives_back_the_model(chain, reward):
     value = PosteriorMean(lambda x: reward[chain.index(x)])
-    assert distance(frequencies(chain, SVDD(1, alpha=0.0), value), chain.law()) < 0.01
+    assert distance(frequencies(chain, SVDD(1, alpha=0.0), value), chain.distribution()) < 0.01
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
@@ -127,7 +127,7 @@ def test_soft_mean():
 def test_best_of_n_is_the_best_of_each_requests_own(chain, reward):
     """P(best of N has reward <= q) = P(reward <= q)^N."""
     value = PosteriorMean(lambda x: reward[chain.index(x)])
-    p, order = chain.law(), reward.argsort()
+    p, order = chain.distribution(), reward.argsort()
     cdf = frequencies(chain, BestOfN(4), value)[order].cumsum(0)
     torch.testing.assert_close(cdf, p[order].cumsum(0) ** 4, atol=0.01, rtol=0)
 
@@ -136,7 +136,7 @@ def test_unusable_rewards_leave_the_model(chain):
     for worst in (-torch.inf, torch.nan):
         value = PosteriorMean(lambda x, worst=worst: torch.full((len(x),), worst))
         for sampler in (SVDD(4), SVDD(4, alpha=0.5)):
-            assert distance(frequencies(chain, sampler, value), chain.law()) < 0.01
+            assert distance(frequencies(chain, sampler, value), chain.distribution()) < 0.01
 
 
 @pytest.mark.parametrize("sampler", [SVDD(4, (0.5, 0.1), 2, (0.1, 0.9)), SVDD((2, 4)), BestOfN(3), Unguided()])

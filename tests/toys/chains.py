@@ -86,8 +86,8 @@ class Chain:
             P *= torch.where(now == self.V, kept, (now == then).double())
         return P
 
-    def law(self) -> Tensor:
-        """The law of x_K over all states."""
+    def distribution(self) -> Tensor:
+        """The distribution of x_K over all states."""
         p = torch.zeros(len(self.states), dtype=torch.float64)
         p[-1] = 1.0  # all masked
         for k in range(self.K):

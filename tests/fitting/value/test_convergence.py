@@ -56,12 +56,12 @@ def test_mean_and_soft_value_are_different_things(fitted):
 
 
 def test_svdd_with_it_samples_the_tilted_law(fitted):
-    tilted = CHAIN.law() * (exact("soft", ALPHA)[-1] / ALPHA).exp()
+    tilted = CHAIN.distribution() * (exact("soft", ALPHA)[-1] / ALPHA).exp()
     tilted /= tilted.sum()
     model, n = CHAIN.model(identity="chain"), 6000
     values = {target: fitted[target, SIZES[0]] for target in ("soft", "bootstrap")}
     values = {target: value.bind(model, value.reward) for target, value in values.items()}
     values["look-ahead"] = PosteriorMean(chain_reward)
     off = {name: distance(frequencies(CHAIN, SVDD(24, ALPHA), value, n), tilted) for name, value in values.items()}
-    assert distance(CHAIN.law(), tilted) > 0.2
+    assert distance(CHAIN.distribution(), tilted) > 0.2
     assert off["soft"] < 0.04 > off["bootstrap"] and off["look-ahead"] > 0.08

@@ -27,7 +27,7 @@ def test_states_and_candidates_have_the_law_of_the_chain(tmp_path):
         state = CHAIN.index(rollouts.x[rollouts.k == k].long())
         assert distance(torch.bincount(state, minlength=S) / n, law) < 0.015
         mean = rollouts.r[rollouts.of[rollouts.k == k]].mean()
-        assert abs(mean - CHAIN.law() @ chain_reward(CHAIN.states)) < 0.01
+        assert abs(mean - CHAIN.distribution() @ chain_reward(CHAIN.states)) < 0.01
     last = rollouts.k == CHAIN.K - 1
     start, ends = CHAIN.index(rollouts.x[last].long()), CHAIN.index(rollouts.following[last].long())
     assert torch.equal(chain_reward(rollouts.following[last].long()), rollouts.last)

@@ -88,7 +88,7 @@ def reference(
 ) -> Trajectory:
     """Runs the pipeline's own call.
 
-    Arguments:
+    Args:
         pipeline: The pipeline; its scheduler does the steps, so one that ignores eta ignores it here too.
         prompts: B prompts; the names of classes for DiT, None for DDPM.
         latents: Standard normal numbers with shape `(B, *event)`, before any scale of the scheduler's.
