@@ -1,4 +1,4 @@
-"""Small models whose laws are known exactly."""
+"""Small models whose distributions are known exactly."""
 
 import itertools
 import math
@@ -44,10 +44,10 @@ def gaussian(K: int = 25, eta: float = 1.0, flow: bool = False, mean: Sequence[f
 
 
 class Chain:
-    """A law over all sequences of `L` tokens, and the masked model that knows its conditionals exactly.
+    """A distribution over all sequences of `L` tokens, and the masked model that knows its conditionals exactly.
 
-    The model reveals tokens independently of one another in a step, so with few steps its own law is not the
-    table's; `law` computes the law of the chain itself, by pushing the distribution over all states forward.
+    The model reveals tokens independently of one another in a step, so with few steps its own distribution is
+    not the table's; `distribution` computes the chain's own, by pushing the one over all states forward.
     """
 
     def __init__(self, L: int = 3, V: int = 2, K: int = 3, seed: int = 0) -> None:
