@@ -61,7 +61,7 @@ def _deadline() -> Iterator[None]:
             while (byte := stream.read(1)) and byte[0] not in _numbers():
                 pass
         if byte and not done.wait(PATIENCE):
-            processes = sys.modules.get("guided.scoring.process")
+            processes = sys.modules.get("guided.scoring.program")
             if processes is not None:
                 processes.kill_all()
             os._exit(Ended(byte[0]).code)

@@ -17,7 +17,7 @@ from typing import Any
 
 from guided.errors import GuidedError, RewardError
 from guided.scoring.failures import printable
-from guided.scoring.process import GRACE, Process
+from guided.scoring.program import GRACE, Program
 from guided.scoring.protocol import Prompts, Samples
 
 VERSION = 1
@@ -40,7 +40,7 @@ class External:
             raise GuidedError(f"no executable program {given!r}: give exec:PROGRAM ARGUMENTS, PROGRAM on the path")
         self.command = command
         self.folder = os.getcwd()
-        self._running: Process | None = None
+        self._running: Program | None = None
         self._next_id = 0
 
     def __call__(self, samples: Samples, prompts: Prompts = None) -> object:
@@ -53,7 +53,7 @@ class External:
         self._next_id += 1
         request = {"version": VERSION, "id": self._next_id, "samples": [_text(sample) for sample in samples]}
         if self._running is None:
-            self._running = Process(self.command, self.folder)
+            self._running = Program(self.command, self.folder)
         try:
             line = self._running.exchange(json.dumps(request) + "\n", LINE + EACH * len(samples))
             answer = _parse(line, self._next_id)

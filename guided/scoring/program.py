@@ -5,7 +5,7 @@ end of a pipe from us, and kills that session when we end without a word (SIGKIL
 would kill the program when the thread that started it ends, and not what it started.
 """
 
-__all__ = ["GRACE", "Process", "kill_all"]
+__all__ = ["GRACE", "Program", "kill_all"]
 
 import os
 import selectors
@@ -23,10 +23,10 @@ GRACE = 2.0  # seconds between closing the program's input and killing it
 BLOCK = 1 << 16
 KEPT, WIDEST = 4096, 300  # characters of the standard error, and of a line of it
 _WATCHER = 'read -r word && exit 0; kill -s KILL -- "-$0" 2>/dev/null'
-_running: "weakref.WeakSet[Process]" = weakref.WeakSet()
+_running: "weakref.WeakSet[Program]" = weakref.WeakSet()
 
 
-class Process:
+class Program:
     """A running program.
 
     Args:
