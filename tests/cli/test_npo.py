@@ -118,7 +118,7 @@ def test_lora_weights(guided, model, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--set", "k=3"), "error: --set is 'k=3' (did you mean 'K'?); the letters are K, j, w, T, loss, c, p"),
+        (("--set", "k=3"), "error: --set is 'k=3' (did you mean 'K'?); the hyperparameters are K, j, w, T, loss, c, p"),
         (("--set", "K"), "error: --set is 'K'; write K=VALUE"),
         (("--set", "K=many"), "error: --set is 'K=many'; K must be a number"),
         (("--set", "K=0"), "error: K is 0"),

@@ -214,7 +214,7 @@ def test_the_report_is_zero_bias_and_full_correlation_for_what_is_right():
         ({"model": gaussian(), "prompt": "GC"}, "takes no prompt"),
         ({"model": gaussian(), "prompt": None, "guidance": 2.0}, "takes no prompt and no guidance"),
         ({"model": gaussian(eta=0.0), "prompt": None}, "eta = 0"),
-        ({"model": dna().prompted(["GC"]).pinned(torch.full((1, 12), 4))}, "other pinned tokens for each request"),
+        ({"model": dna().prompted(["GC"]).pinned(torch.full((1, 12), 4))}, "different pinned tokens for each request"),
         ({"network": "image"}, r"no network 'image' for rows of shape \(12,\) of 5 tokens"),
         ({"network": "convolution"}, "no network 'convolution'"),
         ({"network": {"wide": 3}}, "does not take {'wide': 3}"),

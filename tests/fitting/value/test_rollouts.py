@@ -67,7 +67,7 @@ def test_a_torn_file_is_drawn_again(tmp_path, kept):
         file.unlink()
     else:
         file.write_bytes(whole[:kept])
-    with pytest.raises(ValueError, match=r"00001\.npz is missing or torn"):
+    with pytest.raises(ValueError, match=r"00001\.npz is missing or truncated"):
         read(tmp_path, 8, 4)
     rolled(tmp_path, 8, 4)
     assert file.read_bytes() == whole
