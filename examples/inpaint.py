@@ -3,7 +3,7 @@
     python examples/inpaint.py --prompt "blue car" --reward "target_colour?colour=red" --out runs/inpaint
 
 White in the mask may change. At every step the clean mean is set to the image where the mask is black, so look-aheads
-show it as it will be. In a latent model it passes the autoencoder, which changes it slightly, most at the mask's border.
+show it as it will be. In a latent model it passes the autoencoder, which changes it a bit, most at the mask's border.
 """
 
 import argparse

@@ -111,7 +111,7 @@ def make_scheduler() -> Any:
 
 @torch.no_grad()
 def centre(vae: Any, middle: torch.Tensor) -> None:
-    """Moves the latents of an autoencoder by `-middle`, `(LATENTS,)`, by its two 1 x 1 convolutions; images do not change."""
+    """Moves an autoencoder's latents by `-middle`, `(LATENTS,)`, by its 1 x 1 convolutions; images stay the same."""
     vae.quant_conv.bias[: len(middle)] -= middle
     vae.post_quant_conv.bias += vae.post_quant_conv.weight[:, :, 0, 0] @ middle
 

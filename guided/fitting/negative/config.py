@@ -70,9 +70,7 @@ class NegativeTraining(Config):
     n: Annotated[int, Option("The number of the model's own samples to train on.", flags=("-n",), least=2)] = 512
     seed: Annotated[int, Option("The random seed.", least=0)] = 0
     batch_size: Annotated[int, Option("The number of samples that are drawn and written together.", least=1)] = 64
-    sheet: Annotated[
-        int, Option("Updates between two sheets of sample images; 0 for no sheets.", "Training", least=0)
-    ] = 0
+    sheet: Annotated[int, Option("Updates between two sheets of samples; 0 for no sheets.", "Training", least=0)] = 0
 
     def rank(self, model: "Diffusion") -> int:
         """The rank of LoRA weights for a model; 0 for full weights."""
@@ -119,7 +117,7 @@ class NegativeConfig(Config):
     guidance: Annotated[
         float | None,
         Option(
-            "The weight of classifier-free guidance for these samples. If not given, the model's default.",
+            "The weight of classifier-free guidance for the training samples. If not given, the model's default.",
             "Conditioning",
         ),
     ] = None
@@ -128,7 +126,8 @@ class NegativeConfig(Config):
         Option("A hyperparameter of the training method, as in --set j=5.", "Training", metavar="NAME=VALUE"),
     ] = field(default_factory=list)
     sampling_steps: Annotated[
-        int | None, Option("The number of reverse steps for these samples. If not given, the model's default.", least=1)
+        int | None,
+        Option("The number of reverse steps for the training samples. If not given, the model's default.", least=1),
     ] = None
     device: Device = "auto"
     dtype: Dtype = "float32"
