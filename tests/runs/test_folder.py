@@ -44,7 +44,7 @@ def test_what_is_written_comes_back(tmp_path):
 
 
 def test_every_prefix_of_the_file_resumes_to_the_same_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("guided.storage.os.fsync", lambda handle: None)  # there are many of them
+    monkeypatch.setattr("os.fsync", lambda handle: None)  # there are many of them
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     fill(whole)
     expected = (whole / "samples.csv").read_bytes()
@@ -207,7 +207,7 @@ def test_a_full_disk_is_one_clear_error_and_the_run_resumes(tmp_path, monkeypatc
     fill(tmp_path / "whole")
     fill(tmp_path / "a", stop=2)
     with monkeypatch.context() as patch:
-        patch.setattr("guided.storage.os.fsync", full)
+        patch.setattr("os.fsync", full)
         with pytest.raises(GuidedError, match="No space left on device"):
             fill(tmp_path / "a")
     fill(tmp_path / "a")
@@ -239,7 +239,7 @@ def test_write_whole_keeps_the_old_file_until_the_new_one_is_there(tmp_path, mon
     def killed(handle):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("guided.storage.os.fsync", killed)
+    monkeypatch.setattr("os.fsync", killed)
     with pytest.raises(KeyboardInterrupt):
         write_whole(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old"

@@ -139,7 +139,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path, monkeypatch):
 
     fill(tmp_path, stop=2)
     with monkeypatch.context() as patch, pytest.raises(GuidedError, match="No space left on device"):
-        patch.setattr("guided.storage.os.fsync", full)
+        patch.setattr("os.fsync", full)
         fill(tmp_path)
     assert len(read_rows(tmp_path / "samples.csv")) == 2
 
