@@ -1,6 +1,6 @@
 """How images are judged: the classifier of categories that judges the shipped image model, and PIQE.
 
-The prompts are names of images that the model was trained on, the eight categories in turns. `accuracy` is the share
+The prompts are names of images that the model was trained on, the eight categories in turn. `accuracy` is the share
 whose category the classifier recognises; `Fréchet` the distance of its 64 features to those of 480 real images, biased
 upwards for few samples; `PIQE` is a distortion, 0 to 100. Imported by npo.py; it does nothing by itself.
 """

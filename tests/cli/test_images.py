@@ -1,4 +1,4 @@
-"""`guided sample` with models of pictures: files, prompts, what a run starts from, what is refused."""
+"""`guided sample` with models of images: files, prompts, images to start from, and errors."""
 
 import csv
 import hashlib

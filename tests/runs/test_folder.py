@@ -93,9 +93,9 @@ EDITS = {
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("stop", [4, 5])
 def test_samples_that_were_edited_are_refused_and_stay_as_they_are(tmp_path, edit, stop):
-    """Of a run that is finished, and of one that is not: somebody's work is never overwritten."""
+    """Of a run that is finished, and of one that is not: edited files are never overwritten."""
     fill(tmp_path, stop)
-    change, told = EDITS[edit]
+    change, expected = EDITS[edit]
     if stop == 4 and edit in ("sorted", "reversed", "another line"):
         return  # other numbers
     header, rows = read_csv(tmp_path / "samples.csv")
@@ -103,7 +103,7 @@ def test_samples_that_were_edited_are_refused_and_stay_as_they_are(tmp_path, edi
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(GuidedError) as error:
         fill(tmp_path)
-    assert "samples.csv' is not as the run left it: " + told in str(error.value) and "\n" not in str(error.value)
+    assert "samples.csv' is not as the run left it: " + expected in str(error.value) and "\n" not in str(error.value)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
@@ -229,8 +229,8 @@ def test_summary_leaves_failed_rewards_out():
     assert summary([-math.inf]) == {"rewards": 1, "failed": 1}
     one = summary([2.0, -math.inf])
     assert one["median"] == one["q05"] == one["q95"] == one["mean"] == 2.0
-    law = summary([float(i) for i in range(101)])
-    assert (law["q05"], law["q25"], law["median"], law["q75"], law["q95"]) == (5, 25, 50, 75, 95)
+    found = summary([float(i) for i in range(101)])
+    assert [found[name] for name in ("q05", "q25", "median", "q75", "q95")] == [5, 25, 50, 75, 95]
 
 
 def test_write_whole_keeps_the_old_file_until_the_new_one_is_there(tmp_path, monkeypatch):

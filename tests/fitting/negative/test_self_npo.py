@@ -1,4 +1,4 @@
-"""Truncated fine-tuning against the same law by quadrature and by enumeration."""
+"""Truncated fine-tuning against the same distribution by quadrature and by enumeration."""
 
 import itertools
 import math
@@ -19,7 +19,7 @@ SIGMAS = 4.5  # standard errors; some fifty are looked at
 
 
 class Mixture:
-    """Data from two normal laws, noised along a path; its exact denoiser."""
+    """Data from two normal distributions, noised along a path; its exact denoiser."""
 
     shares, means, stds = torch.tensor([[0.3, 0.7], [-1.5, 1.0], [0.3, 0.5]], dtype=torch.float64)
 
@@ -128,7 +128,7 @@ def agree(draws, wanted, what=""):
 @pytest.mark.parametrize("j", [0, 2, 9])
 @pytest.mark.parametrize("path", ["cosine", "flow"])
 def test_the_law_of_states_and_targets(path, j):
-    """Moments, and those of the joint law."""
+    """Moments, and those of the joint distribution."""
     mixture, numbers = Mixture(path), Numbers(N)
     given = make_examples(
         mixture.process, mixture.denoiser, mixture.draw(N), Conditions(), SelfNPO(K=K, j=j, T=T), numbers
@@ -288,13 +288,13 @@ def enumerated(chain, j):
     the same one: a + b tokens keep a given a with probability a! b! / (a + b + 1)!.
     """
     states, S, mask = chain.states, len(chain.states), chain.V
-    laws = chain.conditionals.exp()
-    targets = torch.where((states == mask)[..., None], laws.nan_to_num(), 0.0)
+    distributions = chain.conditionals.exp()
+    targets = torch.where((states == mask)[..., None], distributions.nan_to_num(), 0.0)
     for v in range(chain.V):
         targets[..., v] += (states == v).double()
     fits = ((states[:, None] == mask) | (states[:, None] == chain.clean)).all(-1).double() @ chain.table
     hidden = (states == mask).sum(1)
-    joint, law = torch.zeros_like(targets), torch.zeros(S, dtype=torch.float64)
+    joint, distribution = torch.zeros_like(targets), torch.zeros(S, dtype=torch.float64)
     for k in range(chain.K):
         rate = 1 - k / chain.K
         p, now = fits * rate**hidden * (1 - rate) ** (chain.L - hidden) / chain.K, k
@@ -308,16 +308,16 @@ def enumerated(chain, j):
                 chance = math.factorial(kept) * math.factorial(lost) / math.factorial(kept + lost + 1)
                 if now == 0:
                     chance = float(kept == 0)
-                law[s] += p[z] * chance
+                distribution[s] += p[z] * chance
                 joint[s] += p[z] * chance * targets[z]
-    return joint, law
+    return joint, distribution
 
 
 @pytest.mark.parametrize("j", [0, 2])
 def test_the_law_of_masked_states_and_targets(j):
     chain = Chain(L=3, V=2, K=4)
-    joint, law = enumerated(chain, j)
-    assert law.sum() == pytest.approx(1)
+    joint, distribution = enumerated(chain, j)
+    assert distribution.sum() == pytest.approx(1)
     n = 60_000
     x = chain.clean[torch.multinomial(chain.table, n, True, generator=torch.Generator().manual_seed(0))]
     given = make_examples(
@@ -331,16 +331,16 @@ def test_the_law_of_masked_states_and_targets(j):
     index = chain.index(given.x)
     for s in range(len(chain.states)):
         here = (index == s)[:, None, None]
-        agree(here[:, 0, 0].double(), law[s], f"state {chain.states[s].tolist()}")
+        agree(here[:, 0, 0].double(), distribution[s], f"state {chain.states[s].tolist()}")
         agree(here * given.target, joint[s], f"target at {chain.states[s].tolist()}")
 
 
 def test_an_exact_teacher_is_its_own_best_student_without_steps():
     """The tower property: noise upon noise is noise, so that the mean of what it says later is what it says now."""
     chain = Chain(L=3, V=2, K=4)
-    joint, law = enumerated(chain, 0)
+    joint, distribution = enumerated(chain, 0)
     hidden = chain.states == chain.V
-    mean = joint / law[:, None, None]
+    mean = joint / distribution[:, None, None]
     torch.testing.assert_close(mean[hidden], chain.conditionals.exp()[hidden])
     moved = enumerated(chain, 2)
     assert (moved[0] / moved[1][:, None, None] - mean)[hidden].abs().max() > 1e-3  # which steps in parallel undo
@@ -410,8 +410,8 @@ def test_a_token_that_is_ruled_out_costs_nothing():
     assert said.grad.isfinite().all()
 
 
-@pytest.mark.parametrize(("p", "told"), [(0.0, 1.0), (1.0, -1.0)])
-def test_the_student_is_told_its_prompt_or_none(p, told):
+@pytest.mark.parametrize(("p", "condition"), [(0.0, 1.0), (1.0, -1.0)])
+def test_the_student_gets_its_prompt_or_none(p, condition):
     """And the teacher is given both sides."""
     seen = {"student": [], "teacher": []}
 
@@ -428,7 +428,7 @@ def test_the_student_is_told_its_prompt_or_none(p, told):
     )
     assert all(call == (cond.positive, cond.negative) for call in seen["teacher"])
     [(mine, other)] = seen["student"]
-    assert other is None and mine.keys() == {"c"} and bool((mine["c"] == told).all())
+    assert other is None and mine.keys() == {"c"} and bool((mine["c"] == condition).all())
 
 
 def test_the_huber_loss_is_between_squared_and_absolute():
@@ -460,7 +460,7 @@ def test_the_loss_of_a_masked_row_is_the_mean_over_its_masked_tokens_alone():
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"K": 0}, "K is 0"),
         ({"j": -1}, "j is -1"),
@@ -472,6 +472,6 @@ def test_the_loss_of_a_masked_row_is_the_mean_over_its_masked_tokens_alone():
         ({"w": float("inf")}, "w is inf"),
     ],
 )
-def test_hyperparameters_out_of_range(given, told):
-    with pytest.raises(ValueError, match=told):
+def test_hyperparameters_out_of_range(given, message):
+    with pytest.raises(ValueError, match=message):
         SelfNPO(**given)
