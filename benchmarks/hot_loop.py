@@ -1,4 +1,4 @@
-r"""Our loop beside a plain loop, in one process, on one network, with one reward.
+r"""Compares our loop with a plain loop, in one process, with one network and one reward.
 
     python benchmarks/hot_loop.py                      # a random network: L = 50, K = 128, M = 10, B = 8
     python benchmarks/hot_loop.py --model molecules --reward qed --requests 16 --steps 64
@@ -75,8 +75,9 @@ def our_loop(model: Diffusion, reward: Any, B: int, M: int, seed: int) -> tuple[
     model = model.with_requests(monitor=Monitor())
     start = time.perf_counter()
     value = PosteriorMean(reward)
-    particles = SVDD(M)(model, value, Streams(seed, range(B)))
-    scores = value(particles)
+    with torch.no_grad():
+        particles = SVDD(M)(model, value, Streams(seed, range(B)))
+        scores = value(particles)
     return scores, model.monitor, time.perf_counter() - start
 
 
@@ -112,8 +113,8 @@ def main(
     else:
         diffusion = load(model, steps=steps, device="cpu")
         score = resolve_reward(reward)
-    plain_score = score if model == "random" else score.terms[0].raw  # what published code calls: no memo
-    plain_model = diffusion if model == "random" else load(model, steps=steps, device="cpu")  # remembers for itself
+    plain_score = score if model == "random" else score.terms[0].raw  # as in published code, without a memo
+    plain_model = diffusion if model == "random" else load(model, steps=steps, device="cpu")  # has a memo of its own
     our_loop(diffusion, score, 2, 2, 0)  # warm up
     results = []
     for repeat in range(repeats):

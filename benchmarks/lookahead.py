@@ -1,10 +1,10 @@
-r"""Decoders of look-aheads side by side, in one process: how long a decode takes, how it changes the reward, and what
+r"""Compares decoders of look-aheads in one process: the time of a decode, its effect on the reward, and the reward that
 SVDD reaches with it.
 
     python benchmarks/lookahead.py --reward compressibility --requests 8 -M 10 --steps 50
 
 The same latents, of unguided samples, are decoded by each; the wall-clock ratio is the median over pairs of decodes
-that follow one another. SVDD's samples are always decoded in full, and scored so.
+that follow one another. SVDD's final samples are always decoded in full for their reward.
 """
 
 import time
@@ -50,7 +50,8 @@ def main(
     prompts = [PROMPTS[i % len(PROMPTS)] for i in range(requests)]
     full = guided.load(model, steps=steps)
     conditioned = full.prompted(prompts, guidance)
-    x = Unguided()(conditioned, None, Streams(0, range(requests), full.device)).x[:, 0].repeat(4, 1, 1, 1)
+    with torch.no_grad():
+        x = Unguided()(conditioned, None, Streams(0, range(requests), full.device)).x[:, 0].repeat(4, 1, 1, 1)
     exact = score(full.decode(x), prompts * 4)
     columns = ("look-ahead", "wall", "reward less full's", "size", "r", "SVDD's median reward", "seconds")
     table = Table(*columns, title=f"{model}, {reward}: {len(x)} latents; SVDD with M = {candidates}, K = {steps}")

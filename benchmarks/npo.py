@@ -1,4 +1,4 @@
-r"""A negative checkpoint against classifier-free guidance, at equal network rows, with the same noise.
+r"""A negative checkpoint compared with classifier-free guidance, at equal network rows, with the same noise.
 
     python benchmarks/npo.py images --negative runs/self_npo --out runs/npo_images.json
     python benchmarks/npo.py molecules --negative runs/molecules --n 2000 --out runs/npo_molecules.json
@@ -6,8 +6,8 @@ r"""A negative checkpoint against classifier-free guidance, at equal network row
     python benchmarks/npo.py images --negative runs/self_npo --svdd piqe --weights 5 --n 32 --out runs/npo_svdd.json
 
 Plain sampling (w = 1) is drawn once for each seed, CFG and NPO with each weight. An unconditional model has no CFG: NPO
-is then compared with plain sampling of twice the steps. With `--svdd` all arms are steered by a reward (SVDD-PM), whose
-median is one more measure; plain sampling then has twice the candidates.
+is then compared with plain sampling of twice the steps. With `--svdd` all arms are guided by a reward (SVDD-PM), whose
+median is reported too; plain sampling then has twice the candidates.
 
 Results are written as they finish. The same command resumes where it was stopped; more seeds or weights add to the
 file.
@@ -29,35 +29,41 @@ WORK = Path(__file__).parent.parent / "training" / "work"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__.splitlines()[0])
 
 Negative = Annotated[str, typer.Option(metavar="DIR", help="The checkpoint, or the name of a shipped one.")]
-Weights = Annotated[str, typer.Option(help="Weights of guidance, with commas.")]
+Weights = Annotated[str, typer.Option(help="Weights of guidance, separated by commas.")]
 Seeds = Annotated[int, typer.Option(help="Seeds, from 0 on.")]
-Steps = Annotated[int | None, typer.Option(help="Reverse steps; the model's own number if not given.")]
-Svdd = Annotated[str | None, typer.Option(metavar="R", help="Steer all arms by this reward, with SVDD-PM.")]
-Candidates = Annotated[int, typer.Option("-M", metavar="M", help="With --svdd: the candidates.")]
-Pretrained = Annotated[int | None, typer.Option(help="Rows of the model's own training; its card's if not given.")]
-Work = Annotated[Path, typer.Option(help="The folder of the real data; what is missing is fetched.")]
-Batch = Annotated[int, typer.Option(help="Requests that are drawn together.")]
+Steps = Annotated[int | None, typer.Option(help="The number of reverse steps; the model's default if not given.")]
+Svdd = Annotated[str | None, typer.Option(metavar="R", help="Guide all arms by this reward, with SVDD-PM.")]
+Candidates = Annotated[int, typer.Option("-M", metavar="M", help="With --svdd: the number of candidates.")]
+Pretrained = Annotated[
+    int | None, typer.Option(help="Number of rows of the model's own training; that of its card if not given.")
+]
+Work = Annotated[Path, typer.Option(help="The folder of the real data; missing data are downloaded.")]
+Batch = Annotated[int, typer.Option(help="The number of requests that are drawn together.")]
 
 
 @app.command()
 def images(
-    out: Annotated[Path, typer.Option(metavar="JSON", help="The results; the sheet goes beside.")],
+    out: Annotated[
+        Path, typer.Option(metavar="JSON", help="The file of the results; the sheet is written next to it.")
+    ],
     model: Annotated[str, typer.Option(help="A model of images.")] = "images",
     negative: Negative = "images",
     weights: Weights = "1.5,3,5,7",
-    n: Annotated[int, typer.Option(help="Pictures, a prompt each.")] = 96,
+    n: Annotated[int, typer.Option(help="The number of images, each with its own prompt.")] = 96,
     seeds: Seeds = 5,
     steps: Steps = None,
-    judge: Annotated[list[str] | None, typer.Option(metavar="R", help="A reward that judges too; repeat.")] = None,
+    judge: Annotated[
+        list[str] | None, typer.Option(metavar="R", help="A further reward that judges the images; may be repeated.")
+    ] = None,
     svdd: Svdd = None,
     M: Candidates = 10,
     pretrained: Pretrained = None,
-    work: Annotated[Path, typer.Option(help="The folder of `training/images/train.py prepare`.")] = WORK,
+    work: Annotated[Path, typer.Option(help="The folder made by `training/images/train.py prepare`.")] = WORK,
     batch_size: Batch = 64,
     device: str = "auto",
     dtype: str = "float32",
 ) -> None:
-    """Accuracy of the category, Fréchet distance, PIQE, what judges prefer; a sheet of pairs."""
+    """Accuracy of the category, Fréchet distance, PIQE, preferences of judges; a sheet of pairs."""
     given: dict[str, Any] = locals()
     with one_line():
         from npo_images import image_task, write_sheet
@@ -77,7 +83,7 @@ def molecules(
     steps: Steps = None,
     svdd: Svdd = None,
     M: Candidates = 10,
-    reference: Annotated[int, typer.Option(help="Molecules of the test split.")] = 30_000,
+    reference: Annotated[int, typer.Option(help="The number of molecules of the test split.")] = 30_000,
     pretrained: Pretrained = None,
     work: Work = WORK,
     batch_size: Batch = 500,
@@ -99,7 +105,7 @@ def dna(
     model: Annotated[str, typer.Option(help="A model of DNA.")] = "dna",
     negative: Negative = "dna",
     weights: Weights = "1.25,1.5,2,3",
-    n: Annotated[int, typer.Option(help="Sequences of each cell type.")] = 500,
+    n: Annotated[int, typer.Option(help="The number of sequences of each cell type.")] = 500,
     seeds: Seeds = 5,
     steps: Steps = None,
     svdd: Svdd = None,
@@ -110,7 +116,7 @@ def dna(
     device: str = "auto",
     dtype: str = "float32",
 ) -> None:
-    """6-mers against real sequences, the judging oracle, and binding sites, for each cell type."""
+    """6-mers compared with real sequences, the judging oracle, and binding sites, for each cell type."""
     given: dict[str, Any] = locals()
     with one_line():
         from npo_dna import CELLS, dna_task
@@ -120,7 +126,7 @@ def dna(
 
 
 def measured(given: dict[str, Any], make: Callable[[Diffusion], Task]) -> tuple[Options, Task, Results, list[Arm]]:
-    """Draws and measures what the options ask for, and shows the result."""
+    """Draws and measures, and shows the results."""
     options = Options(**{name: value for name, value in given.items() if name in Options.__dataclass_fields__})
     results, task, arms = run(options, make)
     summarise(results, task)

@@ -1,7 +1,7 @@
-r"""What the benchmarks of negative checkpoints share: the arms, and the file of results.
+r"""Shared by the benchmarks of negative checkpoints: the arms, and the file of results.
 
-An arm is a way to draw: the model alone, classifier-free guidance (CFG) with a weight, or guidance against a negative
-checkpoint (NPO) with a weight. Of a seed all arms have the same requests, and request i the same noise. Each arm and
+An arm is a way to draw: the model alone, classifier-free guidance (CFG) with a weight, or guidance with a negative
+checkpoint (NPO) and a weight. All arms of a seed have the same requests, and request i has the same noise. Each arm and
 seed is drawn once; its measures are written before the next one begins.
 
 Over s seeds an interval is :math:`\pm t_{.975, s - 1} \, sd / \sqrt{s}` around the mean, of differences as of values.
@@ -25,7 +25,7 @@ import guided
 from guided.core.diffusion import Diffusion
 from guided.errors import GuidedError
 from guided.runs.describe import all_versions
-from guided.runs.sample import against
+from guided.runs.sample import with_negative
 from guided.samplers import SVDD, Unguided
 from guided.scoring.objective import resolve_reward
 from guided.storage import difference, plain, read_json, write_json
@@ -59,8 +59,8 @@ class Arm:
 
 
 def arms_of(options: Options, model: Diffusion) -> list[Arm]:
-    """All arms. A row of guidance costs two of the network, of plain sampling one."""
-    attached = against(model, options.negative)
+    """All arms. Guidance costs two network rows for each row, plain sampling one."""
+    attached = with_negative(model, options.negative)
     sampler: Any = Unguided() if options.svdd is None else SVDD(M=options.M)
     conditional = model.prompting.conditional
     arms = [Arm(PLAIN, 1.0, model, sampler, 1.0 if conditional else None)]
@@ -74,7 +74,7 @@ def arms_of(options: Options, model: Diffusion) -> list[Arm]:
 
 
 class Results:
-    """The file of results, with what decides them.
+    """The file of results, with the configuration that they depend on.
 
     Raises:
         GuidedError: The file holds another benchmark.
@@ -104,7 +104,7 @@ class Results:
 
     @property
     def cells(self) -> list[dict[str, Any]]:
-        """What is drawn: method, weight, seed, measures, scores, and what it cost."""
+        """The results of one arm and seed: method, weight, measures, scores, and cost."""
         cells: list[dict[str, Any]] = self.data["results"]["cells"]
         return cells
 
@@ -128,7 +128,7 @@ class Results:
 
 
 def opened(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the file holds, or what decides the results where there is no file yet.
+    """The contents of the file, or the configuration of the results if there is no file yet.
 
     Raises:
         GuidedError: The file is of another benchmark.
@@ -146,10 +146,10 @@ def opened(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def run(options: Options, make: Callable[[Diffusion], Task]) -> tuple[Results, Task, list[Arm]]:
-    """Draws and measures what the file does not hold yet.
+    """Draws and measures the cells that the file does not hold yet.
 
     Args:
-        options: What was asked for.
+        options: The options of the command.
         make: Makes the task for a model.
     """
     model = guided.load(options.model, device=options.device, dtype=options.dtype, steps=options.steps)
@@ -188,7 +188,7 @@ def cell_of(arm: Arm, options: Options, task: Task, seed: int) -> dict[str, Any]
 
 
 def number(value: float) -> float | None:
-    """The number as JSON has it; None where it is not finite."""
+    """The number for JSON; None if it is not finite."""
     return float(value) if math.isfinite(value) else None
 
 

@@ -1,4 +1,4 @@
-"""What the training of a negative checkpoint took, and how much of the model's own training that is.
+"""The cost of training a negative checkpoint, and its share of the cost of the model's own training.
 
 Imported by the benchmarks of negative checkpoints; it does nothing by itself.
 """
@@ -14,16 +14,16 @@ from guided.negatives.weights import NEGATIVES
 
 
 def cost(model: str, negative: str, pretrained: int | None = None) -> dict[str, Any] | None:
-    """What the training of a checkpoint took, from its card, JSON-able; None where it has none.
+    """The cost of training a checkpoint, from its card, JSON-able; None if it has no card.
 
     Args:
         model: The model's name or folder.
         negative: The checkpoint's.
-        pretrained: Rows of the model's own training; None for those of its card.
+        pretrained: Rows of the model's own training; None for the number in its card.
 
     Returns:
-        `steps`, `rows`, `seconds`, `seconds of samples`; and where the model's own rows are known `pretrained rows`,
-        and `share`, the checkpoint's rows as a part of them.
+        `steps`, `rows`, `seconds`, `seconds of samples`; and if the model's own rows are known `pretrained rows`,
+        and `share`, the checkpoint's rows divided by them.
     """
     place = Path(split_options(negative)[0])
     folder = place if place.is_dir() else NEGATIVES / place
@@ -36,7 +36,7 @@ def cost(model: str, negative: str, pretrained: int | None = None) -> dict[str, 
 
 
 def pretrained_rows(model: str) -> int | None:
-    """Rows of a model's training, steps times batch, as the line of its card says; None where it does not."""
+    """Rows of a model's training, steps times batch, from its card; None if the card does not say."""
     place = split_options(model)[0]
     cards = [folder / "README.md" for folder in (FOLDER / place, Path(place))]
     text = next((card.read_text(encoding="utf-8") for card in cards if card.is_file()), "")
@@ -54,7 +54,7 @@ def whole(text: str) -> int:
 
 
 def training(cost: Mapping[str, Any] | None) -> str:
-    """What the checkpoint took."""
+    """The cost as a sentence."""
     if cost is None:
         return "the checkpoint has no card that says what its training took"
     share = f", {100 * cost['share']:.2g} % of those of the model's own training" if "share" in cost else ""

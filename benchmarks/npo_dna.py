@@ -1,10 +1,10 @@
-"""How DNA is judged: by the real sequences that were kept out of training, and by an oracle that guidance never saw.
+"""How DNA is judged: by held-out real sequences, and by an oracle that is not used for guidance.
 
 `6-mer r` is Pearson's correlation of 6-mer frequencies, both strands, with the held-out sequences of the same cell
 type, lower for few samples; `AUC` the area under the curve with which the judging oracle separates the cell type of
 samples from the other three; `sites` the hits of the cell type's known factors (JASPAR, p < 1e-4) a sequence, best
-where real sequences have them. Each is a mean over the cell types; those of every one follow. Imported by npo.py; it
-does nothing by itself.
+where real sequences have them. Each is a mean over the cell types; the measures of each cell type follow. Imported
+by npo.py; it does nothing by itself.
 """
 
 import subprocess
@@ -30,7 +30,7 @@ def dna_task(model: Diffusion, each: int, work: Path) -> Task:
     """The task for so many sequences of each cell type.
 
     Raises:
-        GuidedError: The model is none of DNA with these cell types, or the real sequences cannot be fetched.
+        GuidedError: The model is not one of DNA with these cell types, or the real sequences cannot be downloaded.
     """
     if model.modality != "dna" or not set(CELLS) <= set(model.prompting.examples):
         raise GuidedError(f"{model.name!r} is no model of DNA whose prompts are {', '.join(CELLS)}")
@@ -61,7 +61,7 @@ def dna_task(model: Diffusion, each: int, work: Path) -> Task:
 
 
 def held_out(work: Path) -> dict[str, list[str]]:
-    """The sequences of each cell type on the chromosomes that were kept out; fetched by pip where they are missing.
+    """The sequences of each cell type on the chromosomes that were kept out; downloaded by pip if they are missing.
 
     Raises:
         GuidedError: They cannot be fetched.

@@ -1,6 +1,6 @@
 """How images are judged: the classifier of categories that judges the shipped image model, and PIQE.
 
-The prompts are names of images that the model was trained on, the eight categories in turns. `accuracy` is the share
+The prompts are names of images that the model was trained on, the eight categories in turn. `accuracy` is the share
 whose category the classifier recognises; `Fréchet` the distance of its 64 features to those of 480 real images, biased
 upwards for few samples; `PIQE` is a distortion, 0 to 100. Imported by npo.py; it does nothing by itself.
 """
@@ -24,7 +24,7 @@ from guided.rewards.images.piqe import piqe
 from guided.scoring.objective import resolve_reward
 from training.images.augmentation import vary
 from training.images.classifier import CATEGORIES, labels, train_classifier
-from training.images.emoji import load_pictures
+from training.images.emoji import load_images
 from training.images.evaluate import as_rows, chosen_rows, frechet
 
 CATEGORY = "category"  # the judge: the log-probability, in nats, that the classifier gives the prompt's category
@@ -50,7 +50,7 @@ def image_task(model: Diffusion, n: int, judges: Sequence[str], work: Path) -> T
         reward.check("images")
     torch.manual_seed(0)
     net = train_classifier(work)
-    entries, images = load_pictures(work)
+    entries, images = load_images(work)
     each = -(-n // len(CATEGORIES))
     rows = np.array(chosen_rows(entries, each)).reshape(len(CATEGORIES), each).T.flatten()[:n]
     label, prompts = labels(entries)[torch.from_numpy(rows)], [entries[i].names[0] for i in rows]

@@ -23,10 +23,10 @@ METRICS = (
 
 
 def molecule_task(model: Diffusion, work: Path, size: int) -> Task:
-    """The task, against so many molecules of the test split.
+    """The task, with a number of molecules of the test split as reference.
 
     Raises:
-        GuidedError: The model is none of molecules.
+        GuidedError: The model is not one of molecules.
     """
     if model.modality != "molecules":
         raise GuidedError(f"{model.name!r} is no model of molecules")

@@ -1,4 +1,4 @@
-"""What came out: each arm, the best weight of each method by each measure, and how often a judge prefers NPO.
+"""Summary of the results: each arm, the best weight of each method by each measure, and how often a judge prefers NPO.
 
 Imported by npo.py; it does nothing by itself.
 """
@@ -18,7 +18,7 @@ METHODS = (PLAIN, DOUBLE, CFG, NPO)
 
 
 def summarise(results: Results, task: Task) -> dict[str, Any]:
-    """What is in the cells, JSON-able: `arms`, `best` by the measure, `preferred` by the judge; then two tables."""
+    """A summary of the cells, JSON-able: `arms`, `best` by the measure, `preferred` by the judge; then two tables."""
     best = {metric.name: best_of(results, metric) for metric in task.metrics}
     preferred = {name: preference(results, name) for name in results.cells[0]["scores"]}
     summary = {
@@ -38,7 +38,7 @@ def arms_in(results: Results) -> list[tuple[str, float]]:
 
 
 def arm_of(results: Results, method: str, weight: float) -> dict[str, Any]:
-    """An arm over its seeds: means with half of their intervals."""
+    """An arm over its seeds: means with the half-widths of their intervals."""
     cells = [*results.of(method, weight).values()]
     measures = {name: spread(values(cells, name)) for name in cells[0]["measures"]}
     rows, seconds = (statistics.fmean(c[name] for c in cells) for name in ("network_rows", "seconds"))
@@ -53,12 +53,12 @@ def arm_of(results: Results, method: str, weight: float) -> dict[str, Any]:
 
 
 def values(cells: Sequence[Mapping[str, Any]], name: str) -> list[float]:
-    """A measure in some cells, where it is a number."""
+    """The values of a measure in some cells, without those that are None."""
     return [cell["measures"][name] for cell in cells if cell["measures"][name] is not None]
 
 
 def spread(numbers: Sequence[float]) -> dict[str, float | None]:
-    """The mean and half of the interval, None for what there is not."""
+    """The mean and the half-width of the interval; None if there is none."""
     mean, half = interval(numbers) if numbers else (math.nan, math.nan)
     return {name: value if math.isfinite(value) else None for name, value in (("mean", mean), ("half", half))}
 
@@ -105,7 +105,7 @@ def preference(results: Results, name: str) -> dict[str, Any] | None:
 
 
 def show(summary: Mapping[str, Any], task: Task, results: Results) -> None:
-    """Prints both tables, what judges prefer, and what the training took."""
+    """Prints both tables, the preferences of judges, and the cost of training."""
     console, data = Console(width=150), results.data
     n, steps = data["n"], data["model"]["steps"]
     drawn = "" if data["svdd"] is None else f", SVDD with M = {data['svdd']['M']}"
@@ -132,12 +132,12 @@ def show(summary: Mapping[str, Any], task: Task, results: Results) -> None:
 
 
 def weighted(method: str, value: Mapping[str, Any] | None) -> str:
-    """A mean with half of its interval, and the weight where there is a choice of weights."""
+    """A mean with the half-width of its interval, and the weight if there are several."""
     return shown_as(value) + ("" if value is None or method in (PLAIN, DOUBLE) else f" ({value['weight']:g})")
 
 
 def shown_as(value: Mapping[str, Any] | None) -> str:
-    """A mean with half of its interval."""
+    """A mean with the half-width of its interval."""
     if value is None or value["mean"] is None:
         return ""
     return f"{value['mean']:.4g}" + ("" if value["half"] is None else f" ± {value['half']:.2g}")

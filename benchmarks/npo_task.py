@@ -1,4 +1,4 @@
-"""What a benchmark of negative checkpoints is asked for, what it draws, and how that is judged.
+"""The options of a benchmark of negative checkpoints, its samples, and their measures.
 
 Imported by npo.py and its parts; it does nothing by itself.
 """
@@ -18,7 +18,7 @@ class Metric:
 
     Args:
         name: Its name.
-        best: Where it is best: inf, -inf, or a number that real data have.
+        best: The best number: inf, -inf, or that of real data.
         shown: Whether it is a column of the table of all arms.
     """
 
@@ -27,7 +27,7 @@ class Metric:
     shown: bool = True
 
     def badness(self, value: float) -> float:
-        """The less, the better."""
+        """The distance from the best number; less is better."""
         if math.isfinite(self.best):
             return abs(value - self.best)
         return -value if self.best > 0 else value
@@ -35,7 +35,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Task:
-    """What is drawn and how it is judged.
+    """The samples to draw, and how they are judged.
 
     Args:
         name: The benchmark.
@@ -43,8 +43,8 @@ class Task:
         measure: Maps n samples to their measures, by name.
         prompts: One for each of the n requests; None for an unconditional model.
         scores: Maps n samples to n numbers each, by the name of a judge; higher is better.
-        judge: What else decides the measures, JSON-able.
-        reference: What the measures are of real data, where that is known.
+        judge: Everything else that the measures depend on, JSON-able.
+        reference: The measures of real data, if they are known.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for.
+    """The options of the command.
 
     Raises:
         GuidedError: A number is out of range.
@@ -85,7 +85,9 @@ class Options:
         if self.out.is_dir():
             raise GuidedError(f"--out {str(self.out)!r} is a folder; name a file, as in runs/npo.json")
         if any(not math.isfinite(w) or w == 1 for w in self.scales):
-            raise GuidedError(f"--weights is {self.weights!r}; they are finite numbers, and 1 is no guidance at all")
+            raise GuidedError(
+                f"--weights is {self.weights!r}; they must be finite numbers other than 1, which is no guidance"
+            )
 
     @property
     def scales(self) -> list[float]:
@@ -93,4 +95,4 @@ class Options:
         try:
             return [float(w) for w in self.weights.split(",")]
         except ValueError as error:
-            raise GuidedError(f"--weights is {self.weights!r}; it must be numbers with commas") from error
+            raise GuidedError(f"--weights is {self.weights!r}; it must be numbers separated by commas") from error

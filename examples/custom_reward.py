@@ -2,7 +2,7 @@
 
     python examples/custom_reward.py
 
-No gradient is needed and nothing is trained, so it may count, look things up, or run a program.
+Neither gradients nor training are needed, so a reward may count, look things up, or run a program.
 """
 
 import guided
@@ -16,7 +16,7 @@ def oxygens(smiles: list[str]) -> list[float]:
 
 
 def main() -> None:
-    """Oxygens alone, and oxygens beside drug-likeness."""
+    """Oxygens only, and oxygens together with drug-likeness."""
     model = guided.load("molecules")
     own = guided.sample(model, reward="oxygens", sampler="unguided", n=16)
     many = guided.sample(model, reward="oxygens", sampler=SVDD(M=5), n=16)

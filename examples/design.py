@@ -1,4 +1,4 @@
-"""What the examples of sequence design share: samplers side by side, a table, a FASTA file, a CSV file and a report.
+"""Shared by the examples of sequence design: samplers side by side, a table, a FASTA file, a CSV file and a report.
 
 Imported by dna.py and rna.py; it does nothing by itself.
 """
@@ -18,16 +18,16 @@ from guided.samplers import SVDD, BestOfN, Unguided
 
 @dataclass
 class Comparison:
-    """The rows of a table: what each sampler drew, what it is worth, and what it cost.
+    """The rows of a table: the samples of each sampler, their rewards and their cost.
 
     Args:
         model: The loaded model.
-        reward: What `guided.sample` takes.
-        n: Samples of each sampler.
+        reward: A reward, as `guided.sample` takes it.
+        n: The number of samples of each sampler.
         out: The folder for the files.
         prompt: The prompt of all samples.
         judges: More scores of the samples, by column: functions of n sequences.
-        natural: 3-mer frequencies to compare with, with shape `(64,)`; those of the first sampler if there are none.
+        natural: 3-mer frequencies to compare with, with shape `(64,)`; None for those of the first sampler.
         seed: The seed.
     """
 
@@ -48,7 +48,7 @@ class Comparison:
         print(f"{'':12}" + f"{'median (10 %, 90 %)':>26}" * (1 + len(self.judges)), flush=True)
 
     def add(self, name: str, sampler: object, **options: object) -> None:
-        """Draws with a sampler and prints its row; `out` and `report` keep the run in a folder."""
+        """Draws with a sampler and prints its row; `out` and `report` are those of `guided.sample`."""
         run = guided.sample(
             self.model, self.reward, sampler, n=self.n, seed=self.seed, prompt=self.prompt, batch_size=64, **options
         )
@@ -59,7 +59,7 @@ class Comparison:
         scores = {"reward": rewards}
         scores |= {judge: [float(r) for r in score(samples)] for judge, score in self.judges.items()}
         self.rows.append((name, samples, scores))
-        print(f"{name:12}" + "".join(f"{law(values):>26}" for values in scores.values()), end="")
+        print(f"{name:12}" + "".join(f"{quantiles(values):>26}" for values in scores.values()), end="")
         print(f"{self.likeness(samples):9.3f}{self.likelihood(samples):8.1f}{len(set(samples)):10}", end="")
         print(f"{network_rows:14,}{seconds:9.0f}", flush=True)
 
@@ -88,7 +88,7 @@ class Comparison:
         print(f"wrote {self.out / 'samples.csv'} and {self.out / 'samples.fasta'}")
 
 
-def law(values: list[float]) -> str:
+def quantiles(values: list[float]) -> str:
     """The median and the 10 % and 90 % quantiles."""
     low, middle, high = np.quantile(values, (0.1, 0.5, 0.9))
     return f"{middle:.2f} ({low:.2f}, {high:.2f})"
@@ -104,7 +104,7 @@ def compare(table: Comparison, rollouts: int, updates: int) -> None:
         n=rollouts,
         out=table.out / "value",
         prompt=table.prompt,
-        steps=min(32, table.model.steps),  # cheap trajectories: the value is one of the time, not of the step
+        steps=min(32, table.model.steps),  # fewer steps are cheaper; the value is a function of time, not of the step
         batch_size=128,
         updates=updates,
         n_check=0,

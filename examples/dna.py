@@ -1,10 +1,10 @@
-"""HepG2 enhancers of 200 bp: the model's own, the best of ten, SVDD-MC's and SVDD-PM's, judged by another oracle.
+"""HepG2 enhancers of 200 bp: unguided, best of ten, SVDD-MC and SVDD-PM, judged by another oracle.
 
     python examples/dna.py --n 16 --out runs/dna
 
 The reward is the activity in the cell type by the guiding oracle; the judging oracle was trained on other chromosomes,
-and guidance never saw it. SVDD-MC selects by a learned value, which is fitted first to trajectories of the model alone
-and then costs no network rows; SVDD-PM asks the oracle about the look-ahead of each candidate.
+and is not used for guidance. SVDD-MC selects by a learned value, which is fitted to unguided trajectories first and
+needs no further network rows; SVDD-PM scores the look-ahead of each candidate with the oracle.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main() -> None:
     """Draws, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cell", choices=CELLS, default="HepG2", help="the cell type, prompt and target")
-    parser.add_argument("--n", type=int, default=16, help="samples of each sampler")
+    parser.add_argument("--n", type=int, default=16, help="number of samples of each sampler")
     parser.add_argument("--steps", type=int, default=128, help="reverse steps K")
     parser.add_argument("--rollouts", type=int, default=1000, help="trajectories that the value is fitted to")
     parser.add_argument("--updates", type=int, default=1000, help="updates of the value network")

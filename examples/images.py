@@ -1,9 +1,9 @@
-"""Pictures of prompts: the model's own, the best of N, and SVDD's, by any reward of images; a table and sheets.
+"""Images of prompts: unguided, best of N and SVDD, by any reward of images; a table and sheets.
 
     python examples/images.py --prompts examples/prompts.txt --reward compressibility -M 20 --out runs/images
 
-Any pipeline of diffusers goes in place of the small model that is shipped, as `--model stabilityai/sdxl-turbo`.
-Best-of-N takes N = M, which costs the network about as many rows as SVDD; SVDD asks the reward at every step.
+Any diffusers pipeline can replace the small model that is shipped, as in `--model stabilityai/sdxl-turbo`. Best-of-N
+takes N = M, which costs about as many network rows as SVDD; SVDD calls the reward at every step.
 """
 
 import argparse
@@ -22,11 +22,13 @@ HERE = Path(__file__).parent
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked for, checked before the model is loaded."""
+    """The command's options, checked before the model is loaded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="images", help="a name of `guided models`, a folder, or one of the hub")
-    parser.add_argument("--prompts", type=Path, default=HERE / "prompts.txt", help="a file with a prompt on each line")
-    parser.add_argument("--per-prompt", type=int, default=4, help="pictures of each prompt and sampler")
+    parser.add_argument(
+        "--model", default="images", help="a name from `guided models`, a folder, or a name on the Hugging Face hub"
+    )
+    parser.add_argument("--prompts", type=Path, default=HERE / "prompts.txt", help="a file with one prompt per line")
+    parser.add_argument("--per-prompt", type=int, default=4, help="number of images of each prompt and sampler")
     parser.add_argument("--reward", default="compressibility")
     parser.add_argument("-M", type=int, default=20, help="SVDD's candidates, and best-of-N's samples")
     parser.add_argument("--steps", type=int, default=50, help="reverse steps K")
@@ -59,7 +61,7 @@ def draw(model: guided.Diffusion, options: argparse.Namespace) -> dict[str, guid
 
 
 def write(runs: dict[str, guided.Run], options: argparse.Namespace) -> None:
-    """Every picture, `samples.csv`, a sheet for each prompt, and one of the first picture of each."""
+    """Every image, `samples.csv`, a sheet for each prompt, and one of the first image of each."""
     out, m = options.out, options.per_prompt
     captioned = {
         name: [(sample, f"{r:.3f}") for sample, r in zip(run.samples, run.rewards.tolist(), strict=True)]
@@ -75,15 +77,15 @@ def write(runs: dict[str, guided.Run], options: argparse.Namespace) -> None:
                 sample.save(out / path)
                 writer.writerow([name, options.texts[i // m], i, reward, path])
     for j, prompt in enumerate(options.texts):
-        rows = [(name, pictures[j * m : (j + 1) * m]) for name, pictures in captioned.items()]
+        rows = [(name, images[j * m : (j + 1) * m]) for name, images in captioned.items()]
         sheet(rows, out / f"{j:02d}-{slug(prompt)}.png", f"{prompt}: {options.reward}")
-    first = [(prompt, [pictures[j * m] for pictures in captioned.values()]) for j, prompt in enumerate(options.texts)]
-    sheet(first, out / "overview.png", f"first picture of each prompt: {options.reward}", list(captioned))
+    first = [(prompt, [images[j * m] for images in captioned.values()]) for j, prompt in enumerate(options.texts)]
+    sheet(first, out / "overview.png", f"first image of each prompt: {options.reward}", list(captioned))
     print(f"wrote {out / 'overview.png'}, a sheet for each prompt, and {out / 'samples.csv'}")
 
 
 def slug(text: str) -> str:
-    """The text as a part of a file's name."""
+    """The text as part of a file name."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]
 
 
@@ -95,7 +97,7 @@ def main() -> None:
         model = guided.load(options.model, steps=options.steps, **chosen)
         if model.modality != "images":
             raise GuidedError(
-                f"the samples of {options.model!r} are {model.modality or 'of no known kind'}, not images"
+                f"the samples of {options.model!r} are {model.modality or 'of no known modality'}, not images"
             )
         options.out.mkdir(parents=True, exist_ok=True)
         write(draw(model, options), options)

@@ -1,9 +1,9 @@
-"""A part of a picture drawn anew under a reward; the rest stays.
+"""Inpainting guided by a reward: a part of an image is drawn anew, the rest is kept.
 
     python examples/inpaint.py --prompt "blue car" --reward "target_colour?colour=red" --out runs/inpaint
 
-White in the mask may change. What is black is told to every step as the clean mean, so that look-aheads see it as it
-will be; in a latent model it passes the autoencoder, which moves it a little, most at the mask's border.
+White in the mask may change. At every step the clean mean is set to the image where the mask is black, so look-aheads
+show it as it will be. In a latent model it passes the autoencoder, which changes it a bit, most at the mask's border.
 """
 
 import argparse
@@ -20,15 +20,17 @@ from guided.samplers import SVDD, Unguided
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked for, checked before the model is loaded."""
+    """The command's options, checked before the model is loaded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="images", help="a name of `guided models`, a folder, or one of the hub")
+    parser.add_argument(
+        "--model", default="images", help="a name from `guided models`, a folder, or a name on the Hugging Face hub"
+    )
     parser.add_argument("--prompt", default="blue car")
-    parser.add_argument("--image", type=Path, help="the picture; a sample of the model if not given")
+    parser.add_argument("--image", type=Path, help="the image; a sample of the model if not given")
     parser.add_argument("--mask", type=Path, help="white may change; the right half if not given")
     parser.add_argument("--reward", default="target_colour?colour=red")
-    parser.add_argument("--strength", type=float, default=1.0, help="the share of the steps that are taken")
-    parser.add_argument("--n", type=int, default=4, help="pictures")
+    parser.add_argument("--strength", type=float, default=1.0, help="the share of the steps that are run")
+    parser.add_argument("--n", type=int, default=4, help="number of images")
     parser.add_argument("-M", type=int, default=10, help="SVDD's candidates")
     parser.add_argument("--steps", type=int, default=50, help="reverse steps K")
     parser.add_argument("--guidance", type=float, default=5.0, help="the weight of classifier-free guidance")
@@ -67,7 +69,7 @@ def main() -> None:
         model = guided.load(options.model, steps=options.steps)
         if model.modality != "images":
             raise GuidedError(
-                f"the samples of {options.model!r} are {model.modality or 'of no known kind'}, not images"
+                f"the samples of {options.model!r} are {model.modality or 'of no known modality'}, not images"
             )
         objective.check(model.modality)
         drawing: dict[str, Any] = {"seed": options.seed, "prompt": options.prompt, "guidance": options.guidance}

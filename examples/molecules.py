@@ -1,9 +1,9 @@
-"""Drug-like molecules: the model's own, the best of ten, and SVDD's, by QED; a table, a CSV file and a picture.
+"""Drug-like molecules: unguided, best of ten and SVDD, by QED; a table, a CSV file and an image.
 
     python examples/molecules.py --n 64 --out runs/molecules
 
 At alpha = 0 SVDD keeps the best of M candidates at every step. It runs the network on about as many rows as best-of-10,
-and asks the reward more often: about the look-aheads too, so that each step builds on the last one's choice.
+and calls the reward more often: it also scores the look-aheads, so that each step builds on the last choice.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from guided.samplers import SVDD, BestOfN, Unguided
 
 
 def draw(rewards: dict[str, list[float]], samples: list[str], path: Path) -> None:
-    """The law of the reward by sampler, and the eight best molecules of the last one."""
+    """The distribution of the reward for each sampler, and the eight best molecules of the last one."""
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.6])
     bins = np.linspace(0, 1, 51)
@@ -40,7 +40,7 @@ def draw(rewards: dict[str, list[float]], samples: list[str], path: Path) -> Non
 def main() -> None:
     """Draws, prints and writes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=64, help="samples of each sampler")
+    parser.add_argument("--n", type=int, default=64, help="number of samples of each sampler")
     parser.add_argument("--steps", type=int, default=64, help="reverse steps K")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/molecules"))

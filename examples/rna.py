@@ -1,4 +1,4 @@
-"""5' untranslated regions of 50 nt with a high ribosome load: the model's, the best of ten, SVDD-MC's and SVDD-PM's.
+"""5' untranslated regions of 50 nt with a high ribosome load: unguided, best of ten, SVDD-MC and SVDD-PM.
 
     python examples/rna.py --weights optimus.hdf5 --n 32 --out runs/rna
 
@@ -19,7 +19,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, help="Optimus 5-Prime, a Keras HDF5 file")
     parser.add_argument("--species", default="human", help="the prompt")
-    parser.add_argument("--n", type=int, default=32, help="samples of each sampler")
+    parser.add_argument("--n", type=int, default=32, help="number of samples of each sampler")
     parser.add_argument("--steps", type=int, default=128, help="reverse steps K")
     parser.add_argument("--rollouts", type=int, default=1000, help="trajectories that the value is fitted to")
     parser.add_argument("--updates", type=int, default=1000, help="updates of the value network")

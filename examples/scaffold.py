@@ -3,8 +3,8 @@
     python examples/scaffold.py --scaffold "O=C(Nc1ccccc1)c1ccccc1"
 
 The molecule grows from the last atom of the SMILES. Pinned tokens stay in every sample, but what follows them may still
-close a ring with the scaffold's atoms, so that one in a few dozen molecules does not hold it any more; the reward says
-that it shall, and the example counts.
+close a ring with the scaffold's atoms, so that a few molecules in a hundred do not contain it any more. A term of the
+reward requires it, and the example counts how many contain it.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from guided.samplers import SVDD
 
 
 def pin(model: guided.Diffusion, scaffold: str) -> guided.Diffusion:
-    """The model with the scaffold's tokens at the first positions, and the others free."""
+    """The model with the scaffold's tokens at the first positions, and the other positions free."""
     row = model.encode(scaffold)
     return model.pinned(torch.where(row == 0, model.process.mask, row))  # token 0 is padding
 
@@ -25,7 +25,11 @@ def pin(model: guided.Diffusion, scaffold: str) -> guided.Diffusion:
 def main() -> None:
     """Draws, checks and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scaffold", default="O=C(Nc1ccccc1)c1ccccc1", help="SMILES that ends where it shall grow")
+    parser.add_argument(
+        "--scaffold",
+        default="O=C(Nc1ccccc1)c1ccccc1",
+        help="SMILES of the scaffold; the molecule grows from its last atom",
+    )
     parser.add_argument("--n", type=int, default=16)
     options = parser.parse_args()
 

@@ -1,11 +1,11 @@
-"""A small negative checkpoint of an image model, trained from the model's own pictures, and what it changes: a sheet.
+"""A small negative checkpoint of an image model, trained on the model's own images; a sheet shows its effect.
 
     python examples/self_npo.py --prompts examples/prompts.txt --out runs/self_npo
 
-It trains LoRA weights by truncated fine-tuning (Self-NPO, docs/self_npo.md), which needs no pictures of ours and no
-labels. The defaults are a taste for two CPU cores and the shipped model: far fewer updates than were published. Then
-each prompt is drawn with the same noise by classifier-free guidance (CFG) and against the checkpoint (NPO). Stopped and
-started again it goes on where it was.
+It trains LoRA weights by truncated fine-tuning (Self-NPO, docs/self_npo.md), which needs no data and no
+labels. The defaults are for two CPU cores and the shipped model, with far fewer updates than in the paper. Then each
+prompt is drawn with the same noise by classifier-free guidance (CFG) and with the checkpoint (NPO). The same command
+resumes a training that was stopped.
 """
 
 import argparse
@@ -22,26 +22,32 @@ HERE = Path(__file__).parent
 
 
 def arguments() -> argparse.Namespace:
-    """What was asked for, checked before the model is loaded."""
+    """The command's options, checked before the model is loaded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="images", help="a name of `guided models`, a folder, or one of the hub")
-    parser.add_argument("--prompts", type=Path, default=HERE / "prompts.txt", help="a file with a prompt on each line")
+    parser.add_argument(
+        "--model", default="images", help="a name from `guided models`, a folder, or a name on the Hugging Face hub"
+    )
+    parser.add_argument("--prompts", type=Path, default=HERE / "prompts.txt", help="a file with one prompt per line")
     training = parser.add_argument_group("training")
-    training.add_argument("--learn", type=Path, help="a file with what it learns from; the model's own, or --prompts")
-    training.add_argument("--n", type=int, default=128, help="pictures of the model's own to learn from")
+    training.add_argument(
+        "--learn",
+        type=Path,
+        help="a file with the prompts of the training images; the model's own prompts, or --prompts",
+    )
+    training.add_argument("--n", type=int, default=128, help="number of the model's own images to train on")
     training.add_argument("--sampling-steps", type=int, default=20, help="reverse steps of these")
     training.add_argument("--updates", type=int, default=150, help="updates of the weights")
     training.add_argument("--batch", type=int, default=16, help="rows of an update")
     training.add_argument("--lr", type=float, default=1e-4, help="the learning rate")
-    training.add_argument("--lora", type=int, default=16, help="the rank of LoRA weights; 0 trains full weights")
-    training.add_argument("--accumulate", type=int, default=1, help="parts into which a batch is split")
+    training.add_argument("--lora", type=int, default=16, help="the rank of LoRA weights; 0 trains all weights")
+    training.add_argument("--accumulate", type=int, default=1, help="number of parts that a batch is split into")
     training.add_argument("-K", type=int, default=25, help="the steps of the teacher's grid")
-    training.add_argument("-j", type=int, default=3, help="the teacher's steps from a random one")
+    training.add_argument("-j", type=int, default=3, help="the number of teacher steps from a random step")
     training.add_argument("-w", type=float, default=0.0, help="the teacher's guidance weight")
     drawing = parser.add_argument_group("the sheet")
-    drawing.add_argument("--per-prompt", type=int, default=2, help="pairs of pictures of each prompt")
+    drawing.add_argument("--per-prompt", type=int, default=2, help="number of pairs of images of each prompt")
     drawing.add_argument("--steps", type=int, default=50, help="reverse steps K")
-    drawing.add_argument("--guidance", type=float, default=5.0, help="the weight of guidance of both sides")
+    drawing.add_argument("--guidance", type=float, default=5.0, help="the weight of guidance, of CFG and of NPO")
     drawing.add_argument("--alpha", type=float, default=1.0, help="how far the negative side moves")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/self_npo"))
@@ -72,11 +78,13 @@ def images(name: str, steps: int) -> guided.Diffusion:
     """The model.
 
     Raises:
-        GuidedError: It is none of images.
+        GuidedError: It is not an image model.
     """
     model = guided.load(name, steps=steps)
     if model.modality != "images" or not model.prompting.conditional:
-        raise GuidedError(f"the samples of {name!r} are {model.modality or 'of no known kind'}, not images of prompts")
+        raise GuidedError(
+            f"the samples of {name!r} are {model.modality or 'of no known modality'}, not images of prompts"
+        )
     return model
 
 
@@ -100,7 +108,7 @@ def write(runs: dict[str, guided.Run], options: argparse.Namespace) -> None:
     m = options.per_prompt
     pairs = list(zip(*(run.samples for run in runs.values()), strict=True))
     rows = [
-        (prompt, [(picture, "") for pair in pairs[j * m : (j + 1) * m] for picture in pair])
+        (prompt, [(image, "") for pair in pairs[j * m : (j + 1) * m] for image in pair])
         for j, prompt in enumerate(options.texts)
     ]
     path = options.out / "before-after.png"

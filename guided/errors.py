@@ -1,4 +1,4 @@
-"""The errors that a user can cause, each one line that says what was given and what is accepted."""
+"""Errors of the user. Each is one line that says what was given and what is accepted."""
 
 __all__ = ["GuidedError", "RewardError", "check_number", "fail", "nearest", "one_line", "shown"]
 
@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 Number = TypeVar("Number", int, float)
 
 
-WORD, LINE = 300, 4000  # letters of a word, and of a message, that are printed
+WORD, LINE = 300, 4000  # the largest number of characters of a word, and of a message
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 
@@ -22,12 +22,12 @@ _REPR.maxstring = _REPR.maxother = _REPR.maxlong = 80
 class GuidedError(ValueError):
     """Wrong input. The command line prints its message and exits with 2.
 
-    A name of thousands of letters, as of data in the place of a file's name, is shortened in the message.
+    Very long words and messages are shortened, as when data are given in place of a file name.
     """
 
-    def __init__(self, message: object = "", *others: object) -> None:
+    def __init__(self, message: object = "", *more: object) -> None:
         text = re.sub(rf"\S{{{WORD},}}", lambda word: f"{word[0][:80]}…{word[0][-20:]}", str(message))
-        super().__init__(text if len(text) <= LINE else f"{text[: LINE // 2]} … {text[-LINE // 4 :]}", *others)
+        super().__init__(text if len(text) <= LINE else f"{text[: LINE // 2]} … {text[-LINE // 4 :]}", *more)
 
 
 class RewardError(GuidedError):
@@ -43,19 +43,19 @@ def check_number(
     above: float | None = None,
     below: float | None = None,
 ) -> Number:
-    """The number as Python's own: that of numpy, torch or pandas, or a whole one that is given as a float, too.
+    """The number as a Python number. Numbers of numpy, torch or pandas, and whole floats for `int`, are accepted.
 
     Args:
-        name: What it is called in the message.
-        value: What was given.
+        name: Its name in the message.
+        value: The given value.
         kind: `int` for whole numbers, `float` for finite ones.
-        least: A bound that is allowed, as is `most`.
-        most: The upper one.
-        above: A bound that is not allowed, as is `below`.
-        below: The upper one.
+        least: The lower bound, included.
+        most: The upper bound, included.
+        above: The lower bound, excluded.
+        below: The upper bound, excluded.
 
     Raises:
-        GuidedError: It is no number of this kind, or out of bounds.
+        GuidedError: It is not such a number, or out of bounds.
     """
     number = _plain(value)
     within = (
@@ -76,7 +76,7 @@ def check_number(
 
 
 def _plain(value: Any) -> int | float | None:
-    """A number as Python's own; None for what is none: text, True and False, arrays of several."""
+    """The value as a Python number; None if it is not a single number, as text, bools and longer arrays."""
     if isinstance(value, int | float):
         return None if isinstance(value, bool) else value
     if getattr(value, "shape", None) != () or "bool" in str(getattr(value, "dtype", "")):
@@ -89,12 +89,12 @@ def _plain(value: Any) -> int | float | None:
 
 
 def shown(value: object) -> str:
-    """A value as a message quotes it, shortened: long text, long lists, deep nesting."""
+    """The repr of a value, shortened for messages."""
     return _REPR.repr(value)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`" (did you mean 'qed'?)"` when one of the known names is close to the given one, otherwise nothing."""
+    """`" (did you mean 'qed'?)"` if one of the known names is close to the given one, otherwise `""`."""
     names = {other.lower(): other for other in known}
     close = [names[match] for match in get_close_matches(name.lower(), list(names), n=1)]
     return f" (did you mean {close[0]!r}?)" if close else ""
@@ -102,13 +102,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Makes an error of the user's one line on standard error and exit code 2, in programs like those in examples/."""
+    """Turns errors of the user into one line on standard error and exit code 2, as in the programs of examples/."""
     try:
         yield
     except GuidedError as error:
         fail(error)
     except ImportError as error:
-        if "pip install" not in str(error):  # which says what is missing
+        if "pip install" not in str(error):  # not one of our messages about a missing package
             raise
         fail(error)
 

@@ -1,4 +1,4 @@
-"""Texts with options: `name?key=value&key=value`. Models, rewards, negative checkpoints and `--set` are written so."""
+"""Names with options, `name?key=value&key=value`, as for models, rewards, negative checkpoints; and `--set` pairs."""
 
 __all__ = ["read_value", "split_name", "split_pair"]
 
@@ -12,7 +12,7 @@ _NEXT = re.compile(r"&(?=[A-Za-z_]\w*=)")  # an & inside a value (SMARTS has the
 
 
 def split_pair(text: str) -> tuple[str, str] | None:
-    """`"key=value"` -> `("key", "value")`; None for what is not of this form."""
+    """`"key=value"` -> `("key", "value")`; None if the text does not have this form."""
     key, equals, value = text.partition("=")
     return (key, value) if key and equals else None
 
@@ -24,12 +24,12 @@ def split_name(text: str, what: str, form: str = "key=value", loose: bool = True
 
     Args:
         text: The name with its options.
-        what: How a message begins.
-        form: How a message calls an option.
-        loose: Whether an `&` may be part of a value, where no `key=` follows it.
+        what: The beginning of error messages.
+        form: The form of an option, in error messages.
+        loose: Whether an `&` that no `key=` follows is part of the value.
 
     Raises:
-        GuidedError: A part without `=`, or a key given twice.
+        GuidedError: A part has no `=`, or a key is given twice.
     """
     base, mark, query = text.partition("?")
     given: dict[str, str] = {}
@@ -44,7 +44,7 @@ def split_name(text: str, what: str, form: str = "key=value", loose: bool = True
 
 
 def read_value(text: str) -> Any:
-    """An option's value: JSON, and text where it is none."""
+    """The value of an option: parsed as JSON, or the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except ValueError:

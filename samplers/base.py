@@ -32,7 +32,7 @@ class Sampler(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
-        """Draws one sample for each request, with shape `(B, 1, *event)`."""
+        """Draws one sample for each request, with shape `(B, 1, *event)`. Runs call it without gradients."""
         ...
 
 

@@ -4,8 +4,6 @@ __all__ = ["BestOfN"]
 
 from dataclasses import dataclass
 
-import torch
-
 from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.random import Streams
@@ -18,7 +16,7 @@ from guided.values.protocol import Value
 @register_sampler("best-of-n")
 @dataclass(frozen=True)
 class BestOfN:
-    """Keeps the best of each request's own N samples.
+    """Draws N samples for each request and keeps the best.
 
     Args:
         N: The number of samples for each request.
@@ -32,7 +30,6 @@ class BestOfN:
     def __post_init__(self) -> None:
         object.__setattr__(self, "N", check_number("N", self.N, int, least=1))
 
-    @torch.no_grad()
     def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
         """Draws one sample for each request, with shape `(B, 1, *event)`."""
         particles = model.start(streams, self.N)

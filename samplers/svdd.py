@@ -57,7 +57,6 @@ class SVDD:
         object.__setattr__(self, "every", check_number("every", self.every, int, least=1))
         object.__setattr__(self, "interval", check_interval(self.interval))
 
-    @torch.no_grad()
     def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
         """Draws one sample for each request, with shape `(B, 1, *event)`.
 

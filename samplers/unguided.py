@@ -4,8 +4,6 @@ __all__ = ["Unguided"]
 
 from dataclasses import dataclass
 
-import torch
-
 from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.random import Streams
@@ -16,9 +14,8 @@ from guided.values.protocol import Value
 @register_sampler("unguided")
 @dataclass(frozen=True)
 class Unguided:
-    """Samples of the pretrained model; no reward guides them."""
+    """Draws samples of the pretrained model, without a reward."""
 
-    @torch.no_grad()
     def __call__(self, model: Diffusion, value: Value | None, streams: Streams) -> Particles:
         """Draws one sample for each request, with shape `(B, 1, *event)`; the value is not used."""
         particles = model.start(streams)

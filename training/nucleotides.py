@@ -1,4 +1,4 @@
-"""Training of the nucleotide models (DNA, RNA): labelled sequences in, a checkpoint out."""
+"""The training of nucleotide models (DNA, RNA) on labelled sequences."""
 
 __all__ = ["Dataset", "Plan", "export", "fit"]
 
@@ -18,7 +18,7 @@ from guided.nets.convolution import TokenConvolution
 from guided.storage import write_tensors, write_whole
 from training.trainer import Trainer, any_order_loss, averaged_weights, processes_on
 
-NONE = 0  # the label that stands for none
+NONE = 0  # the label for none
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Dataset:
     """Sequences of one length over ACGT with a label each.
 
     Attributes:
-        sequences: As text.
-        labels: With shape `(n,)`, from 1 on; 0 is the label "none".
+        sequences: The sequences, as text.
+        labels: Labels from 1 on, with shape `(n,)`; 0 is the label "none".
     """
 
     sequences: Sequence[str]
@@ -35,7 +35,7 @@ class Dataset:
 
     @property
     def tokens(self) -> torch.Tensor:
-        """With shape `(n, L)`: A, C, G, T are 0 to 3."""
+        """Tokens with shape `(n, L)`: A, C, G, T are 0 to 3."""
         codes = np.frombuffer("".join(self.sequences).encode(), dtype=np.uint8).reshape(len(self.sequences), -1)
         return torch.from_numpy(np.searchsorted(np.frombuffer(b"ACGT", dtype=np.uint8), codes).astype(np.int64))
 
@@ -48,13 +48,13 @@ class Plan:
     """How a nucleotide model is trained.
 
     Attributes:
-        minutes: The time, over all sittings.
-        batch: Sequences of an update.
+        minutes: The time, over all sessions.
+        batch: The number of sequences per update.
         lr: The learning rate.
         unlabelled: The share of sequences whose label is hidden, for classifier-free guidance.
-        reverse: Show every other sequence as its reverse complement (DNA has two strands, RNA one).
+        reverse: Whether every other sequence is replaced by its reverse complement (DNA has two strands, RNA one).
         device: cpu, cuda, mps, or auto.
-        accumulate: Parts into which a batch is split, to save memory.
+        accumulate: The number of parts that a batch is split into, to save memory.
         compiled: Whether the network is compiled.
     """
 
@@ -69,13 +69,13 @@ class Plan:
 
 
 def fit(data: Dataset, config: dict[str, Any], folder: Path, plan: Plan) -> None:
-    """Trains for so many minutes in all, over all sittings.
+    """Trains for a number of minutes, over all sessions.
 
     Args:
         data: The training set.
         config: The network's `alphabet`, `labels`, `width`, `kernel` and `dilations`.
-        folder: The state of the training, written every minute.
-        plan: How.
+        folder: The folder of the training's state, which is saved every minute.
+        plan: The hyperparameters.
     """
     processes = processes_on(plan.device)
     x, label = (part.to(processes.device) for part in (data.tokens, torch.from_numpy(data.labels)))

@@ -11,7 +11,7 @@ from torch import nn
 class Muon(torch.optim.Optimizer):
     """Momentum whose matrices are made orthogonal, for weights of any rank >= 2, in float32.
 
-    The library's Muon takes matrices alone and computes in bfloat16, which is slow on processors that lack it.
+    Torch's own Muon takes only matrices and computes in bfloat16, which is slow on processors that lack it.
     The update is scaled to the size of AdamW's, so that learning rates carry over.
 
     References:
@@ -55,9 +55,9 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
 
 
 def token_optimizers(net: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
-    """The library's Muon for the matrices of the network's `blocks`, AdamW for all other weights."""
-    matrices, others = _parted(net, lambda name, p: p.ndim == 2 and name.startswith("blocks."))
-    adam = _adam(others, lr)
+    """Torch's Muon for the matrices of the network's `blocks`, AdamW for all other weights."""
+    matrices, rest = _parted(net, lambda name, p: p.ndim == 2 and name.startswith("blocks."))
+    adam = _adam(rest, lr)
     if not matrices:
         return [adam]
     return [torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"), adam]
@@ -65,14 +65,14 @@ def token_optimizers(net: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
 
 def image_optimizers(net: nn.Module, lr: float, inner: tuple[str, ...]) -> list[torch.optim.Optimizer]:
     """Muon for weights of rank two and more with one of these words in their names, AdamW for all others."""
-    matrices, others = _parted(net, lambda name, p: p.ndim >= 2 and any(word in name for word in inner))
-    return [Muon(matrices, lr), _adam(others, lr)]
+    matrices, rest = _parted(net, lambda name, p: p.ndim >= 2 and any(word in name for word in inner))
+    return [Muon(matrices, lr), _adam(rest, lr)]
 
 
 def _parted(
     net: nn.Module, chosen: Callable[[str, nn.Parameter], bool]
 ) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The weights that are chosen, and the others."""
+    """The selected weights, and the rest."""
     parts: tuple[list[nn.Parameter], list[nn.Parameter]] = ([], [])
     for name, p in net.named_parameters():
         parts[not chosen(name, p)].append(p)

@@ -1,4 +1,4 @@
-"""What every training of a shipped model shares: the schedule, the average, the clock, and the any-order loss."""
+"""Shared by the trainings of the shipped models: the schedule, the average, the clock, and the any-order loss."""
 
 __all__ = ["Trainer", "any_order_loss", "averaged_weights", "processes_on"]
 
@@ -21,13 +21,13 @@ DECAY = 0.999
 
 
 class Trainer:
-    """A network to ship, its running average and its training loop.
+    """A network, its running average and its training loop.
 
     Args:
         net: The network, on its device.
         lr: The learning rate after warm-up and before the decay.
-        optimizers: Of its weights; None for those of a model of tokens.
-        processes: Those of the training, with device and precision; None for one in full precision.
+        optimizers: The optimizers of its weights; None for those of token models.
+        processes: The processes of the training, with device and precision; None for one in full precision.
         compiled: Whether the network is compiled.
     """
 
@@ -53,30 +53,30 @@ class Trainer:
 
     @property
     def forward(self) -> nn.Module:
-        """The network, compiled if wished."""
+        """The network, compiled if `compiled`."""
         return self.loop.forward
 
     @property
     def step(self) -> int:
-        """The number of updates so far, over all sittings."""
+        """The number of updates so far, over all sessions."""
         return self.loop.step
 
     def load(self, folder: Path) -> bool:
-        """Takes the state in a folder on; whether there is one."""
+        """Loads the state in a folder; returns whether there is one."""
         return self.loop.load(folder) is not None
 
     def save(self, folder: Path) -> None:
-        """Puts the state on disk."""
+        """Saves the state."""
         self.loop.save(folder)
 
     def update(self, losses: torch.Tensor | Iterable[torch.Tensor], progress: float) -> None:
-        """Makes an update by the loss of a batch, or by those of its parts, which add up to it."""
+        """Makes an update by the loss of a batch, or by the losses of its parts, which add up to it."""
         self.losses.append(self.loop.update(losses, progress))
 
     def run(self, minutes: float, folder: Path) -> Iterator[float]:
-        """Hands out the progress, in [0, 1), until so many minutes are over, over all sittings.
+        """Yields the progress, in [0, 1), until the number of minutes, over all sessions, is reached.
 
-        The state is written, and the mean loss printed, every minute, at the end and when interrupted.
+        The state is saved and the mean loss printed every minute, at the end, and when interrupted.
         """
         return self.loop.run(folder, minutes=minutes, saved=self._tell)
 
@@ -90,7 +90,7 @@ def processes_on(device: str, precision: str = "no") -> Alone:
     """One process on a device: cpu, cuda, cuda:1, mps, or auto; `precision` is "no" or "bf16".
 
     Raises:
-        GuidedError: The device is not there.
+        GuidedError: There is no such device.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -102,7 +102,7 @@ def processes_on(device: str, precision: str = "no") -> Alone:
 
 
 def averaged_weights(folder: Path) -> tuple[dict[str, torch.Tensor], int, float]:
-    """The averaged weights of a training, the number of its updates, and the minutes that they took.
+    """The averaged weights of a training, the number of its updates, and its time in minutes.
 
     Raises:
         GuidedError: There is no training.

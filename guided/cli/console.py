@@ -1,4 +1,4 @@
-"""What the command line shows: a progress bar, and tables that stay whole when they are piped."""
+"""A progress bar, and tables whose lines are not folded when they are piped."""
 
 __all__ = ["ProgressBar", "console", "number", "printable", "show_table"]
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from guided.core.monitor import Progress as State
     from guided.runs.engine import Batch
 
-PIPE_WIDTH = 4000  # a line that is piped is not to be folded
-LINES = 10  # of a stage, where standard error is no terminal
+PIPE_WIDTH = 4000  # so wide that a piped line is not folded
+LINES = 10  # for each stage, when standard error is not a terminal
 
 
 def console() -> Console:
@@ -51,7 +51,7 @@ def number(cell: object) -> str:
 
 
 class ProgressBar:
-    """A progress bar on standard error for runs, fits and trainings; plain lines where that is no terminal.
+    """A progress bar on standard error for runs, fits and trainings; plain lines if that is not a terminal.
 
     It is called with each :class:`guided.core.monitor.Progress`; a plain line is written for each batch that
     `finished` counts, and a few for a stage whose progress has no steps.
@@ -79,7 +79,7 @@ class ProgressBar:
             self.bar.stop()
 
     def __call__(self, state: "State") -> None:
-        """Shows how far it is."""
+        """Shows the progress."""
         self.used = True
         done = float(state.done)
         if state.step is not None and state.steps:
@@ -93,7 +93,7 @@ class ProgressBar:
             print(", ".join(text), file=sys.stderr, flush=True)
 
     def finished(self, batch: "Batch", done: int, total: int) -> None:
-        """Counts a batch of a run that was drawn and written: so many are done."""
+        """Counts a batch that was drawn and written; `done` samples of `total` are finished."""
         self._begin("samples", done - len(batch.samples), total)
         if self.plain:
             words = [f"{done}/{total} {self.stage}"]

@@ -1,4 +1,4 @@
-"""What `guided fit-value` shows: how far a fit is, and how good the value is."""
+"""What `guided fit-value` shows: the progress of a fit, and the quality of the value."""
 
 __all__ = ["fit_value"]
 
@@ -17,7 +17,7 @@ from guided.runs.paths import check_folder
 if TYPE_CHECKING:
     from guided.values.learned import LearnedValue
 
-FEW = 10  # rollouts that a soft mean may rest on without a note
+FEW = 10  # effective rollouts below which a note is printed
 
 
 def config_of(given: Mapping[str, Any]) -> FitConfig:
@@ -34,7 +34,7 @@ def config_of(given: Mapping[str, Any]) -> FitConfig:
 
 
 def fit_value(config: FitConfig) -> None:
-    """Fits the value, and shows how good it is."""
+    """Fits the value and shows how good it is."""
     from guided.cli.sample import show_failures
     from guided.fitting.value.fit_value import fit
     from guided.scoring.objective import resolve_reward

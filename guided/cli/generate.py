@@ -1,4 +1,4 @@
-"""Commands from declared options: none has a list of parameters of its own."""
+"""Commands built from declared options, so that no command repeats its list of parameters."""
 
 __all__ = ["command"]
 
@@ -28,7 +28,7 @@ def command(
         options: Its options; "model" is an argument.
         run: Called with the options that were given, by name. Its docstring is the help.
         examples: Lines of the help.
-        plain: Options that errors call by their Python names.
+        plain: Options that errors name as in Python.
     """
     shown = {key: it for key, it in options.items() if it.option.shell is not None}
     flags = {key: it.flag for key, it in shown.items() if key != "model" and key not in plain}

@@ -1,4 +1,4 @@
-"""The command line. Wrong input is one line on standard error and exit code 2; a traceback is a bug of ours."""
+"""The command line. Wrong input gives one line on standard error and exit code 2; a traceback is a bug of ours."""
 
 __all__ = ["app", "main"]
 
@@ -52,7 +52,7 @@ def guided(
 
 
 def _sample(given: dict[str, Any]) -> None:
-    """Draw samples that a reward prefers."""
+    """Draw samples guided by a reward."""
     config = assembled(given)
     from guided.cli.sample import sample
 
@@ -73,7 +73,7 @@ def _train(given: dict[str, Any]) -> None:
     train(config_of(given))
 
 
-npo = typer.Typer(help="Negative checkpoints (Self-NPO).", no_args_is_help=True, rich_markup_mode="rich")
+npo = typer.Typer(help="Train negative checkpoints (Self-NPO).", no_args_is_help=True, rich_markup_mode="rich")
 command(
     app,
     "sample",
@@ -105,7 +105,7 @@ command(
 
 @app.command()
 def models() -> None:
-    """List the models."""
+    """List the models that are shipped."""
     from guided.cli.console import show_table
     from guided.loading import models
 
@@ -123,7 +123,7 @@ def rewards() -> None:
     for name in known_rewards():
         entry = rewards().get(name)
         if entry is None:  # not imported before it is asked for
-            rows.append((name, "an installed plug-in", "", ""))
+            rows.append((name, "from an installed package", "", ""))
             continue
         takes = ", ".join(str(parameter) for parameter in entry.parameters.values())
         rows.append((name, entry.doc, takes, entry.transform or ""))
@@ -132,7 +132,7 @@ def rewards() -> None:
 
 @app.command()
 def samplers() -> None:
-    """List the samplers and their fields."""
+    """List the samplers and their hyperparameters."""
     from guided.cli.console import show_table
     from guided.samplers import samplers
 
@@ -141,13 +141,13 @@ def samplers() -> None:
         takes = ", ".join(f.name if f.default is MISSING else f"{f.name}={f.default}" for f in fields(kind))
         about = (kind.__doc__ or "").split("\n")[0]
         rows.append((name, about.replace(":math:", "").replace("\\", "").replace("`", ""), takes))
-    show_table(("sampler", "description", "fields"), rows)
+    show_table(("sampler", "description", "hyperparameters"), rows)
 
 
 def main() -> None:
     """The entry point: exits with 0; with 2 on wrong input; with 130, 143 or 129 at Ctrl-C, SIGTERM or SIGHUP.
 
-    An error of ours keeps its traceback, and exits with 1.
+    A bug of ours keeps its traceback, and exits with 1.
     """
     with lasting(), handled() as ended:
         code: Any = 0
@@ -157,7 +157,7 @@ def main() -> None:
         except _USAGE as error:
             _leave_with(2)
             fail(error.format_message())
-        except BaseException as error:  # what is interrupted may fail in many ways
+        except BaseException as error:  # an interrupted call may fail in many ways
             if ended.number is None:
                 _leave_with(error.code if isinstance(error, SystemExit) else 1)
                 raise

@@ -1,4 +1,4 @@
-"""What `guided npo train` shows: how far a training is, and what it took."""
+"""What `guided npo train` shows: the progress of a training, and its cost."""
 
 __all__ = ["config_of", "hyperparameters", "train"]
 
@@ -22,7 +22,7 @@ def config_of(given: Mapping[str, Any]) -> NegativeConfig:
 
 
 def train(config: NegativeConfig) -> None:
-    """Trains the checkpoint, and shows what it took."""
+    """Trains the checkpoint and shows the cost."""
     from guided.fitting.negative.dpo import FlippedDPO
     from guided.fitting.negative.job import train_negative
     from guided.fitting.negative.self_npo import SelfNPO
@@ -53,7 +53,7 @@ def hyperparameters(method: type, pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if name not in known:
-            raise GuidedError(f"--set is {pair!r}{nearest(name, known)}; the letters are {', '.join(known)}")
+            raise GuidedError(f"--set is {pair!r}{nearest(name, known)}; the hyperparameters are {', '.join(known)}")
         if not equals:
             raise GuidedError(f"--set is {pair!r}; write {name}=VALUE")
         try:
@@ -68,7 +68,7 @@ def hyperparameters(method: type, pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def own_device(device: str) -> str:
-    """Of one process of several that `accelerate launch` started, the accelerator with its number."""
+    """The device of this process; with `accelerate launch` and `auto`, the GPU of its local rank."""
     rank = os.environ.get("LOCAL_RANK")
     if device == "auto" and rank is not None:
         import torch
@@ -78,7 +78,7 @@ def own_device(device: str) -> str:
 
 
 def show(out: Path, new: bool) -> None:
-    """What it took."""
+    """Shows the cost and the losses of the training."""
     from guided.checkpoints import read_config
     from guided.fitting.negative.card import describe_loss
 

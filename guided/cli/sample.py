@@ -1,4 +1,4 @@
-"""What `guided sample` shows of a run."""
+"""The command `guided sample`: draws a run and shows the results."""
 
 __all__ = ["sample"]
 
@@ -15,7 +15,7 @@ from guided.metrics.summary import summary
 from guided.runs.config import RunConfig
 from guided.runs.engine import Batch, Stats
 from guided.runs.folder import table
-from guided.runs.images import KINDS
+from guided.runs.images import IMAGE_MODALITIES
 from guided.runs.job import Job
 from guided.runs.record import draw_alone, finish, folder_of, record
 from guided.runs.sample import resolve
@@ -25,11 +25,13 @@ SHOWN = 10
 
 
 def sample(config: RunConfig) -> None:
-    """Draws the run, and shows what came of it."""
-    if config.prompting.negative is not None and config.prompting.guidance == 1:  # which only a comparison wants
+    """Draws the run and shows the results."""
+    if (
+        config.prompting.negative is not None and config.prompting.guidance == 1
+    ):  # allowed in Python, where comparisons need it
         raise GuidedError("--negative needs guidance, and --guidance 1 is none; give another weight")
     job = resolve(config, shlex.join(["guided", *sys.argv[1:]]))
-    if job.out is None and job.model.modality in KINDS:
+    if job.out is None and job.model.modality in IMAGE_MODALITIES:
         raise GuidedError(
             f"the samples of {config.source.model!r} are {job.model.modality}; give --out, the folder for them"
         )
@@ -45,7 +47,7 @@ def sample(config: RunConfig) -> None:
 
 @contextmanager
 def _written(out: Path | None) -> Iterator[None]:
-    """Makes an error of the disk one of the folder's."""
+    """Turns an OSError into a GuidedError that names the folder."""
     try:
         yield
     except OSError as error:
@@ -55,7 +57,7 @@ def _written(out: Path | None) -> Iterator[None]:
 
 
 def into_folder(job: Job, out: Path) -> None:
-    """Draws what the folder does not hold yet, and reports."""
+    """Draws the samples that the folder does not hold yet, and reports."""
     run = job.config.run
     with folder_of(job) as folder, ProgressBar(run.batch_size) as bar:
         before = folder.done
@@ -71,7 +73,7 @@ def into_folder(job: Job, out: Path) -> None:
 
 
 def show(job: Job) -> None:
-    """Draws all and shows the best; writes nothing."""
+    """Draws all samples and shows the best; writes nothing."""
     run, batches = job.config.run, []
     with ProgressBar(run.batch_size) as bar:
         for batch in job.draw(job.requests, bar):
@@ -104,7 +106,7 @@ def show_samples(rows: list[dict[str, Any]]) -> None:
 
 
 def show_cost(stats: Stats, rewards: Mapping[str, float]) -> None:
-    """A line on the rewards and a line on what they cost."""
+    """Prints a line about the rewards and a line about their cost."""
     lines = []
     if "median" in rewards:
         names = ("median", "mean", "max")

@@ -1,6 +1,6 @@
 """Signals that end a run: Ctrl-C, SIGTERM (timeout, SLURM, docker stop) and SIGHUP end it in the same quiet way.
 
-What is underway is left as after Ctrl-C: batches that are written stay, external programs are ended. The exit code is
+All three have the effect of Ctrl-C: batches that are written are kept, external programs are ended. The exit code is
 128 and the signal's number: 130, 143, 129.
 """
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-PATIENCE = 10.0  # seconds to end in
+PATIENCE = 10.0  # seconds until the process is ended
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 
 
@@ -32,7 +32,7 @@ class Ended:  # no dataclass: their import takes longer than all else here
 
     @property
     def word(self) -> str:
-        """What is printed."""
+        """The word that is printed."""
         return _WORDS[signal.Signals(self.number or signal.SIGINT).name]
 
     def raised(self, number: int, frame: FrameType | None) -> None:
@@ -43,7 +43,7 @@ class Ended:  # no dataclass: their import takes longer than all else here
 
 @contextmanager
 def handled() -> Iterator[Ended]:
-    """Makes the signals KeyboardInterrupt; one that is ignored (nohup) stays so. Yields which one came."""
+    """Turns the signals into KeyboardInterrupt, except ignored ones (nohup). Yields the record of the signal."""
     ended = Ended()
     with _replaced(ended.raised), _deadline():
         yield ended
@@ -51,7 +51,7 @@ def handled() -> Iterator[Ended]:
 
 @contextmanager
 def _deadline() -> Iterator[None]:
-    """Ends the process some seconds after a signal if it has not ended: C code that does not return hears of none."""
+    """Ends the process some seconds after a signal if it is still running, as in C code that does not return."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     done = threading.Event()
@@ -88,7 +88,7 @@ def _numbers() -> list[int]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Ends the process at once at a signal: while modules are imported there is nothing to end but ourselves."""
+    """Ends the process at once at a signal, while modules are imported and no other programs are running."""
 
     def leave(number: int, frame: FrameType | None) -> None:
         ended = Ended(number)

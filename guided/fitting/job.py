@@ -1,4 +1,4 @@
-"""A job: what makes a learned value or a negative checkpoint in a folder, and goes on where it was stopped."""
+"""A job: makes a learned value or a negative checkpoint in a folder, and can be resumed."""
 
 __all__ = ["Job"]
 
@@ -22,13 +22,13 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Job(ABC):
-    """A folder to fill: what it is for is checked, the folder locked and claimed, data drawn, weights moved and judged,
-    and the card written last, so that a folder with `metrics` in its configuration is finished.
+    """A training that fills a folder: the arguments are checked, the folder is locked and claimed, data are drawn, and
+    weights are trained and evaluated. The metrics are written last: a configuration with `metrics` is finished.
 
     Args:
         out: The folder.
         objective: The reward, if there is one.
-        trust_rewards: Whether a folder is gone on with for a reward that cannot be known to be the same.
+        trust_rewards: Whether a folder is resumed even if its reward cannot be checked to be the same.
         progress: Called often.
     """
 
@@ -38,40 +38,40 @@ class Job(ABC):
     progress: Callable[[Progress], None] = lambda state: None
     start: float = field(default_factory=time.perf_counter)
 
-    what: ClassVar[str]  # what another folder holds, in a refusal
+    what: ClassVar[str]  # names the contents of another folder, in error messages
 
     @property
     @abstractmethod
     def config(self) -> dict[str, Any]:
-        """What decides the result, JSON-able."""
+        """All that the result depends on, JSON-able."""
 
     @abstractmethod
     def check(self) -> None:
-        """Says what cannot be done before the folder is taken and anything is drawn.
+        """Checks the arguments, before the folder is made and anything is drawn.
 
         Raises:
-            GuidedError: It cannot be done.
+            GuidedError: They do not fit together.
         """
 
     @abstractmethod
     def work(self, config: dict[str, Any]) -> dict[str, Any] | None:
-        """Draws, moves the weights, judges and writes them.
+        """Draws data, trains and evaluates the weights, and writes them.
 
         Args:
             config: The configuration.
 
         Returns:
-            What is added to it, `metrics` among it; None where another process writes that.
+            Entries to add to it, with `metrics`; None if another process writes them.
         """
 
     def run(self) -> dict[str, Any]:
-        """Does what is left to do; returns the configuration with what was added to it.
+        """Does the work that is left; returns the finished configuration.
 
         Raises:
-            GuidedError: It cannot be done, or the folder is in use, holds something else or cannot be written.
+            GuidedError: The arguments are wrong, or the folder is in use, holds something else or cannot be written.
         """
         self.check()
-        with self.alone():
+        with self.locked():
             config = self.claimed()
             if "metrics" in config:
                 return config
@@ -82,24 +82,24 @@ class Job(ABC):
                 drop_state(self.out / STATE)
             return config
 
-    def alone(self) -> AbstractContextManager[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keeps other jobs out of the folder."""
         return lock(self.out)
 
     def claimed(self) -> dict[str, Any]:
-        """The configuration in the folder, which is of this job from now on."""
+        """The configuration in the folder, which belongs to this job from now on."""
         return self.claim(self.out / CONFIG, self.config, self.what)
 
     def claim(self, file: Path, config: dict[str, Any], what: str) -> dict[str, Any]:
-        """Claims the folder of a configuration, for the same reward."""
+        """Claims the folder of a configuration file; refuses another reward."""
         check_trust(file, self.objective.opaque if self.objective else None, self.trust_rewards)
         return claim(file.parent, file.name, recorded(file, config), what)
 
-    def told(self, stage: str, total: int) -> Callable[..., None]:
-        """What a stage calls with how much is done, and the loss."""
+    def reporter(self, stage: str, total: int) -> Callable[..., None]:
+        """A function that reports the progress of a stage: how much is done, and the loss."""
 
-        def told(done: int, loss: float = math.nan) -> None:
+        def report(done: int, loss: float = math.nan) -> None:
             known = loss if math.isfinite(loss) else None
             self.progress(Progress(stage, done, total, loss=known, seconds=time.perf_counter() - self.start))
 
-        return told
+        return report

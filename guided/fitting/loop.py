@@ -1,16 +1,15 @@
-r"""The training loop: what moves the weights of values, of negative checkpoints and of the shipped models.
+r"""The training loop of values, negative checkpoints and the shipped models.
 
 An update adds up the gradients of the parts of a batch, and those of other processes, clips them, takes a step of each
-optimizer at this update's learning rate, and moves the running average of the weights, which is what is kept:
+optimizer at this update's learning rate, and updates the running average of the weights, which is what is saved:
 
 .. math:: \bar\theta \leftarrow \bar\theta + s_u (\theta - \bar\theta)
 
-The loop counts updates and seconds over all sittings, and puts its state on disk at intervals, at the end, and when it
-is interrupted, always between two updates: SIGINT and SIGTERM wait for the update under way, and are then delivered
-again. A training that draws what it draws from the number of the update ends with the same weights however often it
-was stopped.
+The loop counts updates and seconds over all sessions. It saves its state at intervals, at the end, and when it is
+interrupted, always between two updates: SIGINT and SIGTERM are delivered after the current update. A training whose
+random numbers depend only on the number of the update ends with the same weights however often it was stopped.
 
-A new training makes a network and its optimizers, and then hands losses to the loop::
+A training makes a network and its optimizers, and passes losses to the loop::
 
     device = torch.device("cuda")
     net = Network().to(device)
@@ -23,13 +22,13 @@ A new training makes a network and its optimizers, and then hands losses to the 
         processes=Alone(device, "bf16"),  # or an Accelerator of accelerate
         compiled=True,
     )
-    loop.load(folder)  # goes on where it was stopped
-    for progress in loop.run(folder, minutes=9):  # of all sittings together; or updates=10_000
+    loop.load(folder)  # resumes
+    for progress in loop.run(folder, minutes=9):  # over all sessions; or updates=10_000
         generator = torch.Generator().manual_seed(loop.step)
         loop.update((loss(loop.forward, rows) for rows in batch(generator).chunk(4)), progress)  # four parts
 
-A loss is computed under `loop.processes.autocast()` where it shall have mixed precision. Parts are made when they are
-asked for, so that the memory is that of one of them; each is a sum over its rows, divided by the rows of the batch.
+For mixed precision, compute losses under `loop.processes.autocast()`. The parts of a batch are evaluated one at a time,
+so memory is needed for one part only; each loss is the sum over its rows, divided by the number of rows of the batch.
 """
 
 __all__ = ["Alone", "Loop", "Processes", "cool_down", "decaying", "warm_up"]
@@ -56,7 +55,7 @@ PRECISIONS = {"no": None, "bf16": torch.bfloat16}
 
 
 class Processes(Protocol):
-    """The processes of a training, as an `Accelerator` of accelerate has them."""
+    """The processes of a training, with the interface of accelerate's `Accelerator`."""
 
     process_index: int
     num_processes: int
@@ -74,15 +73,15 @@ class Processes(Protocol):
         """Scales gradients down to a norm."""
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """What losses of mixed precision are computed in."""
+        """The context in which losses of mixed precision are computed."""
 
 
 @dataclass
 class Alone:
-    """One process.
+    """A training in a single process.
 
     Args:
-        device: Where the network is.
+        device: The device of the network.
         precision: "no", or "bf16" for mixed precision.
 
     Raises:
@@ -113,44 +112,44 @@ class Alone:
         return nn.utils.clip_grad_norm_(parameters, max_norm)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """What losses of mixed precision are computed in."""
+        """The context in which losses of mixed precision are computed."""
         dtype = PRECISIONS[self.precision]
         return torch.autocast(self.device.type, dtype, enabled=dtype is not None)
 
 
 def warm_up(update: int, updates: int) -> float:
-    """The share of the learning rate that rises to 1 over the first updates."""
+    """A factor of the learning rate that rises to 1 over the first updates."""
     return min(1.0, (update + 1) / updates)
 
 
 def cool_down(progress: float, share: float) -> float:
-    """The share of the learning rate that falls to 0 over the last share of the progress in [0, 1]."""
+    """A factor of the learning rate that falls to 0 over the last `share` of the progress, which is in [0, 1]."""
     return min(1.0, max(0.0, (1 - progress) / share))
 
 
 def decaying(decay: float) -> Callable[[int], float]:
-    """The share of the new weights in an exponential average with this decay, which is lower at the beginning."""
+    """The share of the new weights in an exponential average with this decay; the decay is lower at the beginning."""
     return lambda update: 1 - min(decay, (1 + update) / (10 + update))
 
 
 class Loop:
-    """Moves the weights of a network that have gradients.
+    """Trains the weights of a network that require gradients.
 
     Args:
         net: The network, on its device.
-        optimizers: Of its weights.
+        optimizers: The optimizers of its weights.
         rate: Maps the number of updates so far, and the progress in [0, 1], to the learning rate.
         share: Maps the number of updates, this one counted, to the share :math:`s_u` of the weights in the average.
         clip: The largest norm of the gradient; None for any.
-        averaged: A copy of the network that has the running average as its weights; None to average only weights that
-            have gradients, as where most are frozen.
-        processes: Those of the training.
+        averaged: A copy of the network that holds the running average; None to average only the weights that require
+            gradients, if most are frozen.
+        processes: The processes of the training; None for this one.
         compiled: Whether `forward` is compiled.
-        more: Gives what else belongs to the state, as `load` returns it.
+        more: Returns further entries of the state, which `load` returns.
 
     Attributes:
-        forward: The network, compiled if wished; losses are computed with it.
-        weights: The weights that move, by name.
+        forward: The network for computing losses, compiled if `compiled`.
+        weights: The weights that are trained, by name.
         average: Their running average.
         step: The number of updates so far.
         seconds: The time spent on them.
@@ -173,12 +172,12 @@ class Loop:
         self.processes, self.more = processes or Alone(next(net.parameters()).device), more
         self.forward = cast("nn.Module", torch.compile(net, dynamic=False)) if compiled else net
         self.weights = {name: p for name, p in net.named_parameters() if p.requires_grad}
-        self._others: dict[str, Tensor] = {}
+        self._copied: dict[str, Tensor] = {}  # frozen weights and buffers, copied into `averaged` as they are
         if averaged is None:
             self.average = {name: p.detach().clone() for name, p in self.weights.items()}
         else:
             self.average = _tensors(averaged.requires_grad_(False))
-            self._others = {name: t for name, t in _tensors(net).items() if name not in self.weights}
+            self._copied = {name: t for name, t in _tensors(net).items() if name not in self.weights}
         self.step, self.seconds = 0, 0.0
 
     def update(self, losses: Tensor | Iterable[Tensor], progress: float = 0.0) -> float:
@@ -199,7 +198,7 @@ class Loop:
             self.processes.backward(loss)
             total += loss.item()
         total = float(self.processes.reduce(torch.tensor(total, device=self.processes.device), "sum"))
-        if not abs(total) < float("inf"):  # in all processes at once, or some would wait for the others
+        if not abs(total) < float("inf"):  # checked in all processes, or the others would wait
             raise GuidedError(f"the loss is not finite at update {self.step}; take a smaller lr, or full precision")
         self._share_gradients()
         if self.clip is not None:
@@ -208,7 +207,7 @@ class Loop:
         return total
 
     def _share_gradients(self) -> None:
-        """Adds up the gradients of all processes, all at once."""
+        """Adds up the gradients of all processes, in one reduction."""
         if self.processes.num_processes > 1:
             grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.weights.values()]
             total = self.processes.reduce(torch.cat([grad.flatten() for grad in grads]), "sum")
@@ -218,7 +217,7 @@ class Loop:
 
     @torch.no_grad()
     def _move(self, rate: float) -> None:
-        """The weights by their gradients, and the average after them."""
+        """Updates the weights by their gradients, then the average."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -228,8 +227,8 @@ class Loop:
         share = self.share(self.step)
         for name, weight in self.weights.items():
             self.average[name].lerp_(weight, share)
-        for name, other in self._others.items():
-            self.average[name].copy_(other)
+        for name, tensor in self._copied.items():
+            self.average[name].copy_(tensor)
 
     def run(
         self,
@@ -241,15 +240,15 @@ class Loop:
         saved: Callable[[], None] = lambda: None,
         progress: Callable[[], None] = lambda: None,
     ) -> Iterator[float]:
-        """Hands out the progress, in [0, 1), once for each update that is left, over all sittings.
+        """Yields the progress, in [0, 1), once for each update that is left.
 
         Args:
-            folder: Where the main process puts the state.
-            updates: The number of updates.
-            minutes: The time. What is reached first, of the two, ends the training.
-            due: Whether the state is saved so many seconds after the last time.
-            saved: Called after the state was saved.
-            progress: Called after each update, with its state on disk where it was due.
+            folder: The folder in which the main process saves the state.
+            updates: The number of updates, over all sessions.
+            minutes: The time, over all sessions. The training ends when either is reached.
+            due: Maps the seconds since the last save to whether the state is saved.
+            saved: Called after each save.
+            progress: Called after each update, after the state was saved if it was due.
         """
         last = then = time.monotonic()
         while (done := self._done(updates, minutes)) < 1:
@@ -269,7 +268,7 @@ class Loop:
         return max([*done, *([self.seconds / (60 * minutes)] if minutes else [])], default=1.0)
 
     def save(self, folder: Path) -> None:
-        """Puts the state on disk.
+        """Saves the state.
 
         Raises:
             GuidedError: The folder cannot be written.
@@ -277,7 +276,7 @@ class Loop:
         scaler = self.processes.scaler
         state = {
             "weights": self.weights,
-            "others": self._others,
+            "others": self._copied,
             "average": self.average,
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": None if scaler is None else scaler.state_dict(),
@@ -288,7 +287,7 @@ class Loop:
         write_state(folder, state)
 
     def load(self, folder: Path) -> dict[str, Any] | None:
-        """Takes the state in a folder on; returns what else belongs to it, or None where there is no state.
+        """Loads the state in a folder; returns its further entries, or None if there is no state.
 
         Raises:
             GuidedError: The state is damaged, or of another network.
@@ -298,7 +297,7 @@ class Loop:
             return None
         try:
             with torch.no_grad():
-                for mine, name in ((self.weights, "weights"), (self._others, "others"), (self.average, "average")):
+                for mine, name in ((self.weights, "weights"), (self._copied, "others"), (self.average, "average")):
                     for key, tensor in mine.items():
                         tensor.copy_(state[name][key])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -315,21 +314,21 @@ class Loop:
 
 
 def _tensors(net: nn.Module) -> dict[str, Tensor]:
-    """The weights and buffers of a network that belong to its state, each once."""
+    """The weights and buffers in the state of a network, shared ones once."""
     kept = net.state_dict().keys()
     return {name: tensor for name, tensor in (*net.named_parameters(), *net.named_buffers()) if name in kept}
 
 
 @contextmanager
 def _delayed() -> Iterator[list[int]]:
-    """Inside, the signals that end a process are only noted; they are delivered again at the end."""
+    """Inside, SIGINT and SIGTERM are only recorded; they are delivered at the end."""
     found: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield found
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        if number in found:  # asked twice: now
+        if number in found:  # the second time it is delivered at once
             signal.default_int_handler(number, frame)
         found.append(number)
 

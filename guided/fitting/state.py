@@ -1,4 +1,4 @@
-"""The state of a training on disk: safetensors files of at most 15 MB, and JSON that says what belongs to it.
+"""The state of a training on disk: safetensors files of at most 15 MB, and a JSON file with the rest.
 
 A state is nested dictionaries, lists, tuples, tensors and plain values, as `state_dict` gives them. The JSON file is
 written last and names the files, so that a kill at any time leaves the old state or the new one. Nothing is unpickled.
@@ -19,16 +19,16 @@ from guided.errors import GuidedError
 from guided.storage import make_folder, read_json, read_tensors, write_json, write_tensors, writing
 
 INDEX = "state.json"
-STATE = "training"  # the folder of a state, beside what the training makes
+STATE = "training"  # the folder of a state, inside the folder of the training
 MOST = 15_000_000  # bytes of a file; a larger tensor has one of its own
-_HEADER = 200_000  # bytes that are left for names and shapes
+_HEADER = 200_000  # bytes reserved for names and shapes
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Writes a state into a folder, which is made if it is not there, in place of the one there.
+    """Writes a state into a folder, which is made if it is not there, replacing the state there.
 
     Raises:
-        GuidedError: The folder cannot be written, or the state holds something else.
+        GuidedError: The folder cannot be written, or the state holds an unsupported type.
     """
     tensors: dict[str, Tensor] = {}
     outline = _taken_apart(state, tensors)
@@ -48,10 +48,10 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
 
 
 def read_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-    """The state in a folder, its tensors on the device; None where there is none.
+    """The state in a folder, its tensors on the device; None if there is none.
 
     Raises:
-        GuidedError: A file of it is missing, torn or of something else.
+        GuidedError: A file is missing, truncated or not part of a state.
     """
     if not (folder / INDEX).is_file():
         return None
@@ -69,7 +69,7 @@ def read_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, An
 
 
 def drop_state(folder: Path) -> None:
-    """Removes a state that is not needed any more, and the file of one that a former version has left.
+    """Removes the state, and the file of a state of a former version.
 
     Raises:
         GuidedError: The folder cannot be written.
@@ -81,7 +81,7 @@ def drop_state(folder: Path) -> None:
 
 
 def _parts(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Tensors in groups of at most so many bytes."""
+    """Tensors in groups of at most `MOST` bytes."""
     part: dict[str, Tensor] = {}
     size = 0
     for name, tensor in tensors.items():
@@ -95,7 +95,7 @@ def _parts(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
 
 
 def _taken_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
-    """JSON that says how to put the value together, its tensors aside; keys of any plain type are kept as pairs."""
+    """The value as JSON, with its tensors moved to `tensors`; dictionaries become pairs, so keys keep their type."""
     if isinstance(value, Tensor):
         name = str(len(tensors))
         tensors[name] = value

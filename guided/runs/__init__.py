@@ -1,1 +1,1 @@
-"""Runs: from names to objects, the loop over batches, and the folder that outlives a kill."""
+"""Runs: from names to objects, the loop over batches, and the run folder."""

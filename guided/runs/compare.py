@@ -1,4 +1,4 @@
-"""Unguided samples beside a run: the same requests of the same seed, by the same reward."""
+"""Unguided samples to compare a run with: the same requests of the same seed, scored by the same reward."""
 
 __all__ = ["compare"]
 
@@ -15,11 +15,11 @@ from guided.runs.job import Job
 from guided.samplers import Unguided
 from guided.storage import write_csv
 
-COMPARED = 256  # unguided samples at most
+COMPARED = 256  # the largest number of unguided samples
 
 
 def compare(job: Job, out: Path, progress: Callable[[Progress], None] | None = None) -> None:
-    """Draws as many unguided samples, of the first requests, into `unguided.csv`.
+    """Draws unguided samples of the first requests, at most `COMPARED`, into `unguided.csv`.
 
     Raises:
         RewardError: The reward failed.

@@ -44,25 +44,31 @@ Dtype: TypeAlias = Annotated[
     Option("The precision of the network: float32, bfloat16 or float16.", "Model", entry="always", choices=DTYPES),
 ]
 Aggregate: TypeAlias = Annotated[
-    str, Option("How several rewards become one: weighted mean or product.", "Reward", choices=AGGREGATES, entry="")
+    str, Option("How several rewards are combined: weighted mean or product.", "Reward", choices=AGGREGATES, entry="")
 ]
 OnError: TypeAlias = Annotated[
-    str, Option("A failing reward: stop, or count the sample as worst.", "Reward", choices=ON_ERROR, entry="")
+    str,
+    Option(
+        "What to do when a reward fails: stop the run, or count the sample as the worst.",
+        "Reward",
+        choices=ON_ERROR,
+        entry="",
+    ),
 ]
 TimeLimit: TypeAlias = Annotated[
     float | None,
-    Option("Seconds after which a call of a reward has failed.", "Reward", unit="seconds", above=0, entry=""),
+    Option("Seconds after which a call of a reward counts as failed.", "Reward", unit="seconds", above=0, entry=""),
 ]
 Seed: TypeAlias = Annotated[
-    int, Option("The seed; sample i of a seed is always the same.", least=0, below=2**64, entry="always")
+    int, Option("The random seed; sample i of a seed is the same for every n.", least=0, below=2**64, entry="always")
 ]
-POSITIONAL = ("model", "reward", "sampler", "n", "seed")  # what Python takes without a name, too
+POSITIONAL = ("model", "reward", "sampler", "n", "seed")  # positional arguments in Python
 TEXTS = SkipValidation[str | Sequence[str] | None]
 
 TrustRewards: TypeAlias = Annotated[
     bool,
     Option(
-        "Resume a folder whose reward is a function without a name, of which nobody knows that it is the same.",
+        "Resume a folder even if nothing shows that its reward is still the same, as for a lambda.",
         "Reward",
         flags=("--trust-rewards",),
         entry="",
@@ -73,14 +79,14 @@ TrustRewards: TypeAlias = Annotated[
 
 @dataclass(frozen=True)
 class ModelOptions(Config):
-    """What is sampled from."""
+    """The model that is sampled from."""
 
     model: Annotated[
         Any,
         Option(
-            "A name of `guided models`, or the path of a checkpoint; options may follow, as in `net.ckpt?length=200`.",
+            "A name from `guided models`, or the path of a checkpoint. Options may follow: `net.ckpt?length=200`.",
             panel="Model",
-            more="In Python also a model, or a pipeline of diffusers.",
+            more="In Python also a model or a diffusers pipeline.",
             shell=str,
             entry="always",
         ),
@@ -96,34 +102,36 @@ class PromptOptions(Config):
     prompt: Annotated[
         TEXTS,
         Option(
-            "The prompt of all samples (conditional models).",
+            "The prompt for all samples of a conditional model.",
             panel="Conditioning",
-            more="In Python also a list with one for each.",
+            more="In Python also a list with one prompt for each sample.",
             shell=str,
             entry="always",
         ),
     ] = None
     negative_prompt: Annotated[
-        TEXTS, Option("What guidance leads away from, as `prompt`.", panel="Conditioning", shell=str)
+        TEXTS, Option("The prompt that guidance steers away from.", panel="Conditioning", shell=str)
     ] = None
     guidance: Annotated[
         float | None,
         Option(
-            "The weight of classifier-free guidance; the model's own if not given, 1 for none.",
+            "The weight of classifier-free guidance; 1 is no guidance. If not given, the model's default.",
             panel="Conditioning",
             entry="always",
         ),
     ] = None
     rescale: Annotated[
         float,
-        Option("The share of guidance rescale (Lin et al., 2023), 0 to 1.", panel="Conditioning", least=0, most=1),
+        Option(
+            "How much guidance rescale is applied (Lin et al., 2023), 0 to 1.", panel="Conditioning", least=0, most=1
+        ),
     ] = 0.0
     negative: Annotated[
         str | Path | None,
         SkipValidation,
         Option(
-            'A negative checkpoint of `guided npo train` for the unconditional side; "DIR?alpha=0.5" weakens it; '
-            "also beta, base.",
+            "A negative checkpoint from `guided npo train`, for the negative side of guidance. Options may follow: "
+            '"DIR?alpha=0.5" weakens it; beta and base are others.',
             panel="Conditioning",
             metavar="DIR",
             shell=str,
@@ -141,22 +149,22 @@ class PromptOptions(Config):
 
 @dataclass(frozen=True)
 class EditingOptions(Config):
-    """What samples start from, if not from noise."""
+    """The image that samples start from, instead of noise."""
 
     image: Annotated[
         Any,
         Option(
-            "The file of an image to start from.",
+            "An image file to start from, instead of noise.",
             panel="Image",
             metavar="FILE",
-            more="In Python also the image.",
+            more="In Python also an image.",
             shell=Path,
         ),
     ] = None
     strength: Annotated[
         float | None,
         Option(
-            "With an image: the share of the steps that are taken, above 0 to 1; 0.8 if not given, with a mask all.",
+            "With an image: the share of the steps to run, above 0 and up to 1. If not given, 0.8, or 1 with a mask.",
             panel="Image",
             above=0,
             most=1,
@@ -165,10 +173,10 @@ class EditingOptions(Config):
     mask: Annotated[
         Any,
         Option(
-            "With an image: the file of an image that is white where it may change and black where it is kept.",
+            "With an image: a second image file, white where the first may change and black where it is kept.",
             panel="Image",
             metavar="FILE",
-            more="In Python also the image.",
+            more="In Python also an image.",
             shell=Path,
         ),
     ] = None
@@ -187,17 +195,17 @@ class EditingOptions(Config):
 
 @dataclass(frozen=True)
 class RewardOptions(Config):
-    """What decides."""
+    """The reward that samples are selected by."""
 
     reward: Annotated[
         Any,
         Option(
-            "`qed`, `sa?weight=0.5`, `file.py:function`, `package.module:function` or `exec:program`; several are "
-            "combined.",
+            "A reward: `qed`, `sa?weight=0.5`, `file.py:function`, `package.module:function` or `exec:program`. "
+            "Several rewards are combined.",
             panel="Reward",
             flags=("--reward", "-r"),
             metavar="R",
-            more="In Python also a function, or a mapping of these to weights.",
+            more="In Python also a function, or a mapping from rewards to weights.",
             shell=list[str],
             entry="always",
         ),
@@ -215,45 +223,52 @@ class SamplerOptions(Config):
     sampler: Annotated[
         Any,
         Option(
-            "A name of `guided samplers`.",
+            "A name from `guided samplers`.",
             panel="Sampler",
-            more="In Python also the sampler, as `SVDD(M=10)`, or a mapping with its name and fields.",
+            more="In Python also a sampler, as `SVDD(M=10)`, or a mapping with its name and hyperparameters.",
             shell=str,
             entry="always",
         ),
     ] = "svdd"
     steps: Annotated[
         int | None,
-        Option("Reverse steps K; the model's own number if not given.", "Sampler", least=1, entry="always"),
+        Option("The number of reverse steps K. If not given, the model's default.", "Sampler", least=1, entry="always"),
     ] = None
     value: Annotated[
         Any,
         Option(
-            "Select by this value of `guided fit-value`, a folder, not by the reward of the look-ahead.",
+            "A value from `guided fit-value`, to select candidates by, instead of the reward of look-aheads.",
             panel="Sampler",
             metavar="DIR",
-            more="In Python also the value.",
+            more="In Python also a value.",
             shell=Path,
         ),
     ] = None
     draws: Annotated[
         int,
-        Option("Clean draws of a masked model's look-ahead, instead of its mode.", "Sampler", least=1, entry="always"),
+        Option(
+            "For masked models: clean samples drawn for each look-ahead; 1 takes the mode instead.",
+            "Sampler",
+            least=1,
+            entry="always",
+        ),
     ] = 1
 
 
 @dataclass(frozen=True)
 class RunOptions(Config):
-    """How much is drawn, and where to."""
+    """How many samples are drawn, and where they are written."""
 
     n: Annotated[int, Option("The number of samples.", flags=("-n",), least=1, entry="always", shell_default=64)] = 1
     seed: Seed = 0
-    batch_size: Annotated[int, Option("Requests that are drawn, and written, together.", least=1, entry="always")] = 64
+    batch_size: Annotated[
+        int, Option("The number of samples that are drawn and written together.", least=1, entry="always")
+    ] = 64
     only: Annotated[
         SkipValidation[Sequence[int] | int | None],
         Option(
-            "Draw only this request of the run, the same sample again.",
-            more="In Python a list of requests.",
+            "Draw again only this sample of the run, numbered from 0.",
+            more="In Python also a list of numbers.",
             shell=int,
             entry="",
             recorded=False,
@@ -262,7 +277,7 @@ class RunOptions(Config):
     out: Annotated[
         Path | None,
         Option(
-            "The run folder; the same run again goes on where it was stopped.",
+            "The run folder; the same command resumes a run that was stopped.",
             metavar="DIR",
             entry="",
             recorded=False,
@@ -271,7 +286,7 @@ class RunOptions(Config):
     report: Annotated[
         bool,
         Option(
-            "With a folder, write report.html at the end.",
+            "Write report.html into the run folder at the end.",
             flags=("--report/--no-report",),
             shell_default=True,
             entry="",
@@ -280,7 +295,7 @@ class RunOptions(Config):
     ] = False
 
     def check(self) -> None:
-        """Checks the requests."""
+        """Checks the numbers of the requests."""
         if self.only is None:
             return
         only = [self.only] if isinstance(self.only, int) else list(self.only)
@@ -293,7 +308,7 @@ class RunOptions(Config):
 
 @dataclass(frozen=True)
 class RunConfig(Config):
-    """A run, described whole."""
+    """The whole description of a run."""
 
     source: ModelOptions
     rewards: RewardOptions = field(default_factory=RewardOptions)
@@ -305,20 +320,30 @@ class RunConfig(Config):
 
 @dataclass(frozen=True)
 class Shorthand(Config):
-    """Options of the command line and of files that stand for others."""
+    """Shorter forms of other options, on the command line and in files."""
 
-    M: Annotated[Any, Option("The sampler's M; commas make a schedule.", "Sampler", metavar="M", shell=str)] = None
+    M: Annotated[
+        Any, Option("The sampler's M; numbers separated by commas are a schedule.", "Sampler", metavar="M", shell=str)
+    ] = None
     alpha: Annotated[
-        Any, Option("The sampler's alpha; commas make a schedule.", "Sampler", metavar="ALPHA", shell=str)
+        Any,
+        Option(
+            "The sampler's alpha; numbers separated by commas are a schedule.", "Sampler", metavar="ALPHA", shell=str
+        ),
     ] = None
     set: Annotated[
         list[str] | None,
-        Option("Another field of the sampler, as in --set N=10.", "Sampler", metavar="FIELD=VALUE", shell=list[str]),
+        Option(
+            "Another hyperparameter of the sampler, as in --set N=10.",
+            "Sampler",
+            metavar="FIELD=VALUE",
+            shell=list[str],
+        ),
     ] = None
     prompts: Annotated[
         Path | None,
         Option(
-            "A file with a prompt on each line; n must be a multiple of their number, and each has as many samples.",
+            "A file with one prompt per line. n must be a multiple of their number; each prompt gets as many samples.",
             "Conditioning",
             metavar="FILE",
         ),
@@ -326,7 +351,7 @@ class Shorthand(Config):
     config: Annotated[
         Path | None,
         Option(
-            "Options from a TOML file, or from the run.json of a run; those of the command line win.",
+            "Read options from a TOML file or from the run.json of a run; options on the command line take precedence.",
             metavar="FILE",
         ),
     ] = None

@@ -1,4 +1,4 @@
-"""What `run.json` says of a run: what decides its samples, by which a folder is resumed, and what repeats it."""
+"""The contents of `run.json`: the configuration that a folder is resumed by, and the options that repeat the run."""
 
 __all__ = ["all_versions", "description", "notes", "repeatable", "unnamed"]
 
@@ -25,10 +25,10 @@ Json = Any
 
 
 def description(job: Job) -> dict[str, Json]:
-    """What decides the samples, JSON-able.
+    """All that the samples depend on, JSON-able.
 
-    What a failing reward does is not of it: a run that was stopped by one may go on another way. Options that came
-    later stand in it only where they are not at their default, so that older folders resume.
+    The policy for failing rewards is left out, so that a run that was stopped by one may be resumed with another
+    policy. Options of later versions are included only if they differ from their default, so that older folders resume.
     """
     found: dict[str, Json] = {}
     values = job.config.values()
@@ -40,13 +40,13 @@ def description(job: Job) -> dict[str, Json]:
 
 
 def _differs(value: Any, default: Any) -> bool:
-    """Whether an option was given another value than its default; arrays and images cannot be asked."""
+    """Whether a value differs from its default; arrays and images are compared by identity."""
     plain = value is None or isinstance(value, str | int | float | list | tuple | Path)
     return value != default if plain else value is not default
 
 
 def _ordered(found: dict[str, Json], job: Job) -> dict[str, Json]:
-    """In the order of the former version, with the model's identity and what the run starts from."""
+    """The entries in the order of the former version, with the model's identity and the image to start from."""
     first = ("model", "reward", "sampler", "n", "seed", "steps", "batch_size", "prompt", "guidance")
     rest = {name: value for name, value in found.items() if name not in first}
     head = {name: found[name] for name in first}
@@ -54,7 +54,7 @@ def _ordered(found: dict[str, Json], job: Job) -> dict[str, Json]:
 
 
 def repeatable(job: Job) -> dict[str, Json]:
-    """The options that draw the run again, JSON-able; an object in memory stands in them by its name only."""
+    """The options that draw the run again, JSON-able; objects in memory are recorded by their name only."""
     values = job.config.values()
     return {
         name: _REPEATS[name](job, values[name]) if name in _REPEATS else _plain(values[name])
@@ -64,7 +64,7 @@ def repeatable(job: Job) -> dict[str, Json]:
 
 
 def notes(job: Job) -> dict[str, Json]:
-    """What is only recorded."""
+    """Entries that are recorded, but that no samples depend on."""
     rewards = job.config.rewards
     return {
         "options": repeatable(job),
@@ -78,13 +78,13 @@ def notes(job: Job) -> dict[str, Json]:
 
 
 def all_versions() -> dict[str, str]:
-    """Versions of all that the samples may depend on."""
+    """The versions of all packages that the samples may depend on."""
     own = import_module("guided").__version__
     return {"guided": own, "python": platform.python_version(), **versions(PACKAGES)}
 
 
 def unnamed(objective: Objective | None) -> list[str]:
-    """The rewards of which no name says that they are the same in another process: closures, lambdas, objects."""
+    """The rewards that cannot be found again by name in another process: closures, lambdas, objects."""
     terms = () if objective is None else objective.terms
     return [term.name for term in terms if not term.source.rebuildable and not _found(str(term.identity["reward"]))]
 
@@ -168,7 +168,7 @@ def _named(job: Job) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether it is made of text, numbers, lists and mappings with names."""
+    """Whether a value consists of text, numbers, paths, lists and mappings with text keys."""
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and _is_plain(entry) for key, entry in value.items())
     if isinstance(value, list | tuple):
@@ -177,7 +177,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Json:
-    """The value in JSON's types."""
+    """The value in types that JSON has."""
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""The image that a run starts from, read before anything heavy is loaded."""
+"""The image that a run starts from. It is read before any model is loaded."""
 
 __all__ = ["Start", "read_image"]
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from.
+    """The image that a run starts from.
 
     Args:
         image: The image; None for noise.
         mask: Where it may change; None for everywhere.
-        strength: The share of the steps that are taken; None for the default.
-        config: The entries of the run's configuration: the files with their SHA-256, and the strength.
+        strength: The share of the steps that are run; None for the default.
+        config: The entries in the run's configuration: the files with their SHA-256, and the strength.
     """
 
     image: Any = None
@@ -34,7 +34,7 @@ class Start:
 
     @classmethod
     def read(cls, image: Any, mask: Any, strength: float | None) -> "Start":
-        """Reads the files, where there are names of files.
+        """Reads the image and the mask; each is a path, or an image in memory.
 
         Raises:
             GuidedError: One cannot be read, or is no image.
@@ -51,7 +51,7 @@ class Start:
 
 
 def read_image(path: str | Path, name: str = "image") -> "Image.Image":
-    """The image in a file; `name` is what errors call it.
+    """The image in a file; error messages call it `name`.
 
     Raises:
         GuidedError: It cannot be read, or is no image.
@@ -60,7 +60,7 @@ def read_image(path: str | Path, name: str = "image") -> "Image.Image":
 
 
 def _read(name: str, given: Any) -> tuple[Any, dict[str, Any]]:
-    """The image in a file, or as it was given, and its entry in the configuration."""
+    """The image of a path, or the image as given, with its entry in the configuration."""
     if not isinstance(given, str | Path):
         return given, {name: {"object": type(given).__name__, "sha256": _digest(given)}}
     path = Path(given).expanduser()
@@ -92,7 +92,7 @@ def _decoded(name: str, path: Path, data: bytes) -> "Image.Image":
 
 
 def _digest(image: Any) -> str | None:
-    """The SHA-256 of the numbers of an image in memory; None for what has none."""
+    """The SHA-256 of the pixels of an image in memory; None if it has none."""
     import numpy as np
 
     try:

@@ -1,4 +1,4 @@
-"""The loop of a run: many requests, in batches, with a reward and a sampler. Batches are handed out as they finish."""
+"""The loop of a run: requests are drawn in batches, with a sampler and a reward. Batches are yielded as they finish."""
 
 __all__ = ["DECODED", "Batch", "Progress", "Run", "Stats", "StepValue", "batches_of"]
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from guided.core.diffusion import Diffusion
@@ -21,13 +22,13 @@ from guided.scoring.objective import Objective
 from guided.values.posterior_mean import PosteriorMean
 from guided.values.protocol import Value
 
-#: Samples that a reward of look-aheads is given at a time, by their kind: pictures take memory.
+#: The number of look-aheads that are decoded and scored at a time, by modality: images take memory.
 DECODED = {"images": 64, "videos": 8}
 
 
 @dataclass(frozen=True)
 class Stats:
-    """What a run cost: rows and calls of the network, samples scored by the reward, wall-clock seconds by part."""
+    """The cost of a run: rows and calls of the network, samples scored by the reward, wall-clock seconds by part."""
 
     network_rows: int = 0
     network_calls: int = 0
@@ -55,7 +56,7 @@ class StepValue:
 
 @dataclass(frozen=True)
 class Batch:
-    """Requests that were drawn together and are finished."""
+    """Finished requests that were drawn together."""
 
     requests: list[int]
     samples: list[Any]
@@ -72,11 +73,11 @@ class Run:
     Attributes:
         samples: The `n` decoded samples.
         rewards: Their rewards, with shape `(n,)`; nan if there was no reward.
-        stats: What it cost.
-        columns: Every term of the reward, raw and transformed, `n` numbers each; and, for a model whose look-aheads
-            are decoded in a cheaper way, "preview": the reward of the samples as those show them.
-        path: The values at the steps of every batch, one after the other.
-        config: Of a run that was read from a folder, what decided it, as in `run.json`; empty otherwise.
+        stats: The cost.
+        columns: Every term of the reward, raw and transformed, `n` numbers each. For a model with a cheaper decoder for
+            look-aheads also "preview": the reward of the samples as that decoder shows them.
+        path: The values at the steps of all batches, batch after batch.
+        config: The configuration in `run.json`, for a run that was read from a folder; empty otherwise.
     """
 
     samples: Sequence[Any]
@@ -87,11 +88,11 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
-class _Watched:
-    """A value that tells what it saw."""
+class _Recorded:
+    """A value that records the values it computes."""
 
     def looked_ahead(self, model: Diffusion) -> bool:
-        """Whether it was asked for look-aheads, that are decoded."""
+        """Whether it has evaluated decoded look-aheads."""
         return isinstance(self.value, PosteriorMean) and any(seen.step < model.steps for seen in self.path)
 
     def __init__(self, value: Value) -> None:
@@ -120,20 +121,20 @@ def batches_of(
 ) -> Iterator[Batch]:
     """Draws blocks of requests, one after the other."""
     n, done, start = sum(map(len, blocks)), 0, time.perf_counter()
-    watched = _Watched(value) if value is not None else None
+    recorded = _Recorded(value) if value is not None else None
 
     def on_step(k: int) -> None:
         if progress is not None:
-            mean = watched.path[-1].mean if watched and watched.path else None
-            best = watched.best if watched else None
+            mean = recorded.path[-1].mean if recorded and recorded.path else None
+            best = recorded.best if recorded else None
             seconds = time.perf_counter() - start
             progress(Progress("samples", done, n, k, model.steps, mean, best, seconds=seconds))
 
     for block in blocks:
-        if watched is not None:
-            watched.path = []
+        if recorded is not None:
+            recorded.path = []
         part = wanted.block(model, block).with_requests(monitor=Monitor(on_step=on_step))
-        yield _draw(part, objective, sampler, watched, Streams(seed, block, model.device), block)
+        yield _draw(part, objective, sampler, recorded, Streams(seed, block, model.device), block)
         done += len(block)
 
 
@@ -141,21 +142,22 @@ def _draw(
     model: Diffusion,
     objective: Objective | None,
     sampler: Sampler,
-    value: _Watched | None,
+    value: _Recorded | None,
     streams: Streams,
     block: list[int],
 ) -> Batch:
-    """One batch. The memo of the reward ends with it, so that what it cost does not hang on earlier batches."""
+    """One batch. The reward's memo is cleared first, so that the cost does not depend on earlier batches."""
     start, calls = time.perf_counter(), 0
     if objective is not None:
         objective.clear()
         calls = objective.calls
-    particles = sampler(model, value, streams)  # type: ignore[arg-type]  # only Unguided gets no value
+    with torch.no_grad():
+        particles = sampler(model, value, streams)  # type: ignore[arg-type]  # only Unguided gets no value
     if not particles.done or particles.x.shape[:2] != (len(block), 1):
         where = f"{tuple(particles.x.shape[:2])} particles at step {particles.k} of {model.steps}"
         raise GuidedError(f"{type(sampler).__name__} returned {where}; it must be ({len(block)}, 1) at the last one")
     rows = particles.x[:, 0]
-    with model.monitor.time("decode"):
+    with model.monitor.time("decode"), torch.no_grad():
         samples = model.decode(rows)
     columns: dict[str, list[float]] = {}
     if objective is not None:
@@ -171,8 +173,8 @@ def _draw(
 
 
 def _previewed(model: Diffusion, objective: Objective, rows: Tensor) -> list[float]:
-    """The rewards of the samples as the look-ahead's decoder shows them, to compare."""
-    with model.monitor.time("decode"):
+    """The rewards of the samples as the decoder of look-aheads shows them, for comparison."""
+    with model.monitor.time("decode"), torch.no_grad():
         samples = model.codec.decoder(preview=True)(rows)
     with model.monitor.time("reward"):
         return [float(r) for r in objective(samples, model.prompts or None)]

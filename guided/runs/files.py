@@ -1,4 +1,4 @@
-"""Options in files: TOML, or the `run.json` of a run; and how those of the command line go before them."""
+"""Options in files, TOML or the `run.json` of a run; those of the command line take precedence."""
 
 __all__ = ["assembled", "read_options"]
 
@@ -19,15 +19,15 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
-FIELDS = ("M", "alpha", "set")  # of the sampler
+FIELDS = ("M", "alpha", "set")  # options that set hyperparameters of the sampler
 PATHS = ("model", "value", "negative", "image", "mask")
 
 
 def assembled(given: Mapping[str, Any], config: type[RunConfig] = RunConfig) -> RunConfig:
-    """The run that options of the command line describe, with those of the file that they name.
+    """The run that is described by options of the command line and by those in the file of `--config`.
 
     Args:
-        given: What was given, by name.
+        given: The options that were given, by name.
         config: The class of the description.
 
     Raises:
@@ -48,17 +48,17 @@ def assembled(given: Mapping[str, Any], config: type[RunConfig] = RunConfig) -> 
         values.pop(name, None)
     if "model" not in values:
         raise GuidedError("Missing argument 'MODEL': give a name of `guided models`, or the path of a checkpoint")
-    lost = next((name for name, value in values.items() if isinstance(value, _Lost)), None)
-    if lost is not None:
-        raise GuidedError(f"{values[lost]}; give {spelled(lost)}")
+    missing = next((name for name, value in values.items() if isinstance(value, _Unrecorded)), None)
+    if missing is not None:
+        raise GuidedError(f"{values[missing]}; give {spelled(missing)}")
     return config.of(**values)
 
 
 def read_options(path: Path, config: type[RunConfig] = RunConfig) -> dict[str, Any]:
-    """The options in a TOML file, or those of a run's `run.json`, by name.
+    """The options in a TOML file or in the `run.json` of a run, by name.
 
     Raises:
-        GuidedError: The file cannot be read, or has an option that there is not.
+        GuidedError: The file cannot be read, or has an unknown option.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -81,7 +81,7 @@ def read_options(path: Path, config: type[RunConfig] = RunConfig) -> dict[str, A
 
 
 def _of_run(run: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """The options of a run, of the former version too."""
+    """The options in a `run.json`, also in one of the former version."""
     if "options" in run:
         options = {name: _located(name, value, run.get("folder", "")) for name, value in run["options"].items()}
     else:
@@ -91,19 +91,19 @@ def _of_run(run: Mapping[str, Any], path: str) -> dict[str, Any]:
             if name in options:
                 options[name] = options[name]["file"]
         if "value" in options:
-            options["value"] = {"object": "a value, of which only the digest is known"}
+            options["value"] = {"object": "a value of which only the digest is recorded"}
     for name, value in options.items():
         if isinstance(value, dict) and "object" in value:
-            options[name] = _Lost(f"{path!r} does not hold its {name}: {value['object']}")
+            options[name] = _Unrecorded(f"{path!r} does not hold its {name}: {value['object']}")
     return options
 
 
-class _Lost(str):
-    """What a file could not hold; it is an error unless another is given."""
+class _Unrecorded(str):
+    """An option that a file could not record, as a message; an error unless the command line gives the option."""
 
 
 def _located(name: str, value: Any, folder: str) -> Any:
-    """A relative path that leads nowhere from here, from where the run was started."""
+    """A relative path; one that does not exist here is taken from the folder in which the run was started."""
     if name not in PATHS or not isinstance(value, str):
         return value
     place, mark, query = value.partition("?")
@@ -112,7 +112,7 @@ def _located(name: str, value: Any, folder: str) -> Any:
 
 
 def _prompt(values: Mapping[str, Any], n: int) -> Any:
-    """The prompt of all requests, or one for each: with n = m k requests and k lines, each line m times."""
+    """The prompt of all requests, or one for each; the lines of a file are repeated, each n / lines times."""
     if values.get("prompts") is None:
         return values.get("prompt")
     if values.get("prompt") is not None:
@@ -127,7 +127,7 @@ def _prompt(values: Mapping[str, Any], n: int) -> Any:
 
 
 def _sampler(there: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The sampler's name and fields, those of the command line before those of the file."""
+    """The sampler's name and hyperparameters; the command line takes precedence over the file."""
     first, second = _fields(there), _fields(given)
     if "name" in second and second["name"] != first.get("name", "svdd"):
         return second
@@ -135,7 +135,7 @@ def _sampler(there: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
 
 
 def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The sampler's name and fields, as far as they are given."""
+    """The sampler's name and hyperparameters that were given."""
     sampler = values.get("sampler", {})
     found = {"name": sampler} if isinstance(sampler, str) else dict(sampler)
     pairs = [(name, values[name]) for name in ("M", "alpha") if values.get(name) is not None]
@@ -152,7 +152,7 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _number(name: str, text: str) -> Any:
-    """A number, or a list of numbers for a schedule over the steps: JSON, whose brackets may be left away."""
+    """A number, or a list of numbers for a schedule over the steps: JSON, where the brackets may be left out."""
     for form in (text, f"[{text}]"):
         try:
             return json.loads(form)

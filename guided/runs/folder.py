@@ -1,14 +1,14 @@
-r"""A run's folder: samples that outlive a kill, and all that is needed to draw them again.
+r"""A run's folder: the samples, and all that is needed to resume the run or to repeat it.
 
-    samples.csv    request, seed, sample, reward, each reward raw and transformed, calls and rows spent so far
-    path.csv       batch, step, mean, best: the value of a batch's candidates over the steps
-    run.json       the configuration, the command, versions, what it cost, and a summary of the rewards
-    samples/       samples that are pictures; in `samples.csv` are their paths
+    samples.csv    request, seed, sample, reward, each reward raw and transformed, reward calls and network rows so far
+    path.csv       batch, step, mean, best: the values of a batch's candidates over the steps
+    run.json       the configuration, the command, versions, the cost, and a summary of the rewards
+    samples/       samples that are images; `samples.csv` has their paths
 
-The law: a run that was killed, however often, and started again ends with the same bytes in `samples.csv` and in
-`samples/` as one that was not. So nothing in it depends on the clock, pictures are written before their line, a batch
-is written at once and synced, and what a kill left of an unfinished batch (or of a line) is dropped and drawn again.
-What no kill leaves (lines that were sorted, taken out or separated otherwise) is somebody's work, and is refused.
+A run that was killed any number of times and resumed ends with the same bytes in `samples.csv` and `samples/` as one
+that was not. So nothing in them depends on the clock, images are written before their line, a batch is written at once
+and synced, and the rest of an unfinished batch (or of a line) is removed and drawn again. A file that was edited, with
+lines that were sorted, removed or separated otherwise, is refused.
 """
 
 __all__ = [
@@ -49,7 +49,14 @@ Json = Any
 TAIL = ["reward_calls", "network_rows"]
 HEADER = ["request", "seed", "sample"]
 PATH = ["batch", "step", "mean", "best"]
-WRITTEN = ("samples", "unguided", "path", "samples.csv", "path.csv", "run.json")  # none of them may lead elsewhere
+WRITTEN = (
+    "samples",
+    "unguided",
+    "path",
+    "samples.csv",
+    "path.csv",
+    "run.json",
+)  # none of them may be a link to another place
 
 
 class RunFolder:
@@ -57,14 +64,14 @@ class RunFolder:
 
     Args:
         path: The folder; it is made when it is not there.
-        config: What decides the samples, JSON-able; has `n`, `seed` and `batch_size`. A folder of another
+        config: All that the samples depend on, JSON-able; has `n`, `seed` and `batch_size`. A folder of another
             configuration is refused.
-        notes: What is only recorded, JSON-able.
-        aside: Only look whether the folder is of this run; its files stay as they are.
+        notes: Further entries of `run.json`, JSON-able.
+        aside: Only check that the folder is of this run; its files stay as they are.
 
     Attributes:
         done: The number of requests whose samples are in the file, a prefix of `0..n-1` in whole batches.
-        stats: What they cost, over all sittings; a kill loses at most the seconds of its unfinished batch.
+        stats: Their cost, over all sessions; a kill loses at most the seconds of its unfinished batch.
 
     Raises:
         GuidedError: The folder cannot be written, is in use, holds another run, or samples that were edited.
@@ -96,7 +103,7 @@ class RunFolder:
 
     @property
     def summary(self) -> dict[str, float | int]:
-        """The rewards so far in a few numbers."""
+        """Summary statistics of the rewards so far."""
         return summary([float(row["reward"]) for row in read_rows(self.samples) if "reward" in row])
 
     @property
@@ -125,7 +132,7 @@ class RunFolder:
         self._write_run()
 
     def _refuse_another_run(self) -> None:
-        """Another configuration, or samples of which nobody knows how they were drawn."""
+        """Refuses a folder with another configuration, or with samples but no `run.json`."""
         if not self.run.exists():
             if (self.path / "config.json").exists():
                 raise GuidedError(f"{str(self.path)!r} holds a checkpoint; use another --out")
@@ -140,7 +147,7 @@ class RunFolder:
         old = self._old.get("config", {})
         config = {**self.config, **_reward(old, self.config)}
         if old != config and not self.samples.exists():
-            self._old = {}  # that run was refused, or stopped, before it had a sample: nobody's work is lost
+            self._old = {}  # that run has no samples: nothing is lost
         elif old != config:
             key, was, now = difference(old, config)
             raise GuidedError(
@@ -148,7 +155,7 @@ class RunFolder:
             )
 
     def _resume(self) -> None:
-        """Counts the samples of whole batches and cuts off what follows them."""
+        """Counts the samples of whole batches and removes what follows them."""
         header, rows = self._samples()
         n, size = self.config["n"], self.config["batch_size"]
         self.done = n if len(rows) >= n else len(rows) // size * size
@@ -168,7 +175,7 @@ class RunFolder:
         """The header and the rows of the samples, in the order of their requests.
 
         Raises:
-            GuidedError: They are not as this run and a kill leave them; the message names the first line.
+            GuidedError: The file was edited; the message names the first such line.
         """
         text = self.samples.read_bytes().decode(errors="ignore") if self.samples.exists() else ""
         header, *rows = parse_csv(text if text.strip() else "") or [[]]
@@ -190,7 +197,7 @@ class RunFolder:
         )
 
     def _resume_stats(self, last: dict[str, str]) -> None:
-        """The samples tell the rows and calls that they cost; the seconds were spent whatever became of them."""
+        """Rows and calls are read from the last kept sample; the seconds count even if samples were removed."""
         spent = Stats(**self._old.get("stats", {}))
         rows, calls = int(last.get("network_rows", 0)), int(last.get("reward_calls", 0))
         self.stats = Stats(rows, spent.network_calls if rows else 0, calls, spent.seconds)
@@ -203,13 +210,13 @@ class RunFolder:
 
 
 def _reward(old: Json, new: Mapping[str, Json]) -> dict[str, Json]:
-    """The reward of a configuration as a former version recorded it, where it is the same one."""
+    """The reward of the configuration, as a former version recorded it if it is the same reward."""
     given = old.get("reward") if isinstance(old, Mapping) else None
     return {"reward": as_recorded(given, new["reward"])} if "reward" in new else {}
 
 
 def table(batch: Batch, seed: int, before: Stats) -> tuple[list[str], list[list[Json]]]:
-    """The header and the rows of a batch; the calls and rows spent are counted on from those before it."""
+    """The header and the rows of a batch; reward calls and network rows are added to those of `before`."""
     names = [name for name in batch.columns if name != "reward"]
     names = ["reward", *names] if batch.columns else []
     header = ["request", "seed", "sample", *names, *TAIL]

@@ -1,9 +1,9 @@
-"""Samples that are pictures, as files of a run folder: an image as PNG, a video as animated WebP, both without loss.
+"""Image samples as files of a run folder: an image as PNG, a video as animated WebP, both lossless.
 
-Equal frames that follow one another are one frame of a WebP, shown as long as all of them.
+Equal consecutive frames are stored as one frame of the WebP with their total duration.
 """
 
-__all__ = ["KINDS", "drop", "found", "picture_name", "stored"]
+__all__ = ["IMAGE_MODALITIES", "drop", "found", "image_name", "stored"]
 
 import io
 import re
@@ -18,15 +18,15 @@ from guided.storage import write_whole
 if TYPE_CHECKING:
     from guided.runs.engine import Batch
 
-#: The kinds of samples that are pictures, as `Diffusion.modality` says.
-KINDS = ("images", "videos")
-FRAME = 125  # ms that a frame of a video is shown
+#: The modalities whose samples are images or lists of images.
+IMAGE_MODALITIES = ("images", "videos")
+FRAME = 125  # the duration of a frame of a video, in ms
 _NAME = re.compile(r"(\d{5,})\.(png|webp)(\.part)?")
 
 
-def picture_name(stem: str, sample: Any) -> str | None:
-    """The name of a sample's file, by a stem as "00017"; None for a sample that is no picture."""
-    library = sys.modules.get("PIL.Image")  # before it is imported there is no picture
+def image_name(stem: str, sample: Any) -> str | None:
+    """The name of a sample's file, by a stem as "00017"; None for a sample that is not an image."""
+    library = sys.modules.get("PIL.Image")  # without this import there are no images
     if library is None:
         return None
     if isinstance(sample, library.Image):
@@ -36,17 +36,17 @@ def picture_name(stem: str, sample: Any) -> str | None:
 
 
 def stored(batch: "Batch", folder: Path, stem: str = "samples/{:05d}") -> "Batch":
-    """The batch with its pictures in files, and their paths, relative to the folder, as its samples.
+    """Writes the images of a batch, and returns the batch with their paths, relative to the folder, as its samples.
 
-    Arguments:
-        batch: A finished batch; one of other samples is returned as it is.
+    Args:
+        batch: A finished batch; a batch of another modality is returned unchanged.
         folder: The run folder.
         stem: The path of a request's file without its ending.
 
     Raises:
         OSError: The folder cannot be written.
     """
-    names = [picture_name(stem.format(i), sample) for i, sample in zip(batch.requests, batch.samples, strict=True)]
+    names = [image_name(stem.format(i), sample) for i, sample in zip(batch.requests, batch.samples, strict=True)]
     if None in names:
         return batch
     for name, sample in zip(names, batch.samples, strict=True):
@@ -68,13 +68,13 @@ def encoded(sample: Any) -> bytes:
 
 
 def found(folder: Path) -> dict[Path, int]:
-    """The pictures in a folder of samples, half-written ones too, with their requests; none if it is not there."""
+    """The images in a folder, also partly written ones, with their requests; none if there is no folder."""
     names = {path: _NAME.fullmatch(path.name) for path in sorted(folder.glob("*"))}
     return {path: int(name[1]) for path, name in names.items() if name}
 
 
 def drop(folder: Path, done: int) -> None:
-    """Removes half-written pictures and those of the requests from `done` on: what a kill left of an unfinished batch.
+    """Removes partly written images and those of the requests from `done` on, which belong to an unfinished batch.
 
     Raises:
         OSError: The folder cannot be written.

@@ -1,4 +1,4 @@
-"""A run as objects: what its description names, loaded."""
+"""A run as objects: the model, reward and sampler that its description names, loaded."""
 
 __all__ = ["Job"]
 
@@ -21,19 +21,19 @@ from guided.values.protocol import Value
 
 @dataclass(frozen=True)
 class Job:
-    """What a run is drawn with.
+    """The objects that a run is drawn with.
 
     Args:
         config: The description.
         model: The model with its steps, negative side and start.
         sampler: The sampler.
-        objective: The reward; None where there is none.
+        objective: The reward; None if there is none.
         prompts: The prompts of the requests.
-        value: What the sampler selects by; None where it asks for none.
-        named: The value that the description names, if it does.
-        start: What requests start from.
-        out: The folder, from the root; None where nothing is written.
-        command: The command line of the run; "" where there is none.
+        value: The value that the sampler selects by; None if it needs none.
+        named: The value in the description, if there is one.
+        start: The image that requests start from, if any.
+        out: The folder, as an absolute path; None if nothing is written.
+        command: The command line of the run; "" if there is none.
     """
 
     config: RunConfig
@@ -49,7 +49,7 @@ class Job:
 
     @property
     def requests(self) -> list[int]:
-        """The requests that are asked for."""
+        """The numbers of the requests to draw."""
         run = self.config.run
         return list(range(run.n)) if run.only is None else list(cast("list[int]", run.only))
 
@@ -59,13 +59,13 @@ class Job:
         progress: Callable[[Progress], None] | None = None,
         sampler: Sampler | None = None,
     ) -> Iterator[Batch]:
-        """Draws these requests, batch by batch; those of one block of `batch_size` go together."""
+        """Draws these requests in batches; requests of the same block of `batch_size` are drawn together."""
         run = self.config.run
         blocks = [list(block) for _, block in groupby(requests, key=lambda i: i // run.batch_size)]
         chosen = sampler or self.sampler
         return batches_of(self.model, self.prompts, self.objective, chosen, self.value, blocks, run.seed, progress)
 
     def close(self) -> None:
-        """Ends external rewards, unless they are the caller's."""
+        """Closes external rewards, unless they belong to the caller."""
         if self.objective is not None and self.objective is not self.config.rewards.reward:
             self.objective.close()

@@ -1,4 +1,4 @@
-"""A run's folder, read back."""
+"""Reading a run folder."""
 
 __all__ = ["batches_in", "open_run"]
 
@@ -16,12 +16,12 @@ from guided.runs.engine import Batch, Run, Stats, StepValue
 from guided.runs.paths import full
 from guided.storage import read_json, read_rows
 
-OTHERS = ("request", "seed", "sample", "reward_calls", "network_rows")  # which are no columns of the reward
+NOT_REWARDS = ("request", "seed", "sample", "reward_calls", "network_rows")  # columns that are not of the reward
 ENDINGS = (".png", ".webp")
 
 
 class Images(Sequence[Any]):
-    """Images of a folder, opened when they are asked for; a video is the list of its frames."""
+    """The images of a folder, opened on access; a video is the list of its frames."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.folder, self.names = folder, list(names)
@@ -42,9 +42,9 @@ class Images(Sequence[Any]):
 
 
 def open_run(path: str | Path) -> Run:
-    """A run from its folder: samples, rewards, columns, what it cost, and `config`, what decided it.
+    """Reads a run from its folder: samples, rewards, columns, cost and configuration.
 
-    A run that was stopped has the samples so far. Images are opened when they are asked for.
+    A run that was stopped has the samples so far. Images are opened on access.
 
     Raises:
         GuidedError: The folder holds no run.
@@ -68,7 +68,7 @@ def open_run(path: str | Path) -> Run:
 
 
 def batches_in(folder: Path) -> Iterator[Batch]:
-    """The batches of a folder, each as it was drawn but for its seconds."""
+    """The batches of a folder, each as it was drawn, except for its seconds."""
     rows = read_rows(folder / "samples.csv")
     if not rows:
         return
@@ -91,8 +91,8 @@ def batches_in(folder: Path) -> Iterator[Batch]:
 
 
 def _columns(rows: Sequence[dict[str, str]]) -> dict[str, list[float]]:
-    """The terms of the reward and the reward, which comes last as in a run that was just drawn."""
-    names = [name for name in (rows[0] if rows else ()) if name not in OTHERS]
+    """The columns of the terms, then of the reward and of previews, in the order of a run that was just drawn."""
+    names = [name for name in (rows[0] if rows else ()) if name not in NOT_REWARDS]
     names = [
         *(name for name in names if name not in ("reward", "preview")),
         *(n for n in ("reward", "preview") if n in names),
@@ -108,7 +108,7 @@ def _path(folder: Path) -> list[tuple[int, StepValue]]:
 
 
 def _samples(folder: Path, names: list[str]) -> Sequence[Any]:
-    """The samples: images where their texts are names of such files below `samples/`."""
+    """The samples; texts that are names of image files below `samples/` are images."""
     files = all(name.startswith("samples/") and name.endswith(ENDINGS) for name in names)
     return Images(folder, names) if names and files else names
 

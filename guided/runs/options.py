@@ -2,8 +2,8 @@
 
     n: Annotated[int, Option("The number of samples.", panel="Run", flags=("-n",), least=1)] = 1
 
-From the fields come the check of a value, the Python signature, the command line, the entries of a file, and the table
-of the README. An error calls an option as the user wrote it: `n` in Python and in a file, `-n` on the command line.
+The fields give the check of a value, the Python signature, the command line, the entries of a file, and the table of
+the README. Errors spell an option as the user wrote it: `n` in Python and in a file, `-n` on the command line.
 """
 
 __all__ = [
@@ -41,7 +41,7 @@ _SPELLING: ContextVar[Mapping[str, str] | None] = ContextVar("spelling", default
 
 @contextmanager
 def spelling(names: Mapping[str, str]) -> Iterator[None]:
-    """Inside, errors call these options so: `{"n": "-n"}`."""
+    """Inside, errors spell options by this mapping, as in `{"n": "-n"}`."""
     token = _SPELLING.set(names)
     try:
         yield
@@ -50,31 +50,31 @@ def spelling(names: Mapping[str, str]) -> Iterator[None]:
 
 
 def spelled(name: str) -> str:
-    """How an error calls an option."""
+    """An option as errors spell it."""
     return (_SPELLING.get() or {}).get(name, name)
 
 
 @dataclass(frozen=True)
 class Option:
-    """What is to be said of an option besides its name, type and default.
+    """The properties of an option besides its name, type and default.
 
     Args:
-        help: A line about it.
-        panel: The group of options that it is shown with.
-        flags: Its names on the command line; none for `--its-name`.
-        metavar: What stands for its value in the help.
+        help: A line of help.
+        panel: The panel of the help that shows it.
+        flags: Its names on the command line; empty for `--its-name`.
+        metavar: The placeholder for its value in the help.
         unit: The unit of a number.
-        least: A bound of a number that is allowed, as is `most`.
-        most: The upper one.
-        above: A bound that is not allowed, as is `below`.
-        below: The upper one.
-        choices: What is accepted, where only some words are.
-        more: What Python accepts besides.
+        least: The lower bound, included.
+        most: The upper bound, included.
+        above: The lower bound, excluded.
+        below: The upper bound, excluded.
+        choices: The accepted words; empty for any.
+        more: A sentence about what Python accepts besides.
         shell: The type on the command line; SAME as in Python, None for no option there.
         shell_default: The default on the command line; SAME as in Python, REQUIRED for none.
-        entry: Whether it decides the samples: "always" stands in the configuration that a folder is resumed by, "given"
-            only where it is not the default, "" never.
-        recorded: Whether a file from which a run is repeated holds it.
+        entry: When it is part of the configuration that a folder is resumed by: "always", "given" (only if it differs
+            from the default), or "" (never).
+        recorded: Whether the options that repeat a run, in `run.json`, include it.
     """
 
     help: str
@@ -94,11 +94,11 @@ class Option:
     recorded: bool = True
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """The type's own check, after that of numbers, words and paths."""
+        """The check of the type, after that of numbers, choices and paths."""
         return core_schema.no_info_before_validator_function(lambda value: self.checked(value, source), handler(source))
 
     def checked(self, value: Any, source: Any) -> Any:
-        """A value of a type as Python's own; raises ValueError with what is wrong, without the option's name."""
+        """The value, converted to the type; raises ValueError with a message without the option's name."""
         accepted = members(source)
         if value is None and type(None) in accepted:
             return None
@@ -112,7 +112,7 @@ class Option:
 
     def _number(self, value: Any, kind: type[int] | type[float]) -> int | float:
         bounds = {"least": self.least, "above": self.above, "most": self.most, "below": self.below}
-        if kind is float or not isinstance(value, float):  # 2.0 is no whole number here
+        if kind is float or not isinstance(value, float):  # 2.0 is not accepted as a whole number
             with suppress(GuidedError):
                 return check_number("", value, kind, **bounds)
         words = {"least": "at least", "most": "at most", "above": "above", "below": "below"}
@@ -128,7 +128,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Declared:
-    """An option as a field declares it."""
+    """An option, as declared by a field."""
 
     name: str
     type: Any
@@ -137,7 +137,7 @@ class Declared:
 
     @property
     def flag(self) -> str:
-        """What it is called on the command line."""
+        """The name of the option on the command line."""
         if self.option.flags:
             return self.option.flags[0].partition("/")[0]
         return f"-{self.name}" if len(self.name) == 1 else f"--{self.name.replace('_', '-')}"
@@ -149,7 +149,7 @@ class Declared:
 
 
 class Config:
-    """The base of dataclasses of options, and of dataclasses of these: checked when they are made."""
+    """The base class of dataclasses of options, and of dataclasses of these. They are checked at construction."""
 
     def __post_init__(self) -> None:
         cls: Any = type(self)
@@ -159,11 +159,11 @@ class Config:
         self.check()
 
     def check(self) -> None:
-        """Checks what no option can be checked for alone."""
+        """Checks that involve several options."""
 
     @classmethod
     def of(cls: type[Made], **values: Any) -> Made:
-        """From options by name, whichever part they are of; those that are not there have their defaults."""
+        """Makes the description from options by name, of all its parts; the rest have their defaults."""
         given, own, known = {}, cast("Any", cls), options_of(cls)
         for name in values:
             if name not in known:
@@ -186,7 +186,7 @@ class Config:
 
 
 def options_of(*classes: type) -> dict[str, Declared]:
-    """The options that dataclasses declare, those of their parts too, by name."""
+    """The options that dataclasses and their parts declare, by name."""
     found: dict[str, Declared] = {}
     for cls in classes:
         defaults = {field.name: _default(field) for field in fields(cls)}
@@ -236,5 +236,5 @@ def _part(hint: Any) -> Any:
 
 
 def members(source: Any) -> set[Any]:
-    """The types of a union, or the one."""
+    """The types of a union, or the type itself."""
     return set(get_args(source)) if get_origin(source) in (Union, types.UnionType) else {source}

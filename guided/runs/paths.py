@@ -1,4 +1,4 @@
-"""Paths and files that a user names: what would fail late is said early."""
+"""Paths and files that a user gives, checked before a run begins."""
 
 __all__ = ["check_folder", "full", "read_prompts"]
 
@@ -10,12 +10,12 @@ from guided.errors import GuidedError
 
 
 def full(path: str | Path) -> Path:
-    """The path from the root, so that no change of the working directory moves it; `~` is the home."""
+    """The absolute path, with `~` expanded; it stays valid when the working directory changes."""
     return Path(path).expanduser().absolute()
 
 
 def check_folder(path: Path, name: str = "--out") -> None:
-    """Checks that a folder can be made and written to; makes nothing.
+    """Checks that a folder can be made and written to, without making it.
 
     Raises:
         GuidedError: It cannot.
@@ -30,8 +30,7 @@ def check_folder(path: Path, name: str = "--out") -> None:
 
 
 def read_prompts(path: str | Path) -> list[str]:
-    r"""The prompts in a file, one on each line; UTF-8, with or without a byte-order mark, and lines that end with
-    `\n` or `\r\n`.
+    r"""The prompts in a file, one per line, in UTF-8 with or without a byte-order mark; lines end with `\n` or `\r\n`.
 
     Raises:
         GuidedError: The file cannot be read, is empty, or has an empty line or a control character.

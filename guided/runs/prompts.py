@@ -1,4 +1,4 @@
-"""The prompts of a run: what each request is conditioned on. They are encoded block by block, as requests are drawn."""
+"""The prompts of a run, one for each request. They are encoded block by block, as requests are drawn."""
 
 __all__ = ["Prompts"]
 
@@ -9,17 +9,17 @@ from guided.core.diffusion import Diffusion
 from guided.core.guidance import Conditions
 from guided.errors import GuidedError
 
-CHECKED = 256  # different prompts that are encoded before anything is drawn, to say early what is wrong with them
-TOGETHER = 32
+CHECKED = 256  # the number of distinct prompts that are encoded before a run, to find errors early
+ENCODED_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
 class Prompts:
     """The prompts of `n` requests.
 
-    Arguments:
-        positive: A prompt for each request, None for none; None for a model that is taken as it is.
-        negative: The prompts that guidance leads away from; None for the model's unconditional one.
+    Args:
+        positive: A prompt or None for each request; None to leave the model as it is.
+        negative: The prompts that guidance steers away from; None for the model's unconditional one.
         guidance: The weight of classifier-free guidance; None for the model's own, or that of a negative checkpoint.
         rescale: The share of guidance rescale.
     """
@@ -31,7 +31,7 @@ class Prompts:
 
     @property
     def plain(self) -> bool:
-        """Whether there are neither negative prompts nor a rescale."""
+        """Whether there are no negative prompts and no rescale."""
         return self.negative is None and not self.rescale
 
     @classmethod
@@ -44,19 +44,19 @@ class Prompts:
         guidance: float | None = None,
         rescale: float = 0.0,
     ) -> "Prompts":
-        """The prompts of `n` requests from one for all, or one for each.
+        """The prompts of `n` requests, from one prompt for all or one for each.
 
         Raises:
-            ValueError: There are as many prompts as samples in neither way.
+            GuidedError: The number of prompts is neither one nor `n`.
         """
         asked = any(given is not None for given in (prompt, negative, guidance)) or rescale != 0
         bare = not model.prompting.conditional and model.prompting.negative is None
         if not asked and (bare or model.requests.conditions):
             return cls()
         none = prompt is None or (prompt == "" and model.prompting.unconditional is not None)
-        if prompt is None and model.prompts:  # of an earlier call
+        if prompt is None and model.prompts:  # set by an earlier call
             prompt = list(model.prompts)
-            positive = [told or model.prompting.unconditional for told in _each("prompts", prompt, n)]
+            positive = [text or model.prompting.unconditional for text in _each("prompts", prompt, n)]
         else:
             positive = [model.prompting.unconditional] * n if none or prompt is None else _each("prompts", prompt, n)
         return cls(positive, None if negative is None else _each("negative prompts", negative, n), guidance, rescale)
@@ -70,18 +70,18 @@ class Prompts:
         return part.prompted([self.positive[i] for i in requests], self.guidance, negative, self.rescale)
 
     def checked(self, model: Diffusion) -> Diffusion:
-        """The model for all requests in name, encoded for the first that differ, to say early what is wrong.
+        """The model with the prompts of all requests; the first distinct prompts are encoded to find errors early.
 
         Raises:
-            ValueError: The model takes no prompt, or not one of these.
+            GuidedError: The model takes no prompts, or not one of these.
         """
         if self.positive is None:
             return model
         negative = self.negative or [None] * len(self.positive)
         first = {pair: i for i, pair in reversed([*enumerate(zip(self.positive, negative, strict=True))])}
         distinct, part, bare = sorted(first.values())[:CHECKED], model, model.with_requests(editing=None)
-        for i in range(0, len(distinct), TOGETHER):
-            part = self.block(bare, distinct[i : i + TOGETHER])
+        for i in range(0, len(distinct), ENCODED_AT_ONCE):
+            part = self.block(bare, distinct[i : i + ENCODED_AT_ONCE])
         return part.with_requests(prompts=tuple(prompt or "" for prompt in self.positive), conditions=Conditions())
 
 

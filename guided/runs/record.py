@@ -1,4 +1,4 @@
-"""Runs in folders: batches are written as they finish, and at the end what is shown of the run."""
+"""Runs in folders: batches are written as they finish; the report is written at the end."""
 
 __all__ = ["draw_alone", "finish", "folder_of", "record"]
 
@@ -13,7 +13,7 @@ from guided.runs.compare import compare
 from guided.runs.describe import description, notes, unnamed
 from guided.runs.engine import Batch, Stats
 from guided.runs.folder import RunFolder, table
-from guided.runs.images import KINDS, stored
+from guided.runs.images import IMAGE_MODALITIES, stored
 from guided.runs.job import Job
 from guided.runs.watch import watch
 from guided.samplers import Unguided
@@ -24,14 +24,14 @@ Hook = Callable[[Progress], None] | None
 
 
 def folder_of(job: Job, aside: bool = False) -> RunFolder:
-    """The folder of a run, to be opened with `with`.
+    """The folder of a run, as a context manager.
 
     Args:
         job: The run; it has a folder.
-        aside: Only look whether the folder is of this run.
+        aside: Only check that the folder is of this run.
 
     Raises:
-        GuidedError: The folder is there and holds another run, or nobody knows whether it does.
+        GuidedError: The folder holds another run, or a reward that cannot be checked to be the same.
     """
     if job.out is None:
         raise GuidedError("the run has no folder")
@@ -41,19 +41,19 @@ def folder_of(job: Job, aside: bool = False) -> RunFolder:
 
 
 def _check_reward(job: Job, out: Path) -> None:
-    """Refuses to go on with samples whose reward may have been another one."""
+    """Refuses to resume a run whose reward may have been another one."""
     names = unnamed(job.objective)
     if names and (out / "samples.csv").exists() and not job.config.rewards.trust_rewards:
         raise GuidedError(
-            f"{str(out)!r} holds samples, and the reward {names[0]!r} has no name by which it could be known as the "
-            "one of before: give a function of a module, or trust_rewards=True (--trust-rewards) to go on"
+            f"{str(out)!r} holds samples, and nothing shows that the reward {names[0]!r} is the one that scored "
+            "them: give a function of a module, or trust_rewards=True (--trust-rewards) to resume"
         )
     opaque = job.objective.opaque if job.objective else None
     check_trust(out / "samples.csv", opaque, job.config.rewards.trust_rewards)
 
 
 def record(job: Job, folder: RunFolder, progress: Hook = None) -> Iterator[Batch]:
-    """Draws what the folder does not hold yet, writes it, and hands it out."""
+    """Draws the batches that the folder does not hold yet, writes them, and yields them."""
     for batch in job.draw(folder.missing, progress) if folder.missing else ():
         folder.append(batch)
         yield batch
@@ -62,14 +62,14 @@ def record(job: Job, folder: RunFolder, progress: Hook = None) -> Iterator[Batch
 def finish(
     job: Job, folder: RunFolder, new: bool, progress: Hook = None, note: Callable[[str], None] = print
 ) -> Path | None:
-    """Writes sequences as FASTA, and the report if it is wanted and there is something new.
+    """Writes sequences as FASTA, and the report if one is wanted and there are new samples.
 
     Args:
         job: The run.
         folder: Its folder, with all samples.
         new: Whether there are samples that the last report did not have.
         progress: Called often.
-        note: Called with what the report lacks.
+        note: Called with a message if a part of the report is missing.
 
     Returns:
         The report, if it was written.
@@ -83,16 +83,16 @@ def finish(
             compare(job, out, progress)
         except RewardError as error:  # the run's own samples are complete
             note(f"the report has no unguided samples: {error}")
-    if job.model.modality in KINDS:
+    if job.model.modality in IMAGE_MODALITIES:
         try:
             watch(job, out)
         except RewardError as error:
-            note(f"the report does not show the way of a sample: {error}")
+            note(f"the report does not show the steps of a sample: {error}")
     return write_report(out, job.objective)
 
 
 def draw_alone(job: Job, progress: Hook = None) -> Iterator[Batch]:
-    """Draws the requests that are asked for, each into a file of its own beside the run."""
+    """Draws the requests of `only`, each into a file of its own in the run folder."""
     with folder_of(job, aside=True) as folder:
         for batch in job.draw(job.requests, progress):
             header, rows = table(stored(batch, folder.path, "only-{}"), job.config.run.seed, Stats())

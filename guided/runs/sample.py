@@ -1,6 +1,6 @@
-"""The door of runs: what a description names is looked up here; the engine below takes objects."""
+"""`guided.sample` and `guided.stream`: names and paths are resolved to objects here; the engine takes only objects."""
 
-__all__ = ["against", "resolve", "sample", "stream"]
+__all__ = ["resolve", "sample", "stream", "with_negative"]
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -38,9 +38,9 @@ from guided.values.protocol import Value
 def sample(*arguments: Any, **options: Any) -> Run:
     """Draws `n` samples of a pretrained model, guided by a reward.
 
-    Sample `i` depends on the seed and on `i`, not on `n`, as far as the network's rounding does not depend on how many
-    rows it is given at a time. With `out` the run is written to a folder as its batches finish; the same call again
-    goes on where it was stopped, as does the same command.
+    Sample `i` depends on the seed and on `i`, not on `n`, up to the network's rounding, which may depend on the number
+    of rows in a batch. With `out` the run is written to a folder as its batches finish; the same call, or the same
+    command, resumes it.
 
     {options}
 
@@ -48,7 +48,7 @@ def sample(*arguments: Any, **options: Any) -> Run:
         The finished run.
 
     Raises:
-        GuidedError: An argument is not what is accepted; the message says what is.
+        GuidedError: An argument is wrong; the message says what is accepted.
     """
     given = _bound(arguments, options)
     progress = given.pop("progress")
@@ -67,9 +67,9 @@ def sample(*arguments: Any, **options: Any) -> Run:
 
 
 def stream(*arguments: Any, **options: Any) -> Iterator[Batch]:
-    """Draws samples and hands them out batch by batch, each as it finishes.
+    """Draws samples and yields them batch by batch, as they finish.
 
-    With `out` the batches that the folder holds already come first.
+    With `out`, the batches that the folder already holds come first.
 
     {options}
 
@@ -77,7 +77,7 @@ def stream(*arguments: Any, **options: Any) -> Iterator[Batch]:
         The batches.
 
     Raises:
-        GuidedError: An argument is not what is accepted; the message says what is.
+        GuidedError: An argument is wrong; the message says what is accepted.
     """
     given = _bound(arguments, options)
     progress = given.pop("progress")
@@ -86,7 +86,7 @@ def stream(*arguments: Any, **options: Any) -> Iterator[Batch]:
 
 
 def _bound(arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
-    """The arguments by name, with the defaults of the rest."""
+    """The arguments by name, with defaults."""
     bound = _SIGNATURE.bind(*arguments, **options)
     bound.apply_defaults()
     return dict(bound.arguments)
@@ -114,10 +114,10 @@ def _drawn(job: Job, progress: Callable[[Progress], None] | None) -> Iterator[Ba
 
 
 def resolve(config: RunConfig, command: str = "") -> Job:
-    """What a description names, loaded, the cheap first.
+    """Loads what a description names; cheap checks come first.
 
     Raises:
-        GuidedError: There is no such thing, or it does not go with the rest.
+        GuidedError: A name or path does not exist, or options do not fit together.
     """
     out = config.run.out
     if out is not None:
@@ -129,7 +129,7 @@ def resolve(config: RunConfig, command: str = "") -> Job:
     model = _model(config.source)
     search, asked = config.search, config.prompting
     model = model if search.steps is None else model.with_steps(search.steps)
-    model = _started(against(model, asked.negative), start)
+    model = _started(with_negative(model, asked.negative), start)
     wanted = Prompts.of(model, config.run.n, asked.prompt, asked.negative_prompt, asked.guidance, asked.rescale)
     named = load_value(expanduser(search.value)) if isinstance(search.value, str | Path) else search.value
     job = Job(config, model, sampler, objective, wanted, named=named, start=start, out=out, command=command)
@@ -137,11 +137,11 @@ def resolve(config: RunConfig, command: str = "") -> Job:
 
 
 def _sampler(config: RunConfig) -> Sampler:
-    """The sampler; checks that it has a reward if it needs one, of a model that there is."""
+    """The sampler; checks that there is a reward if it needs one, and that the model exists."""
     given = config.search.sampler
     try:
         sampler = resolve_sampler(given)
-    except TypeError as error:  # numbers where a pair is wanted, and the like
+    except TypeError as error:  # wrong types of hyperparameters
         raise GuidedError(f"sampler {given!r}: {error}") from error
     if config.rewards.reward is None and not isinstance(sampler, Unguided):
         if isinstance(config.source.model, str | Path):
@@ -160,25 +160,25 @@ def _objective(config: RunConfig) -> Objective | None:
 
 
 def _homes(reward: Any) -> Any:
-    """The reward with `~` expanded in paths of files."""
+    """The reward with `~` expanded in paths."""
     if isinstance(reward, list | tuple):
         return [_homes(part) for part in reward]
     return expanduser(reward) if isinstance(reward, str) else reward
 
 
 def _model(source: ModelOptions) -> Diffusion:
-    """The model; one in memory stays where it is."""
+    """The model; one in memory stays on its device."""
     if isinstance(source.model, str | Path):
         return load(source.model, device=source.device, dtype=source.dtype)
     for field in fields(source):
         value = getattr(source, field.name)
         if field.name != "model" and value != field.default:
-            raise GuidedError(f"{field.name} is {value!r} for a model that is loaded already; load it so")
+            raise GuidedError(f"{field.name} is {value!r}, but the model is already loaded; load it with this option")
     return source.model if isinstance(source.model, Diffusion) else load(source.model)
 
 
 def _with_value(job: Job) -> Job:
-    """The run with what its sampler selects by, once its prompts are known to be the model's."""
+    """The run with the value that its sampler selects by, after the prompts are checked."""
     whole, value = job.prompts.checked(job.model), job.named
     if job.objective is None:
         return replace(job, value=value)
@@ -191,7 +191,7 @@ def _with_value(job: Job) -> Job:
 
 
 def _learned(value: Value, model: Diffusion, objective: Objective, sampler: Sampler, plain: bool) -> Value:
-    """A learned value for this run; another value as it is."""
+    """A learned value bound to this run; any other value unchanged."""
     if not isinstance(value, LearnedValue):
         return value
     if not plain:
@@ -202,11 +202,11 @@ def _learned(value: Value, model: Diffusion, objective: Objective, sampler: Samp
     return value.bind(model, objective, getattr(sampler, "alpha", ()))
 
 
-def against(model: Diffusion, negative: str | Path | None) -> Diffusion:
-    """The model with a negative checkpoint, if one is named; options may follow the name.
+def with_negative(model: Diffusion, negative: str | Path | None) -> Diffusion:
+    """The model with a negative checkpoint, if one is given; options may follow its name.
 
     Raises:
-        GuidedError: There is no such checkpoint or option, or it is of another base.
+        GuidedError: There is no such checkpoint or option, or the checkpoint has another base.
     """
     if negative is None:
         return model
@@ -218,9 +218,9 @@ def against(model: Diffusion, negative: str | Path | None) -> Diffusion:
 
 
 def _started(model: Diffusion, start: Start) -> Diffusion:
-    """The model that starts from an image, if there is one."""
+    """The model, starting from an image if there is one."""
     if start.image is None:
         return model
     edited = model.edited(start.image, start.strength, start.mask)
-    edited.requests.first_step(edited.steps)  # raises where no step is left
+    edited.requests.first_step(edited.steps)  # raises if no step is left
     return edited

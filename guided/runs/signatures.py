@@ -1,4 +1,4 @@
-"""What follows from declared options in Python and in documents: signatures, sections of docstrings, tables."""
+"""Signatures, docstring sections and Markdown tables, generated from declared options."""
 
 __all__ = ["described", "signature", "table"]
 
@@ -8,7 +8,7 @@ from guided.runs.options import REQUIRED, Declared, options_of
 
 
 def signature(cls: type, positional: tuple[str, ...] = (), progress: bool = True) -> inspect.Signature:
-    """The Python signature of a function that takes the options: those named may be positional, in this order."""
+    """The signature of a function that takes the options; those in `positional` may be positional, in this order."""
     options = {name: it for name, it in options_of(cls).items() if it.type is not type(None)}
     order = [*positional, *(name for name in options if name not in positional)]
     P = inspect.Parameter
@@ -34,7 +34,7 @@ def described(cls: type) -> str:
 
 def table(cls: type) -> str:
     """The options as a table in Markdown."""
-    rows = ["| argument | default | what it is |", "|---|---|---|"]
+    rows = ["| argument | default | description |", "|---|---|---|"]
     for name, it in options_of(cls).items():
         default = "" if it.default is REQUIRED else f"`{it.default!r}`"
         rows.append(f"| `{name}` | {default} | {_sentence(it)} |")

@@ -1,4 +1,4 @@
-"""Versions of what a result may depend on."""
+"""Versions of the packages that a result may depend on."""
 
 __all__ = ["versions"]
 
@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """The versions of those of the packages that are installed."""
+    """The versions of the packages, without those that are not installed."""
     found = {}
     for package in packages:
         try:

@@ -1,6 +1,6 @@
-"""The pictures of one request's way: its best candidate's look-ahead at a few steps, in `path/` of a run folder.
+"""The steps of one request as images: the look-ahead of its best candidate at a few steps, in `path/` of a run folder.
 
-path/001.png …   the picture at step 1, …
+path/001.png …   the image at step 1, …
 path/steps.csv   step, value, sample
 """
 
@@ -21,17 +21,17 @@ from guided.samplers import Sampler
 from guided.storage import read_rows, write_csv
 from guided.values.protocol import Value
 
-LOOKS = 8  # pictures
+LOOKS = 8  # images
 REQUEST = 0
 
 
 @dataclass(frozen=True)
 class Watching:
-    """A sampler of one request that shows what it has chosen from; it draws the same sample.
+    """A sampler of one request that records look-aheads; it draws the same sample as the sampler inside.
 
     Args:
         sampler: The sampler.
-        looks: What was seen: the step, the best candidate's value, and its look-ahead, decoded.
+        looks: For each recorded step: the step, the best candidate's value, and its decoded look-ahead.
     """
 
     sampler: Sampler
@@ -44,7 +44,7 @@ class Watching:
 
 @dataclass(frozen=True)
 class _Seen:
-    """A value that keeps the best candidate at the first look-ahead on or after each of some steps."""
+    """A value that records the best candidate at the first look-ahead on or after each of some steps."""
 
     value: Value
     steps: list[int]
@@ -56,9 +56,9 @@ class _Seen:
         if due:
             del self.steps[: len(due)]
             best = v[:1].argmax(1, keepdim=True)
-            ahead = particles.take(best).look_ahead(preview=False)  # of an output that is there, or costs this one row
-            [picture] = ahead.samples()
-            self.looks.append((particles.k, float(v[0, best]), picture))
+            ahead = particles.take(best).look_ahead(preview=False)  # its network output is cached, or costs one row
+            [image] = ahead.samples()
+            self.looks.append((particles.k, float(v[0, best]), image))
         return v
 
 
@@ -69,9 +69,9 @@ def marks(first: int, last: int) -> list[int]:
 
 
 def watch(job: Job, out: Path) -> None:
-    """Draws request 0 of a finished run again and keeps its pictures, unless they are there.
+    """Draws request 0 of a finished run again and writes its look-aheads as images, unless they exist.
 
-    A sampler that looked ahead at fewer than two steps has no way to show.
+    Does nothing if the sampler looked ahead at fewer than two steps.
 
     Raises:
         RewardError: The reward failed.
@@ -82,7 +82,7 @@ def watch(job: Job, out: Path) -> None:
     watching = Watching(job.sampler)
     for _ in job.draw([REQUEST], sampler=watching):
         pass
-    steps, values, pictures = (list(column) for column in zip(*watching.looks, strict=True))
-    batch = stored(Batch(steps, pictures, values, {}, Stats(), []), out, "path/{:03d}")
+    steps, values, images = (list(column) for column in zip(*watching.looks, strict=True))
+    batch = stored(Batch(steps, images, values, {}, Stats(), []), out, "path/{:03d}")
     rows = zip(steps, values, batch.samples, strict=True)
     write_csv(out / "path" / "steps.csv", [["step", "value", "sample"], *rows])

@@ -153,7 +153,7 @@ def test_a_run_is_repeated_from_another_folder(guided, model, here, tmp_path, mo
             json.dumps({"config": {}, "options": {"model": "m", "reward": {"object": "the reward 'f'"}}}),
             "'a.json' does not hold its reward: the reward 'f'; give --reward",
         ),
-        ("a.json", json.dumps({"config": {"model": "m", "value": "abc"}}), "only the digest is known; give --value"),
+        ("a.json", json.dumps({"config": {"model": "m", "value": "abc"}}), "only the digest is recorded; give --value"),
     ],
 )
 def test_a_wrong_file_is_one_line(guided, here, name, text, expected):

@@ -1,4 +1,4 @@
-"""`guided sample` with models of pictures: files, prompts, what a run starts from, what is refused."""
+"""`guided sample` with models of images: files, prompts, images to start from, and errors."""
 
 import csv
 import hashlib
@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from guided.runs import describe
-from guided.runs import sample as door
+from guided.runs import sample as resolving
 from guided.runs.watch import marks
 from tests.toys.pictures import pictures, redness, videos
 
@@ -21,7 +21,7 @@ RUN = ("--reward", "red.py:redness", "-n", "6", "-M", "3", "--batch-size", "2", 
 def folder(monkeypatch, tmp_path):
     """The toys are the models, under any name; a reward in a file."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(door, "load", lambda name, **options: {"videos": videos}.get(name, pictures)())
+    monkeypatch.setattr(resolving, "load", lambda name, **options: {"videos": videos}.get(name, pictures)())
     (tmp_path / "red.py").write_text("from tests.toys.pictures import redness\n")
     Image.fromarray(np.full((4, 4, 3), (0, 0, 255), dtype=np.uint8)).save("blue.png")
     Image.fromarray(np.repeat([[0, 0, 255, 255]], 4, 0).astype(np.uint8)).save("right.png")
@@ -231,7 +231,7 @@ WRONG = {
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_input_is_one_line_before_the_model_is_loaded(guided, folder, monkeypatch, case):
-    monkeypatch.setattr(door, "load", lambda name, **options: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(resolving, "load", lambda name, **options: pytest.fail("the model was loaded"))
     (folder / "torn.png").write_bytes((folder / "blue.png").read_bytes()[:-30])
     (folder / "gap.txt").write_text("red\n\ngreen\n")
     (folder / "empty.txt").touch()

@@ -78,7 +78,7 @@ def test_a_run_against_another_alpha_is_another_run(guided, model, trained, tmp_
 
 
 def test_labels_and_a_reward(guided, dna, tmp_path):
-    """Prompts of the model itself, or from a file; flipped DPO; an end that shows what it took."""
+    """Prompts of the model itself, or from a file; flipped DPO; the cost is shown at the end."""
     (tmp_path / "prompts.txt").write_text("human\nyeast\n")
     code, out, err = guided(
         *("npo", "train", dna, "--out", tmp_path / "a", *TRAIN),
@@ -116,9 +116,9 @@ def test_lora_weights(guided, model, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
-        (("--set", "k=3"), "error: --set is 'k=3' (did you mean 'K'?); the letters are K, j, w, T, loss, c, p"),
+        (("--set", "k=3"), "error: --set is 'k=3' (did you mean 'K'?); the hyperparameters are K, j, w, T, loss, c, p"),
         (("--set", "K"), "error: --set is 'K'; write K=VALUE"),
         (("--set", "K=many"), "error: --set is 'K=many'; K must be a number"),
         (("--set", "K=0"), "error: K is 0"),
@@ -141,9 +141,9 @@ def test_lora_weights(guided, model, tmp_path):  # noqa: F811
         (("--dtype", "float8"), "float8"),
     ],
 )
-def test_wrong_words_for_a_training(guided, model, words, told, tmp_path):  # noqa: F811
+def test_wrong_words_for_a_training(guided, model, words, message, tmp_path):  # noqa: F811
     code, out, err = guided("npo", "train", model, "--out", tmp_path / "npo", *TRAIN, *words)
-    assert code == 2 and told in err and out == ""
+    assert code == 2 and message in err and out == ""
     assert len(err.splitlines()) == 1, err
     assert not (tmp_path / "npo").exists()
 
@@ -159,7 +159,7 @@ def test_other_wrong_words(guided, model, dna, trained, tmp_path):  # noqa: F811
     six = ("--prompts", tmp_path / "six.txt")
     assert guided("sample", model, *SAMPLE, "--out", tmp_path / "drawn")[0] == 0
     train, sample = ("npo", "train"), ("sample", model, *SAMPLE, "--out", tmp_path / "run", "--negative")
-    for words, told in (
+    for words, message in (
         ((*train, "moleculs", "--out", tmp_path / "a", *TRAIN), "did you mean 'molecules'"),
         ((*train, model, "--out", trained, *TRAIN, "--seed", 5), "holds another negative checkpoint: training.seed"),
         ((*train, model, "--out", tmp_path / "a", *TRAIN, "--prompts", tmp_path / "some.txt"), "takes no prompts"),
@@ -183,7 +183,7 @@ def test_other_wrong_words(guided, model, dna, trained, tmp_path):  # noqa: F811
         (("sample", model, *SAMPLE, "--guidance", 2), "it is unconditional, and has no negative checkpoint"),
     ):
         code, _, err = guided(*words)
-        assert code == 2 and told in err.splitlines()[-1], (words, err)
+        assert code == 2 and message in err.splitlines()[-1], (words, err)
         assert err.startswith("error: ") and len(err.splitlines()) == 1, err
     assert not (tmp_path / "run").exists() and not (tmp_path / "a").exists()
 

@@ -212,8 +212,8 @@ def test_version_and_help(guided):
     assert guided("--version")[1].strip().count(".") == 2
     assert "sample" in guided()[1]
     assert "--reward" in guided("sample", "--help")[1]
-    told = subprocess.run([sys.executable, "-m", "guided", "--version"], capture_output=True, text=True, check=True)
-    assert told.stdout == guided("--version")[1]
+    printed = subprocess.run([sys.executable, "-m", "guided", "--version"], capture_output=True, text=True, check=True)
+    assert printed.stdout == guided("--version")[1]
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_a_full_disk_is_one_line_and_the_job_goes_on(tmp_path, monkeypatch, job,
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("guided.storage.os.fsync", full)
+        patch.setattr("os.fsync", full)
         with pytest.raises(ValueError, match=r"^cannot write to the folder '.*': No space left on device$"):
             JOBS[job](tmp_path / "a")
     JOBS[job](tmp_path / "a")

@@ -114,15 +114,15 @@ def test_a_training_that_goes_on_ends_as_one_that_was_not_stopped(tmp_path, stop
     assert equal(weights(whole), weights(torn)) and torn.step == 6
 
 
-def test_time_and_updates_are_counted_over_all_sittings(tmp_path, monkeypatch):
+def test_time_and_updates_are_counted_over_all_sessions(tmp_path, monkeypatch):
     clock = iter(range(1000))
     monkeypatch.setattr("guided.fitting.loop.time.monotonic", lambda: 3.0 * next(clock))
-    made, seen, told = loop()[0], [], []
-    for progress in made.run(tmp_path, minutes=0.5, due=lambda s: s >= 6, saved=lambda: told.append(made.step)):
+    made, seen, saves = loop()[0], [], []
+    for progress in made.run(tmp_path, minutes=0.5, due=lambda s: s >= 6, saved=lambda: saves.append(made.step)):
         seen.append(progress)
         made.update(loss_of(made), progress)
     assert seen == pytest.approx([i / 10 for i in range(10)]) and made.seconds == 30
-    assert told == [2, 4, 6, 8, 10]
+    assert saves == [2, 4, 6, 8, 10]
     again = loop()[0]
     again.load(tmp_path)
     assert list(again.run(tmp_path, minutes=0.5)) == [] == list(again.run(tmp_path, updates=10))

@@ -44,7 +44,7 @@ def test_what_is_written_comes_back(tmp_path):
 
 
 def test_every_prefix_of_the_file_resumes_to_the_same_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("guided.storage.os.fsync", lambda handle: None)  # there are many of them
+    monkeypatch.setattr("os.fsync", lambda handle: None)  # there are many of them
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     fill(whole)
     expected = (whole / "samples.csv").read_bytes()
@@ -93,9 +93,9 @@ EDITS = {
 @pytest.mark.parametrize("edit", EDITS)
 @pytest.mark.parametrize("stop", [4, 5])
 def test_samples_that_were_edited_are_refused_and_stay_as_they_are(tmp_path, edit, stop):
-    """Of a run that is finished, and of one that is not: somebody's work is never overwritten."""
+    """Of a run that is finished, and of one that is not: edited files are never overwritten."""
     fill(tmp_path, stop)
-    change, told = EDITS[edit]
+    change, expected = EDITS[edit]
     if stop == 4 and edit in ("sorted", "reversed", "another line"):
         return  # other numbers
     header, rows = read_csv(tmp_path / "samples.csv")
@@ -103,7 +103,7 @@ def test_samples_that_were_edited_are_refused_and_stay_as_they_are(tmp_path, edi
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     with pytest.raises(GuidedError) as error:
         fill(tmp_path)
-    assert "samples.csv' is not as the run left it: " + told in str(error.value) and "\n" not in str(error.value)
+    assert "samples.csv' is not as the run left it: " + expected in str(error.value) and "\n" not in str(error.value)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
@@ -207,7 +207,7 @@ def test_a_full_disk_is_one_clear_error_and_the_run_resumes(tmp_path, monkeypatc
     fill(tmp_path / "whole")
     fill(tmp_path / "a", stop=2)
     with monkeypatch.context() as patch:
-        patch.setattr("guided.storage.os.fsync", full)
+        patch.setattr("os.fsync", full)
         with pytest.raises(GuidedError, match="No space left on device"):
             fill(tmp_path / "a")
     fill(tmp_path / "a")
@@ -229,8 +229,8 @@ def test_summary_leaves_failed_rewards_out():
     assert summary([-math.inf]) == {"rewards": 1, "failed": 1}
     one = summary([2.0, -math.inf])
     assert one["median"] == one["q05"] == one["q95"] == one["mean"] == 2.0
-    law = summary([float(i) for i in range(101)])
-    assert (law["q05"], law["q25"], law["median"], law["q75"], law["q95"]) == (5, 25, 50, 75, 95)
+    found = summary([float(i) for i in range(101)])
+    assert [found[name] for name in ("q05", "q25", "median", "q75", "q95")] == [5, 25, 50, 75, 95]
 
 
 def test_write_whole_keeps_the_old_file_until_the_new_one_is_there(tmp_path, monkeypatch):
@@ -239,7 +239,7 @@ def test_write_whole_keeps_the_old_file_until_the_new_one_is_there(tmp_path, mon
     def killed(handle):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("guided.storage.os.fsync", killed)
+    monkeypatch.setattr("os.fsync", killed)
     with pytest.raises(KeyboardInterrupt):
         write_whole(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old"

@@ -20,7 +20,7 @@ LETTERS = "ACGT"
 
 
 def share(sequences: Sequence[str], scale: float = 1.0, prompts: Sequence[str] | None = None) -> list[float]:
-    """The share of the prompt's letter."""
+    """The share of the prompt's base."""
     assert prompts is not None and len(prompts) == len(sequences)
     return [scale * s.count(p) / len(s) for s, p in zip(sequences, prompts, strict=True)]
 

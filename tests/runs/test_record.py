@@ -110,11 +110,11 @@ def test_videos_come_back_as_frames(tmp_path):
     assert np.array_equal(np.asarray(run.samples[1][-1]), np.asarray(back[-1]))
 
 
-def test_a_closure_is_not_gone_on_with_unless_it_is_trusted(tmp_path):
+def test_a_closure_is_not_resumed_unless_it_is_trusted(tmp_path):
     given = {"sampler": SVDD(2), "n": 4, "batch_size": 2, "out": tmp_path / "a"}
     run = guided.sample(dna(), lambda s: gc(s), **given)
     before = files(tmp_path / "a")
-    with pytest.raises(GuidedError, match=r"'lambda' has no name .* trust_rewards=True \(--trust-rewards\)"):
+    with pytest.raises(GuidedError, match=r"'lambda' is the one .* trust_rewards=True \(--trust-rewards\)"):
         guided.sample(dna(), lambda s: gc(s), **given)
     assert files(tmp_path / "a") == before
     assert guided.sample(dna(), lambda s: gc(s), **given, trust_rewards=True).samples == run.samples
@@ -127,10 +127,10 @@ class Judge:
         return gc(samples)
 
 
-def test_an_object_has_no_name_either(tmp_path):
+def test_an_object_is_not_resumed_either(tmp_path):
     given = {"sampler": SVDD(2), "n": 2, "out": tmp_path}
     guided.sample(dna(), Judge(), **given)
-    with pytest.raises(GuidedError, match="has no name"):
+    with pytest.raises(GuidedError, match=r"nothing shows that the reward .* is the one that scored them"):
         guided.sample(dna(), Judge(), **given)
 
 
@@ -174,5 +174,5 @@ def test_another_run_is_refused(tmp_path):
 
 
 def test_a_loaded_model_is_where_it_is():
-    with pytest.raises(GuidedError, match="device is 'cuda' for a model that is loaded already"):
+    with pytest.raises(GuidedError, match="device is 'cuda', but the model is already loaded"):
         guided.sample(dna(), gc, n=1, device="cuda")

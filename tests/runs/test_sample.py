@@ -12,7 +12,7 @@ from guided.core.masked import Masked
 from guided.core.prompting import Prompting
 from guided.runs.engine import Stats
 from guided.runs.sample import stream
-from guided.samplers import SVDD
+from guided.samplers import SVDD, BestOfN, Unguided
 from guided.values.posterior_mean import PosteriorMean
 from tests.toys.chains import gaussian
 
@@ -53,6 +53,24 @@ def test_only_draws_the_same_samples(whole):
     batches = list(stream(dna(), gc, SVDD(4), n=20, seed=3, batch_size=8, only=[17, 2, 3]))
     assert [batch.requests for batch in batches] == [[17], [2, 3]]
     assert [s for batch in batches for s in batch.samples] == [whole.samples[i] for i in (17, 2, 3)]
+
+
+@pytest.mark.parametrize("sampler", [SVDD(2), BestOfN(2), Unguided()])
+def test_networks_and_decoders_run_without_gradients(sampler):
+    """Gradients are on again between the batches of a stream."""
+    model, seen = dna(K=3), []
+
+    def noted(function):
+        def call(*arguments):
+            seen.append(torch.is_grad_enabled())
+            return function(*arguments)
+
+        return call
+
+    watched = Diffusion(noted(model.denoiser), model.process, Codec(noted(model.codec.decode)), timed=False)
+    for _ in stream(watched, gc, sampler, n=4, batch_size=2):
+        assert torch.is_grad_enabled()
+    assert seen and not any(seen)
 
 
 def test_another_seed_is_another_run(whole):

@@ -1,12 +1,12 @@
-r"""Judges samples of the DNA and RNA models against sequences that were kept out of their training.
+r"""Judges samples of the DNA and RNA models by comparing them with sequences that were held out of training.
 
     python -m training.dna.evaluate dna --guidance 1.5
     python -m training.dna.evaluate rna --human human_utr.tsv.gz
 
 For each label: correlation of 3-mer and 6-mer frequencies with the held-out sequences, GC content, hits of the cell
-type's known factors (JASPAR, p < 1e-4) in samples and in held-out sequences, and how near the closest training sequence
-is, as the share of equal positions on either strand; held-out sequences beside them say how near is natural. For DNA
-also the area under the curve with which the judging oracle, trained on real sequences, tells the label of samples.
+type's known factors (JASPAR, p < 1e-4) in samples and in held-out sequences, and the similarity to the closest training
+sequence, as the share of equal positions on either strand, with that of held-out sequences for comparison. For DNA also
+the area under the ROC curve with which the judging oracle, trained on real sequences, predicts the label of samples.
 """
 
 import json
@@ -51,7 +51,7 @@ def nearest(sequences: list[str], training: torch.Tensor) -> NDArray[np.float64]
 
 
 def quantiles(values: NDArray[np.float64]) -> list[float]:
-    """The median, the 99 % quantile and the largest."""
+    """The median, the 99 % quantile and the maximum."""
     return [round(float(q), 3) for q in np.quantile(values, (0.5, 0.99, 1.0))]
 
 
@@ -83,7 +83,7 @@ def main(
     path: Path | None = None,
     out: Path | None = None,
 ) -> None:
-    """Draws n samples of each label and prints what they are like."""
+    """Draws n samples of each label and prints their measures."""
     if model == "dna":
         data, chromosomes = dna.read(work)
         held_out = np.array([c in dna.HELD_OUT for c in chromosomes])

@@ -3,11 +3,11 @@ r"""How the shipped oracles of cell-type activity were made: two ensembles on di
     python -m training.dna.oracle guide   # odd chromosomes but 1
     python -m training.dna.oracle judge   # even chromosomes but 2, X and Y
 
-Each member sees sequences of its side (nine in ten; the last tenth, another one for each member, chooses the epoch),
-on both strands and shifted by up to 10 positions. A head for each cell type is trained by binary cross-entropy against
-the sequences of the other cell types and against Markov chains of first order with each sequence's own dinucleotides,
-so that a high activity says "hypersensitive here", not only "rather here than there". Chromosomes 1 and 2, which
-neither side has seen, tell the area under the curve of each cell type against the other three.
+Each member is trained on nine tenths of the sequences of its side, on both strands and shifted by up to 10 positions;
+the last tenth, another one for each member, selects the epoch. A head for each cell type is trained by binary
+cross-entropy; the negatives are the sequences of the other cell types, and first-order Markov chains with the
+dinucleotides of each sequence. So a high activity means hypersensitive in this cell type, not only more than in others.
+The area under the ROC curve of each cell type is measured on chromosomes 1 and 2, which neither side is trained on.
 """
 
 import json
@@ -39,7 +39,7 @@ def one_hot(x: torch.Tensor) -> torch.Tensor:
 
 
 def markov(x: torch.Tensor) -> torch.Tensor:
-    """For each sequence, `(n, L)`, a chain with its first letter and its dinucleotide frequencies."""
+    """For each sequence, `(n, L)`, a Markov chain with its first base and its dinucleotide frequencies."""
     counts = torch.zeros(len(x), 16).scatter_add_(1, 4 * x[:, :-1] + x[:, 1:], torch.ones(len(x), x.shape[1] - 1))
     edges = (counts.view(-1, 4, 4) + 0.1).cumsum(2)
     edges = edges / edges[..., -1:]
@@ -64,13 +64,13 @@ def area(score: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
 
 
 def areas(logits: torch.Tensor, label: torch.Tensor) -> dict[str, float]:
-    """The area of each cell type against the others; labels from 0 on."""
+    """The area under the ROC curve of each cell type, with the others as negatives; labels start at 0."""
     scores = logits.double().numpy()
     return {cell: area(scores[:, i], (label == i).numpy()) for i, cell in enumerate(CELLS)}
 
 
 def train_member(x: torch.Tensor, label: torch.Tensor, seed: int, width: int, epochs: int, batch: int) -> Member:
-    """One member; of its epochs the one whose mean area is best on the tenth that it does not learn from."""
+    """Trains one member; keeps the epoch with the best mean area on its held-out tenth."""
     torch.manual_seed(seed)
     order = torch.randperm(len(x))
     held, kept = order[: len(x) // 10], order[len(x) // 10 :]

@@ -4,7 +4,7 @@ r"""How the shipped DNA model was made: masked diffusion over A, C, G, T with th
     python -m training.dna.train export               # the averaged weights, into guided/checkpoints/dna
 
 The data are the 47,872 human DNase-hypersensitive sequences of 200 bp that DNA-Diffusion was trained on, 11,968 of each
-cell type; chromosomes 1 and 2 are kept out.
+cell type; chromosomes 1 and 2 are held out.
 
 References:
     | DNA-Diffusion: Leveraging Generative Models for Controlling Chromatin Accessibility and Gene Expression via
@@ -66,7 +66,7 @@ def _train(
     accumulate: int = 1,
     compiled: bool = False,
 ) -> None:
-    """Trains for so many minutes in all, over all sittings; the state is written every minute into `dna/`."""
+    """Trains for a number of minutes, over all sessions; the state is saved every minute into `dna/`."""
     data, chromosomes = read(work)
     kept = np.array([chromosome not in HELD_OUT for chromosome in chromosomes])
     plan = Plan(minutes, batch, lr, unlabelled, device=device, accumulate=accumulate, compiled=compiled)
@@ -75,7 +75,7 @@ def _train(
 
 @app.command("export")
 def _export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
-    """Writes the averaged weights, in half precision, the configuration, and the 3-mers of what was kept out."""
+    """Writes the averaged weights, in half precision, the configuration, and the 3-mers of the held-out sequences."""
     export(CONFIG, work / "dna", out)
     data, chromosomes = read(work)
     held_out = np.array([chromosome in HELD_OUT for chromosome in chromosomes])

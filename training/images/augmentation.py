@@ -1,6 +1,6 @@
-"""Pictures as tensors: the changes that training makes, and two errors of reconstructions."""
+"""Images as tensors: random changes for training, and two reconstruction errors."""
 
-__all__ = ["picture_loss", "psnr", "vary"]
+__all__ = ["image_loss", "psnr", "vary"]
 
 import torch
 from torch.nn import functional as F
@@ -17,18 +17,18 @@ def hue_turn(angle: torch.Tensor) -> torch.Tensor:
 def vary(
     rgba: torch.Tensor, turned: float = 0.5, flipped: float | torch.Tensor = 0.5, moved: float = 1.0
 ) -> torch.Tensor:
-    """`(B, 3, 64, 64)` in [-1, 1] on white, out of `(B, 4, 64, 64)` in [0, 1].
+    """Randomly changed images on white, `(B, 3, 64, 64)` in [-1, 1], from `(B, 4, 64, 64)` in [0, 1].
 
-    Arguments:
+    Args:
         rgba: Red, green, blue and opacity.
-        turned: The share of pictures whose hue is turned by a random angle.
-        flipped: The share of pictures that are mirrored, or that of each picture, `(B,)`.
-        moved: How far pictures are shifted (1 is 2.5 pixels) and resized (1 is -16 to 12 %).
+        turned: The share of images whose hue is rotated by a random angle.
+        flipped: The share of images that are mirrored, or the probability for each image, `(B,)`.
+        moved: How far images are shifted (1 is 2.5 pixels) and resized (1 is -16 to 12 %).
     """
     rows = len(rgba)
     turn = hue_turn(torch.rand(rows) * 2 * torch.pi * (torch.rand(rows) < turned))
     colour = torch.einsum("bij,bjhw->bihw", turn, rgba[:, :3]).clamp(0, 1)
-    white = (colour - 1) * rgba[:, 3:]  # 0 is white, as outside of the picture
+    white = (colour - 1) * rgba[:, 3:]  # 0 is white, as outside of the image
     scale = 1 + moved * 0.15 * (torch.rand(rows) * 2 - 0.7)
     theta = torch.zeros(rows, 2, 3)
     theta[:, 0, 0] = scale * (1 - 2 * (torch.rand(rows) < flipped).float())
@@ -38,8 +38,8 @@ def vary(
     return F.grid_sample(white, grid, mode="bilinear", align_corners=False) * 2 + 1
 
 
-def picture_loss(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Absolute and squared error, the error of the slopes, and the error at half and quarter size."""
+def image_loss(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The sum of absolute and squared error, the error of the gradients, and the errors at half and quarter size."""
     error = out - x
     loss = error.abs().mean() + error.square().mean()
     loss = loss + error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
@@ -49,6 +49,6 @@ def picture_loss(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def psnr(out: torch.Tensor, x: torch.Tensor) -> float:
-    """Mean over rows of the peak signal-to-noise ratio, in dB, of pictures in [-1, 1]."""
+    """Mean over rows of the peak signal-to-noise ratio, in dB, of images in [-1, 1]."""
     error = (out.clamp(-1, 1) - x).square().flatten(1).mean(1) / 4
     return float((-10 * error.clamp(min=1e-10).log10()).mean())

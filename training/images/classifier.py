@@ -1,4 +1,4 @@
-"""A small classifier of the category of a picture, which judges the shipped image model."""
+"""A small classifier of the category of an image, which judges the shipped image model."""
 
 __all__ = ["CATEGORIES", "Classifier", "train_classifier"]
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from guided.storage import read_tensors, write_network
 from training.images.augmentation import vary
-from training.images.emoji import Emoji, held_out, load_pictures
+from training.images.emoji import Emoji, held_out, load_images
 
 CATEGORIES = (
     "Smileys & Emotion",
@@ -53,12 +53,12 @@ def labels(entries: list[Emoji]) -> torch.Tensor:
 
 
 def train_classifier(work: Path, steps: int = 1500, batch: int = 64) -> Classifier:
-    """Trains on the pictures that the image model was trained on, categories equally often; kept in the work folder."""
+    """Trains on the training images of the image model, each category equally often; saved in the work folder."""
     path, net = work / "classifier.safetensors", Classifier()
     if path.exists():
         net.load_state_dict(read_tensors(path))
         return net.eval()
-    entries, pictures = load_pictures(work)
+    entries, images = load_images(work)
     label = labels(entries)
     kept = (label >= 0) & ~torch.tensor([held_out(e) for e in entries])
     weight = torch.where(kept, 1 / torch.bincount(label[kept])[label], 0.0)
@@ -67,7 +67,7 @@ def train_classifier(work: Path, steps: int = 1500, batch: int = 64) -> Classifi
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps)
     for _ in range(steps):
         rows = torch.multinomial(weight, batch, replacement=True)
-        logits = net(vary(pictures[rows] / 255, turned=0.3))
+        logits = net(vary(images[rows] / 255, turned=0.3))
         F.cross_entropy(logits, label[rows], label_smoothing=0.1).backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -1,4 +1,4 @@
-"""Colours of pictures: their names, the main one, and giving a picture another."""
+"""Colours of images: names of colours, the main colour, and recolouring."""
 
 __all__ = ["COLOURS", "NAMES", "hsv", "main_colour", "on_white", "recolour", "rgb"]
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Hue in turns, saturation and value of the colours that pictures are recoloured with.
+# Hue in turns, saturation and value of the colours that images are recoloured with.
 COLOURS = {
     "red": (0.0, 0.8, 0.87),
     "orange": (0.083, 0.85, 0.97),
@@ -57,18 +57,18 @@ def colour_names(x: NDArray[Any]) -> NDArray[Any]:
     return np.select([*grey, *chromatic], codes)
 
 
-def on_white(picture: NDArray[Any]) -> NDArray[Any]:
+def on_white(image: NDArray[Any]) -> NDArray[Any]:
     """`(64, 64, 3)` bytes out of `(64, 64, 4)`."""
-    opacity = picture[..., 3:] / 255
-    return (picture[..., :3] * opacity + 255 * (1 - opacity)).round().astype(np.uint8)
+    opacity = image[..., 3:] / 255
+    return (image[..., :3] * opacity + 255 * (1 - opacity)).round().astype(np.uint8)
 
 
-def main_colour(picture: NDArray[Any], opacity: NDArray[Any] | None = None) -> str:
-    """The colour that most pixels of `(64, 64, 3)` bytes have, by name; white is not counted without an opacity.
+def main_colour(image: NDArray[Any], opacity: NDArray[Any] | None = None) -> str:
+    """The name of the most frequent colour of `(64, 64, 3)` bytes; without an opacity, white is not counted.
 
-    Colours without a hue count half, as outlines, shadows and glass are grey in pictures of any colour.
+    Colours without a hue count half, because outlines, shadows and glass are grey in images of any colour.
     """
-    codes = colour_names(hsv(picture / 255.0))
+    codes = colour_names(hsv(image / 255.0))
     kept = codes != NAMES.index("white") if opacity is None else opacity > 128
     counts = np.bincount(codes[kept], minlength=len(NAMES)) * np.array(
         [0.5 if n in ("black", "grey", "white") else 1 for n in NAMES]
@@ -76,13 +76,13 @@ def main_colour(picture: NDArray[Any], opacity: NDArray[Any] | None = None) -> s
     return NAMES[int(counts.argmax())] if counts.any() else "white"
 
 
-def recolour(picture: NDArray[Any], colour: str) -> NDArray[Any]:
-    """`(64, 64, 4)` bytes whose main colour is now another, lights and shadows kept; other colours stay."""
-    x = hsv(picture[..., :3] / 255.0)
-    own = NAMES.index(main_colour(picture[..., :3], picture[..., 3]))
-    part = (colour_names(x) == own) & (picture[..., 3] > 128)
+def recolour(image: NDArray[Any], colour: str) -> NDArray[Any]:
+    """The image, `(64, 64, 4)` bytes, with another main colour; lights, shadows and other colours are kept."""
+    x = hsv(image[..., :3] / 255.0)
+    own = NAMES.index(main_colour(image[..., :3], image[..., 3]))
+    part = (colour_names(x) == own) & (image[..., 3] > 128)
     if not part.any():
-        return picture
+        return image
     middle = np.median(x[part], axis=0)
     near = np.abs((x[..., 0] - middle[0] + 0.5) % 1 - 0.5) < 0.08
     if NAMES[own] in ("black", "grey", "white"):
@@ -97,5 +97,5 @@ def recolour(picture: NDArray[Any], colour: str) -> NDArray[Any]:
         ],
         -1,
     )
-    out = np.where(part[..., None], rgb(new), picture[..., :3] / 255.0)
-    return np.concatenate([(out * 255).round().astype(np.uint8), picture[..., 3:]], -1)
+    out = np.where(part[..., None], rgb(new), image[..., :3] / 255.0)
+    return np.concatenate([(out * 255).round().astype(np.uint8), image[..., 3:]], -1)

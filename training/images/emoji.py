@@ -1,4 +1,4 @@
-"""The pictures that the shipped image model learns from: Noto Emoji at 64 x 64, out of two npm packages."""
+"""The images that the shipped image model learns from: Noto Emoji at 64 x 64, from two npm packages."""
 
 __all__ = [
     "Emoji",
@@ -6,9 +6,9 @@ __all__ = [
     "fetch",
     "held_out",
     "held_out_pair",
-    "load_pictures",
+    "load_images",
     "read_entries",
-    "read_picture",
+    "read_image",
     "recoloured",
     "thing",
 ]
@@ -33,7 +33,7 @@ PACKAGES = ("emoji-datasource-google@16.0.0", "emojibase-data@17.0.0")
 
 @dataclass(frozen=True)
 class Emoji:
-    """One picture: where it lies in the package, its names (the first is the plainest), keywords, category."""
+    """One image: its file in the package, its names (the simplest first), keywords and category."""
 
     image: str
     names: tuple[str, ...]
@@ -44,13 +44,13 @@ class Emoji:
 
 
 def share(*parts: str) -> float:
-    """A number in [0, 1) that depends on the strings alone."""
+    """A number in [0, 1) that depends only on the strings."""
     digest = hashlib.sha256("\0".join(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def held_out(entry: Emoji) -> bool:
-    """Whether a picture is kept from every training: one in twenty, and the skin tones of it with it."""
+    """Whether an image is held out of all trainings: one in twenty, together with its skin tones."""
     return share("kept from training", entry.names[0]) < 0.05
 
 
@@ -74,7 +74,7 @@ def words(name: str) -> str:
 
 
 def read_entries(work: Path) -> list[Emoji]:
-    """All pictures of the package, the skin tones after their own entry."""
+    """All images of the package, the skin tones after their own entry."""
     folder = work / "emoji-datasource-google" / "package"
     data = json.loads((folder / "emoji.json").read_text())
     labels = {
@@ -98,7 +98,7 @@ def read_entries(work: Path) -> list[Emoji]:
     return entries
 
 
-def read_picture(work: Path, entry: Emoji) -> NDArray[np.uint8]:
+def read_image(work: Path, entry: Emoji) -> NDArray[np.uint8]:
     """`(64, 64, 4)` bytes: red, green, blue, opacity."""
     from PIL import Image
 
@@ -106,28 +106,28 @@ def read_picture(work: Path, entry: Emoji) -> NDArray[np.uint8]:
     return np.asarray(Image.open(path).convert("RGBA"))
 
 
-def load_pictures(work: Path) -> tuple[list[Emoji], torch.Tensor]:
-    """What `training/images/train.py prepare` wrote: the entries, and their pictures as `(n, 4, 64, 64)` bytes."""
+def load_images(work: Path) -> tuple[list[Emoji], torch.Tensor]:
+    """The output of `training/images/train.py prepare`: the entries, and their images as `(n, 4, 64, 64)` bytes."""
     return read_entries(work), torch.from_numpy(np.load(work / "pictures.npy")).permute(0, 3, 1, 2)
 
 
 def thing(entry: Emoji) -> str:
-    """The plainest name without colours: what is recoloured."""
+    """The simplest name, without colours."""
     return without_colour(entry.names[0])
 
 
 def without_colour(name: str) -> str:
-    """A name without its words of colour; as it was where nothing else would be left."""
+    """A name without its colour words; unchanged if nothing else would be left."""
     return " ".join(word for word in name.split() if word not in COLOUR_WORDS) or name
 
 
 def held_out_pair(colour: str, what: str) -> bool:
-    """Whether no picture of this thing recoloured with this colour is ever trained on: one pair in ten."""
+    """Whether this thing in this colour is held out of training when recoloured: one pair in ten."""
     return share("pair", colour, what) < 0.1
 
 
 def recoloured(entry: Emoji) -> bool:
-    """Whether a picture is recoloured: no signs, flags or whole people."""
+    """Whether an image is recoloured: all but signs, flags and whole people."""
     return entry.category not in ("Symbols", "Flags", "Component", "People & Body") or entry.subcategory in (
         "heart",
         "geometric",
@@ -138,13 +138,13 @@ def recoloured(entry: Emoji) -> bool:
 
 
 def caption(entry: Emoji, colour: str, new: bool, rng: np.random.Generator) -> str:
-    """A random caption: one of the names, or a word of them; with the colour if it is new, else now and then.
+    """A random caption: one of the names, or a word of one; with the colour if it is new, otherwise sometimes.
 
-    Arguments:
-        entry: What is shown.
-        colour: The main colour of the picture as it is shown.
-        new: Whether the picture was given this colour.
-        rng: Where the choice comes from.
+    Args:
+        entry: The entry of the image.
+        colour: The main colour of the image as it is shown.
+        new: Whether the image was given this colour.
+        rng: The random number generator.
     """
     name = entry.names[0] if rng.random() < 0.5 else entry.names[rng.integers(len(entry.names))]
     if entry.tags and rng.random() < 0.1:

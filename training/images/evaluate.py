@@ -1,11 +1,11 @@
 r"""Judges the shipped image model: categories, Fréchet distance, copies, colours recombined, reconstructions.
 
     python -m training.images.evaluate              # into guided/checkpoints/images/metrics.json
-    python -m training.images.evaluate --sheet      # the contact sheet alone
+    python -m training.images.evaluate --sheet      # only the contact sheet
 
-The judge is a classifier of categories (training/images/classifier.py) that was trained on the same pictures as the
-model; one picture in twenty was kept from both. Fréchet distances are between its features, 64 of them, and too large
-for few pictures, which is why the distance of as many real pictures from the same ones stands beside.
+The judge is a classifier of categories (training/images/classifier.py) that was trained on the same images as the
+model; one image in twenty was held out of both. Fréchet distances are between its 64 features. They are biased upwards
+for few images, so the distance of as many real images is reported for comparison.
 """
 
 import json
@@ -24,7 +24,7 @@ from guided.metrics.molecules import frechet_distance
 from training.images.augmentation import psnr, vary
 from training.images.classifier import CATEGORIES, Classifier, labels, train_classifier
 from training.images.colours import COLOURS, main_colour, on_white, recolour
-from training.images.emoji import Emoji, held_out, held_out_pair, load_pictures, recoloured, thing
+from training.images.emoji import Emoji, held_out, held_out_pair, load_images, recoloured, thing
 from training.images.nets import LATENTS, LENGTH, diffusers
 from training.images.train import CHECKPOINT
 
@@ -33,7 +33,7 @@ SHEET = ("red apple", "smiling cat face", "blue car", "green leaf", "yellow star
 
 
 class Sampler:
-    """The shipped folder by our own sampler.
+    """The shipped folder, sampled by this package.
 
     diffusers' DDIM at eta = 1 takes the root of a rounding error below zero where the first level has no signal.
     """
@@ -43,7 +43,7 @@ class Sampler:
         self.model = guided.load(self.pipeline, steps=50)
 
     def __call__(self, prompts: list[str], guidance: float, seed: int = 0) -> torch.Tensor:
-        """A picture of each prompt, `(n, 3, 64, 64)` in [-1, 1], after 50 steps."""
+        """An image of each prompt, `(n, 3, 64, 64)` in [-1, 1], after 50 steps."""
         options: dict[str, Any] = {"prompt": prompts, "guidance": guidance}
         run = guided.sample(self.model, None, "unguided", len(prompts), seed, **options)
         return as_rows(run.samples)
@@ -63,19 +63,19 @@ def as_bytes(x: torch.Tensor) -> NDArray[np.uint8]:
 
 
 def still(rgba: torch.Tensor) -> torch.Tensor:
-    """Pictures `(n, 4, 64, 64)` in bytes as they are, on white, `(n, 3, 64, 64)` in [-1, 1]."""
+    """Images `(n, 4, 64, 64)` in bytes as they are, on white, `(n, 3, 64, 64)` in [-1, 1]."""
     return vary(rgba / 255, turned=0.0, flipped=0.0, moved=0.0)
 
 
 def chosen_rows(entries: list[Emoji], each: int, seed: int = 0) -> list[int]:
-    """The numbers of so many random pictures of each category, none of them held out."""
+    """The indices of a number of random images of each category, without held-out ones."""
     rng, label = np.random.default_rng(seed), labels(entries)
     kept = [[i for i, e in enumerate(entries) if label[i] == c and not held_out(e)] for c in range(len(CATEGORIES))]
     return [int(i) for rows in kept for i in rng.permutation(rows)[:each]]
 
 
 def frechet(net: Classifier, x: torch.Tensor, y: torch.Tensor) -> float:
-    """Fréchet distance of pictures in the features of the classifier."""
+    """Fréchet distance of images in the features of the classifier."""
     with torch.no_grad():
         a, b = net.features(x).double().numpy(), net.features(y).double().numpy()
     return frechet_distance(a.mean(0), np.cov(a.T), b.mean(0), np.cov(b.T))
@@ -89,19 +89,19 @@ def nearest(x: torch.Tensor, real: torch.Tensor) -> tuple[torch.Tensor, torch.Te
 
 
 @torch.no_grad()
-def categories(sampler: Sampler, net: Classifier, entries: list[Emoji], pictures: torch.Tensor) -> dict[str, Any]:
+def categories(sampler: Sampler, net: Classifier, entries: list[Emoji], images: torch.Tensor) -> dict[str, Any]:
     """Accuracy of the category and of the name, Fréchet distance and copies, at several guidances."""
     rows, label = chosen_rows(entries, 12), labels(entries)
     kept = [i for i, e in enumerate(entries) if label[i] >= 0 and not held_out(e)]
     test = [i for i, e in enumerate(entries) if label[i] >= 0 and held_out(e)]
-    known = still(pictures[kept])
-    real = vary(pictures[chosen_rows(entries, 60, 1)] / 255, turned=0.0)
-    moved = vary(pictures[rows] / 255, turned=0.0)
+    known = still(images[kept])
+    real = vary(images[chosen_rows(entries, 60, 1)] / 255, turned=0.0)
+    moved = vary(images[rows] / 255, turned=0.0)
     out: dict[str, Any] = {
         "held_out": {
             "pictures": len(test),
-            "category": accuracy(net, still(pictures[test]), label[test]),
-            "nearest": quantiles(nearest(still(pictures[test]), known)[0]),
+            "category": accuracy(net, still(images[test]), label[test]),
+            "nearest": quantiles(nearest(still(images[test]), known)[0]),
         },
         "trained_on": {
             "pictures": len(rows),
@@ -124,12 +124,12 @@ def categories(sampler: Sampler, net: Classifier, entries: list[Emoji], pictures
 
 
 def accuracy(net: Classifier, x: torch.Tensor, label: torch.Tensor) -> float:
-    """The share of pictures whose category the classifier tells."""
+    """The share of images whose category the classifier recognises."""
     return round(float((net(x).argmax(1) == label).float().mean()), 4)
 
 
 def named(x: torch.Tensor, known: torch.Tensor, kept: list[int], rows: list[int]) -> float:
-    """The share of pictures whose closest training picture is that of their prompt."""
+    """The share of images whose closest training image is that of their prompt."""
     found = nearest(x, known)[1].tolist()
     return round(float(np.mean([kept[j] == i for j, i in zip(found, rows, strict=True)])), 4)
 
@@ -140,7 +140,7 @@ def quantiles(values: torch.Tensor) -> list[float]:
 
 
 def pairs(entries: list[Emoji], held: bool) -> list[tuple[int, str]]:
-    """Random entries with a colour, held out or trained on, that no picture has by nature under the same name."""
+    """Random pairs of an entry and a colour, held out or trained on, that no original image of that name has."""
     rng = np.random.default_rng(int(held))
     kept = [i for i, e in enumerate(entries) if recoloured(e) and not e.variant and not held_out(e)]
     kept = [i for i in kept if entries[i].category != "Smileys & Emotion" and len(thing(entries[i]).split()) <= 2]
@@ -148,12 +148,12 @@ def pairs(entries: list[Emoji], held: bool) -> list[tuple[int, str]]:
     return [found[k] for k in rng.permutation(len(found))]
 
 
-def colours(sampler: Sampler, entries: list[Emoji], pictures: torch.Tensor, guidance: float) -> dict[str, Any]:
+def colours(sampler: Sampler, entries: list[Emoji], images: torch.Tensor, guidance: float) -> dict[str, Any]:
     """Share of samples of "<colour> <thing>" with that main colour, with that shape, and with both.
 
-    The shape is right where the closest of all things, each recoloured with the colour, is the named one.
+    The shape is right if the closest of all things, each recoloured with the colour, is the named one.
     """
-    rgba = pictures.permute(0, 2, 3, 1).numpy()
+    rgba = images.permute(0, 2, 3, 1).numpy()
     things = [i for i, e in enumerate(entries) if recoloured(e) and not e.variant and not held_out(e)]
     whole = [i for i, e in enumerate(entries) if not e.variant]
     natural = {(thing(entries[i]), main_colour(rgba[i][..., :3], rgba[i][..., 3])) for i in whole}
@@ -184,8 +184,8 @@ def colours(sampler: Sampler, entries: list[Emoji], pictures: torch.Tensor, guid
 
 
 @torch.no_grad()
-def parts(sampler: Sampler, folder: Path, entries: list[Emoji], pictures: torch.Tensor) -> dict[str, Any]:
-    """Weights, multiplications a row (of decoding) and bytes of each part; errors on held-out pictures."""
+def parts(sampler: Sampler, folder: Path, entries: list[Emoji], images: torch.Tensor) -> dict[str, Any]:
+    """Weights, multiplications per row (of decoding) and bytes of each part; errors on held-out images."""
     from torch.utils.flop_counter import FlopCounterMode
 
     pipe = sampler.pipeline
@@ -208,16 +208,16 @@ def parts(sampler: Sampler, folder: Path, entries: list[Emoji], pictures: torch.
             "mmac": round(counter.get_total_flops() / 2e6, 1),
             "bytes": sum(path.stat().st_size for path in (folder / name).iterdir()),
         }
-    x = still(pictures[[held_out(e) and not e.variant and e.category != "Flags" for e in entries]])
+    x = still(images[[held_out(e) and not e.variant and e.category != "Flags" for e in entries]])
     z = pipe.vae.encode(x).latent_dist.mode()
     out["vae"]["held_out_db"] = round(psnr(pipe.vae.decode(z).sample, x), 2)
     out["vae_tiny"]["held_out_db"] = round(psnr(tiny.decode(z * pipe.vae.config.scaling_factor).sample, x), 2)
-    out["held_out_pictures"] = len(x)
+    out["held_out_images"] = len(x)
     return out
 
 
 def contact_sheet(sampler: Sampler, path: Path, guidance: float) -> None:
-    """Four pictures of each of eight prompts, a prompt a row in two columns of four."""
+    """Four images of each of eight prompts, in two columns."""
     from PIL import Image
 
     x = as_bytes(sampler([prompt for prompt in SHEET for _ in range(4)], guidance))
@@ -232,11 +232,11 @@ def main(work: Path = HERE / "work", folder: Path = CHECKPOINT, guidance: float 
     if sheet:
         return
     torch.manual_seed(0)
-    entries, pictures = load_pictures(work)
+    entries, images = load_images(work)
     net = train_classifier(work)
-    metrics: dict[str, Any] = {"steps": 50, "eta": 1.0, "parts": parts(sampler, folder, entries, pictures)}
-    metrics["categories"] = categories(sampler, net, entries, pictures)
-    metrics["colours"] = colours(sampler, entries, pictures, guidance)
+    metrics: dict[str, Any] = {"steps": 50, "eta": 1.0, "parts": parts(sampler, folder, entries, images)}
+    metrics["categories"] = categories(sampler, net, entries, images)
+    metrics["colours"] = colours(sampler, entries, images, guidance)
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""The parts of the shipped image model, as they are before training: networks, tokens, noise schedule."""
+"""The parts of the shipped image model, before training: networks, tokens, noise schedule."""
 
 __all__ = [
     "LATENTS",
@@ -24,7 +24,7 @@ LENGTH = 16
 
 
 def diffusers() -> Any:
-    """The library, whose types are not checked."""
+    """The library diffusers, without type checks."""
     import diffusers as library
 
     return library
@@ -45,7 +45,7 @@ def make_vae() -> Any:
 
 
 def make_tiny() -> Any:
-    """A small autoencoder between the same pictures and the scaled latents, as diffusers' previews use them."""
+    """A small autoencoder of the same images and scaled latents, as for previews in diffusers."""
     return diffusers().AutoencoderTiny(
         encoder_block_out_channels=(16, 16, 16, 16),
         decoder_block_out_channels=(24, 24, 24, 24),
@@ -57,7 +57,7 @@ def make_tiny() -> Any:
 
 
 class TextToImage(nn.Module):
-    """The text encoder and the UNet, trained as one."""
+    """The text encoder and the UNet, trained together."""
 
     def __init__(self) -> None:
         from transformers import CLIPTextConfig, CLIPTextModel
@@ -95,7 +95,7 @@ class TextToImage(nn.Module):
 
 
 def make_scheduler() -> Any:
-    """Stable Diffusion's 1,000 times, with v as the prediction and no signal at all at the last time."""
+    """Stable Diffusion's 1,000 times, with v-prediction and no signal at the last time."""
     return diffusers().DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -111,7 +111,7 @@ def make_scheduler() -> Any:
 
 @torch.no_grad()
 def centre(vae: Any, middle: torch.Tensor) -> None:
-    """Moves the latents of an autoencoder by `-middle`, `(LATENTS,)`, by its two 1 x 1 convolutions; pictures stay."""
+    """Moves an autoencoder's latents by `-middle`, `(LATENTS,)`, by its 1 x 1 convolutions; images stay the same."""
     vae.quant_conv.bias[: len(middle)] -= middle
     vae.post_quant_conv.bias += vae.post_quant_conv.weight[:, :, 0, 0] @ middle
 
@@ -121,15 +121,15 @@ def make_tokenizer(texts: list[str], folder: Path) -> None:
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    characters = sorted(pre_tokenizers.ByteLevel.alphabet())
     learned = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learned.pre_tokenizer = pre_tokenizers.Whitespace()
     learned.train_from_iterator(
         texts,
         trainers.BpeTrainer(vocab_size=2046, show_progress=False, end_of_word_suffix="</w>", min_frequency=2),
     )
-    merges = [tuple(pair) for pair in json.loads(learned.to_str())["model"]["merges"]][: 2046 - 2 * len(letters)]
-    pieces = [*letters, *(c + "</w>" for c in letters), *(a + b for a, b in merges)]
+    merges = [tuple(pair) for pair in json.loads(learned.to_str())["model"]["merges"]][: 2046 - 2 * len(characters)]
+    pieces = [*characters, *(c + "</w>" for c in characters), *(a + b for a, b in merges)]
     pieces += ["<|startoftext|>", "<|endoftext|>"]
     assert len(pieces) == len(set(pieces)) == 2048
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
 r"""How the shipped text-to-image model was made: latent diffusion over Noto Emoji, in the layout of Stable Diffusion 1.
 
-    python -m training.images.train prepare              # pictures by npm
+    python -m training.images.train prepare              # images by npm
     python -m training.images.train vae --minutes 13     # each training resumes where it was stopped
-    python -m training.images.train latents              # encodes varied and recoloured pictures; learns the tokens
+    python -m training.images.train latents              # encodes varied and recoloured images; learns the tokens
     python -m training.images.train train --minutes 60   # text encoder and UNet
-    python -m training.images.train decoder --minutes 6  # the decoder alone, on the latents as they are now
+    python -m training.images.train decoder --minutes 6  # only the decoder, with fixed latents
     python -m training.images.train tiny --minutes 4     # a second decoder, three times cheaper
     python -m training.images.train export               # the averaged weights, into guided/checkpoints/images
 
@@ -31,7 +31,7 @@ from torch import distributed, nn
 from guided.fitting.loop import Alone
 from guided.fitting.state import read_state, write_state
 from guided.storage import read_tensors, write_tensors
-from training.images.augmentation import picture_loss, psnr, vary
+from training.images.augmentation import image_loss, psnr, vary
 from training.images.colours import COLOURS, NAMES, main_colour, recolour
 from training.images.emoji import (
     Emoji,
@@ -39,9 +39,9 @@ from training.images.emoji import (
     fetch,
     held_out,
     held_out_pair,
-    load_pictures,
+    load_images,
     read_entries,
-    read_picture,
+    read_image,
     recoloured,
     thing,
 )
@@ -66,22 +66,22 @@ app = typer.Typer(add_completion=False, help=__doc__.splitlines()[0], pretty_exc
 
 @app.command()
 def prepare(work: Path = HERE / "work") -> None:
-    """Fetches the pictures with npm; `(pictures, 64, 64, 4)` bytes in `pictures.npy`."""
+    """Fetches the images with npm; `(images, 64, 64, 4)` bytes in `pictures.npy`."""
     fetch(work)
-    pictures = np.stack([read_picture(work, entry) for entry in read_entries(work)])
-    np.save(work / "pictures.npy", pictures)
-    print(f"{len(pictures)} pictures")
+    images = np.stack([read_image(work, entry) for entry in read_entries(work)])
+    np.save(work / "pictures.npy", images)
+    print(f"{len(images)} images")
 
 
 def resume(net: nn.Module, lr: float, inner: tuple[str, ...], folder: Path, processes: Alone) -> Trainer:
-    """A trainer as its state left it, where there is one; the random numbers go on from its step.
+    """A trainer with the state in the folder, if there is one; random numbers continue from its step.
 
     Args:
         net: The network; it is moved to the processes' device.
         lr: The learning rate.
-        inner: Words in the names of weights that Muon moves.
-        folder: The state.
-        processes: Those of the training.
+        inner: Words in the names of the weights that Muon trains.
+        folder: The folder of the state.
+        processes: The processes of the training.
     """
     torch.set_flush_denormal(True)
     net = net.to(processes.device)
@@ -100,29 +100,29 @@ class Several(Alone):
         return tensor
 
 
-def batches(entries: list[Emoji], pictures: torch.Tensor, batch: int) -> Iterator[torch.Tensor]:
-    """Endless varied pictures `(batch, 3, 64, 64)`, none of them held out; skin tones and flags are rare."""
+def batches(entries: list[Emoji], images: torch.Tensor, batch: int) -> Iterator[torch.Tensor]:
+    """Endless randomly changed images `(batch, 3, 64, 64)`, none of them held out; skin tones and flags are rare."""
     rare = [0.15 if e.variant or e.category == "Flags" else 1.0 for e in entries]
     weight = torch.tensor([0.0 if held_out(e) else share for e, share in zip(entries, rare, strict=True)])
     while True:
-        yield vary(pictures[torch.multinomial(weight, batch, replacement=True)] / 255)
+        yield vary(images[torch.multinomial(weight, batch, replacement=True)] / 255)
 
 
 def vae_loss(net: Any, x: torch.Tensor) -> torch.Tensor:
     """The error of `(B, 3, 64, 64)` after a draw of the latents, and 1e-4 times the divergence of a latent."""
     latents = net.encode(x).latent_dist
-    return picture_loss(net.decode(latents.sample()).sample, x) + 1e-4 * latents.kl().mean() / latents.mean[0].numel()
+    return image_loss(net.decode(latents.sample()).sample, x) + 1e-4 * latents.kl().mean() / latents.mean[0].numel()
 
 
 @app.command()
 def vae(
     work: Path = HERE / "work", minutes: float = 13.0, batch: int = 10, lr: float = 1.5e-3, device: str = "cpu"
 ) -> None:
-    """Trains the autoencoder; the state is written every minute into `vae/`."""
+    """Trains the autoencoder; the state is saved every minute into `vae/`."""
     torch.manual_seed(0)
     processes = processes_on(device)
     trainer = resume(make_vae(), lr, ("block",), work / "vae", processes)
-    source = batches(*load_pictures(work), batch)
+    source = batches(*load_images(work), batch)
     for progress in trainer.run(minutes, work / "vae"):
         trainer.update(vae_loss(trainer.net, next(source).to(processes.device)), progress)
 
@@ -130,50 +130,50 @@ def vae(
 Row = tuple[int, str, bool, NDArray[Any]]
 
 
-def coloured_rows(entries: list[Emoji], pictures: torch.Tensor, plain: int) -> list[Row]:
-    """What is encoded: number of the entry, main colour, whether it is a new one, and the picture `(64, 64, 4)`.
+def coloured_rows(entries: list[Emoji], images: torch.Tensor, plain: int) -> list[Row]:
+    """The images to encode: index of the entry, main colour, whether that is a new one, and the image `(64, 64, 4)`.
 
-    A picture is there `plain` times as it is (flags twice), and once in every colour whose pair is not held out.
+    Each image occurs `plain` times unchanged (flags twice), and once in every colour whose pair is not held out.
     """
     rows: list[Row] = []
     for i, entry in enumerate(entries):
         if entry.variant or held_out(entry):
             continue
-        picture = pictures[i].permute(1, 2, 0).numpy()
-        own = main_colour(picture[..., :3], picture[..., 3])
-        rows += [(i, own, False, picture)] * (2 if entry.category == "Flags" else plain)
+        image = images[i].permute(1, 2, 0).numpy()
+        own = main_colour(image[..., :3], image[..., 3])
+        rows += [(i, own, False, image)] * (2 if entry.category == "Flags" else plain)
         new = [c for c in COLOURS if recoloured(entry) and not held_out_pair(c, thing(entry))]
-        rows += [(i, colour, True, recolour(picture, colour)) for colour in new]
+        rows += [(i, colour, True, recolour(image, colour)) for colour in new]
     return rows
 
 
 @torch.no_grad()
 def encode(net: Any, rows: list[Row], entries: list[Emoji], batch: int = 64) -> torch.Tensor:
-    """Latents `(rows, LATENTS, 8, 8)` of moved and resized pictures, flipped where that leaves the meaning."""
+    """Latents `(rows, LATENTS, 8, 8)` of moved and resized images, flipped if that keeps the meaning."""
     out = []
     for k in range(0, len(rows), batch):
         part = rows[k : k + batch]
-        rgba = torch.from_numpy(np.stack([picture for *_, picture in part])).permute(0, 3, 1, 2) / 255
+        rgba = torch.from_numpy(np.stack([image for *_, image in part])).permute(0, 3, 1, 2) / 255
         fixed = [entries[i].category in ("Symbols", "Flags") or "arrow" in entries[i].names[0] for i, *_ in part]
         out.append(net.encode(vary(rgba, turned=0.0, flipped=0.5 * ~torch.tensor(fixed))).latent_dist.mode())
     return torch.cat(out)
 
 
 def known_scale(folder: Path) -> float | None:
-    """The factor of the latents of restored weights, whose mean is taken off already; None for others."""
+    """The scaling factor of restored weights, whose latents are already centred; None for other weights."""
     scale = (read_state(folder) or {}).get("scale")
     return None if scale is None else float(scale)
 
 
 @app.command()
 def latents(work: Path = HERE / "work", plain: int = 6) -> None:
-    """Caches scaled latents in `latents.safetensors`, with what captions need, and learns the tokens from captions."""
-    entries, pictures = load_pictures(work)
+    """Caches scaled latents in `latents.safetensors`, with the data of captions, and learns tokens from captions."""
+    entries, images = load_images(work)
     torch.manual_seed(0)
-    rows = coloured_rows(entries, pictures, plain)
+    rows = coloured_rows(entries, images, plain)
     z = encode(average(make_vae(), work / "vae"), rows, entries)
     scale, middle = known_scale(work / "vae"), torch.zeros(z.shape[1])
-    if scale is None:  # else they are those of weights that went on, to which the other networks are used
+    if scale is None:  # otherwise those of trained weights, which the other networks fit
         middle = z.mean((0, 2, 3))
         scale = float(1 / (z - middle[:, None, None]).std())
     z = z - middle[:, None, None]
@@ -187,17 +187,17 @@ def latents(work: Path = HERE / "work", plain: int = 6) -> None:
     rng = np.random.default_rng(0)
     kept = sorted({i for i, *_ in rows})
     texts = [caption(entries[i], NAMES[c], False, rng) for i in kept for c in rng.integers(len(NAMES), size=20)]
-    if not (work / "tokenizer").exists():  # those of the weights that are there stay
+    if not (work / "tokenizer").exists():  # the tokens of existing weights are kept
         make_tokenizer(texts + list(NAMES) * 30, work / "tokenizer")
     print(f"{len(z)} latents, scaled by {scale:.4f}")
 
 
 def weights_of_rows(entries: list[Emoji], entry: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """Sampling weights `(rows,)`: a subcategory of n pictures counts sqrt(n), a recoloured picture 40 %, people less.
+    """Sampling weights `(rows,)`: a subcategory of n images has weight sqrt(n), a recoloured image 40 %, people less.
 
-    Arguments:
-        entries: All of them.
-        entry: The number of each row's entry.
+    Args:
+        entries: All entries.
+        entry: The index of each row's entry.
         new: Whether the row shows it in another colour.
     """
     keys = list(zip(entry.tolist(), new.tolist(), strict=True))
@@ -229,7 +229,7 @@ def captioned(work: Path, batch: int, seed: int) -> Iterator[tuple[torch.Tensor,
 
 
 def v_loss(net: nn.Module, z: torch.Tensor, ids: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
-    """The squared error of v at stratified times, weighed by `min(1, 5 / (snr + 1))`.
+    """The squared error of v at stratified times, weighted by `min(1, 5 / (snr + 1))`.
 
     That is min-SNR with the +1 of v, so that the last time, where the ratio is zero, is learned too.
 
@@ -250,7 +250,7 @@ def v_loss(net: nn.Module, z: torch.Tensor, ids: torch.Tensor, alphas: torch.Ten
 def train(
     work: Path = HERE / "work", minutes: float = 60.0, batch: int = 64, lr: float = 1.5e-3, processes: int = 2
 ) -> None:
-    """Trains text encoder and UNet for so many minutes in all; the state is written every minute into `images/`.
+    """Trains text encoder and UNet for a number of minutes; the state is saved every minute into `images/`.
 
     Every process has one thread and its share of the batch: threads would wait for each other at every operation.
     """
@@ -284,14 +284,14 @@ def train_process(rank: int, processes: int, work: Path, minutes: float, batch: 
 
 
 def average(net: Any, folder: Path) -> Any:
-    """The network with the averaged weights of a training, where there is one."""
+    """The network with the averaged weights of a training, if there is one."""
     if folder.exists():
         net.load_state_dict(averaged_weights(folder)[0])
     return net.eval()
 
 
 def trained_vae(work: Path) -> Any:
-    """The autoencoder with centred latents and its scaling factor, its decoder trained longer where there is one."""
+    """The autoencoder with centred latents and its scaling factor, with the longer trained decoder if there is one."""
     data, net = read_tensors(work / LATENTS_FILE), average(make_vae(), work / "vae")
     centre(net, data["middle"])
     average(net.decoder, work / "decoder")
@@ -300,9 +300,9 @@ def trained_vae(work: Path) -> Any:
 
 
 def decoder_pairs(work: Path, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless scaled latents `(batch, LATENTS, 8, 8)`, a little noisy, with their pictures `(batch, 3, 64, 64)`."""
+    """Endless scaled latents `(batch, LATENTS, 8, 8)`, a little noisy, with their images `(batch, 3, 64, 64)`."""
     net = trained_vae(work)
-    for x in batches(*load_pictures(work), batch):
+    for x in batches(*load_images(work), batch):
         with torch.no_grad():
             z = net.encode(x).latent_dist.mode() * net.config.scaling_factor
         yield z + 0.05 * torch.rand(batch, 1, 1, 1) * torch.randn_like(z), x
@@ -312,7 +312,7 @@ def decoder_pairs(work: Path, batch: int) -> Iterator[tuple[torch.Tensor, torch.
 def decoder(
     work: Path = HERE / "work", minutes: float = 6.0, batch: int = 10, lr: float = 8e-4, device: str = "cpu"
 ) -> None:
-    """Trains the decoder alone for longer; the state is written every minute into `decoder/`."""
+    """Trains only the decoder for longer; the state is saved every minute into `decoder/`."""
     processes = processes_on(device)
     net = trained_vae(work).to(processes.device)
     trainer = resume(net.decoder, lr, ("block",), work / "decoder", processes)
@@ -321,14 +321,14 @@ def decoder(
         z, x = (part.to(processes.device) for part in next(source))
         with torch.no_grad():
             z = net.post_quant_conv(z / scale)
-        trainer.update(picture_loss(trainer.net(z), x), progress)
+        trainer.update(image_loss(trainer.net(z), x), progress)
 
 
 @app.command()
 def tiny(
     work: Path = HERE / "work", minutes: float = 4.0, batch: int = 10, lr: float = 2e-3, device: str = "cpu"
 ) -> None:
-    """Trains the small autoencoder on the same scaled latents, both ways; the state is written into `tiny/`."""
+    """Trains the small autoencoder on the same scaled latents, in both directions; the state is saved into `tiny/`."""
     torch.manual_seed(0)
     processes = processes_on(device)
     trainer = resume(make_tiny(), lr, ("layers",), work / "tiny", processes)
@@ -336,19 +336,19 @@ def tiny(
     source = decoder_pairs(work, batch)
     for progress in trainer.run(minutes, work / "tiny"):
         z, x = (part.to(processes.device) for part in next(source))
-        loss = picture_loss(net.decode(z).sample, x) + 0.1 * (net.encode(x).latents - z).square().mean()
+        loss = image_loss(net.decode(z).sample, x) + 0.1 * (net.encode(x).latents - z).square().mean()
         trainer.update(loss, progress)
 
 
 @app.command()
 def check(work: Path = HERE / "work") -> None:
-    """Prints the error of both autoencoders on the pictures that no training has seen."""
-    entries, pictures = load_pictures(work)
-    x = vary(pictures[[held_out(e) and not e.variant for e in entries]] / 255, turned=0.0, flipped=0.0, moved=0.0)
+    """Prints the error of both autoencoders on the images that are held out of all trainings."""
+    entries, images = load_images(work)
+    x = vary(images[[held_out(e) and not e.variant for e in entries]] / 255, turned=0.0, flipped=0.0, moved=0.0)
     net, small = trained_vae(work), average(make_tiny(), work / "tiny")
     with torch.no_grad():
         z = net.encode(x).latent_dist.mode()
-        print(f"{len(x)} pictures: {psnr(net.decode(z).sample, x):.2f} dB", end=", ")
+        print(f"{len(x)} images: {psnr(net.decode(z).sample, x):.2f} dB", end=", ")
         print(f"tiny {psnr(small.decode(z * net.config.scaling_factor).sample, x):.2f} dB")
 
 
@@ -359,7 +359,7 @@ def read_scale(folder: Path) -> float:
 
 @app.command()
 def restore(work: Path = HERE / "work", folder: Path = CHECKPOINT) -> None:
-    """Puts the shipped weights where the trainings look for theirs, to go on on another machine, at step 0."""
+    """Writes the shipped weights as states of the trainings, at step 0, to train them further on another machine."""
     if (work / "images").exists() or (work / "vae").exists():
         raise typer.BadParameter(f"{work} has weights of its own")
     work.mkdir(parents=True, exist_ok=True)
@@ -376,14 +376,14 @@ def restore(work: Path = HERE / "work", folder: Path = CHECKPOINT) -> None:
 
 
 def prompts(entries: list[Emoji]) -> list[str]:
-    """What the model knows: names of pictures that it was trained on, without flags, signs and people."""
+    """The example prompts: names of training images, without flags, signs and people."""
     known = [e for e in entries if not e.variant and not held_out(e) and recoloured(e)]
     return sorted({e.names[0] for e in known})
 
 
 @app.command()
 def export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
-    """Writes the pipeline's folder and `vae_tiny`, in half precision, out of the last checkpoints."""
+    """Writes the pipeline's folder and `vae_tiny`, in half precision, from the last states."""
     from transformers import CLIPTokenizer
 
     net = average(TextToImage(), work / "images")
@@ -399,7 +399,7 @@ def export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
         requires_safety_checker=False,
     )
     pipeline.to(torch.float16).save_pretrained(out)
-    config = out / "text_encoder" / "config.json"  # transformers would compute in the precision that it names
+    config = out / "text_encoder" / "config.json"  # or transformers would compute in that precision
     config.write_text(config.read_text().replace('"float16"', '"float32"'))
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(work / "tokenizer" / name, out / "tokenizer" / name)

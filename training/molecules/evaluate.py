@@ -1,14 +1,14 @@
-r"""Judges samples of the molecule model against the test split of MOSES.
+r"""Judges samples of the molecule model by comparing them with the test split of MOSES.
 
     guided sample molecules --sampler unguided -n 10000 --batch-size 500 --out runs/own
     python -m training.molecules.evaluate runs/own/samples.csv --out guided/checkpoints/molecules/metrics.json
 
 What does not depend on the samples (ChemNet's statistics, QED and SA of molecules of the test split) is computed once
-and kept in the work folder. Novelty is against the training split as MOSES wrote it: only 1 in 5,000 of its SMILES is
-another one in today's canonical form.
+and kept in the work folder. Novelty is with respect to the training split as MOSES wrote it: only 1 in 5,000 of its
+SMILES differs from today's canonical form.
 
 The Fréchet distance of finite samples is too large by about 1240 (1/n + 1/reference), measured: 10,000 random training
-molecules score .161 against 30,000 of the test split, which is therefore as good as 10,000 samples of any model can be.
+molecules have .161 to 30,000 of the test split, which is the best that 10,000 samples of any model can reach.
 """
 
 import csv
@@ -34,7 +34,7 @@ Properties = dict[str, NDArray[np.float64]]
 
 
 def canonicals(smiles: list[str]) -> list[str | None]:
-    """The canonical SMILES, None for the invalid, on all cores."""
+    """The canonical SMILES, None for invalid ones, on all cores."""
     with Pool() as pool:
         return pool.map(canonical, smiles, chunksize=500)
 
@@ -92,7 +92,7 @@ def draw(values: Properties, reference: Properties, path: Path) -> None:
 
 
 def evaluate(samples: list[str], work: Path, size: int) -> tuple[dict[str, object], Properties, Properties]:
-    """All metrics, with the properties of the samples and of the reference for the picture."""
+    """All metrics, with the properties of the samples and of the reference for the plot."""
     molecules = [molecule for molecule in canonicals(samples) if molecule]
     reference = reference_set(work, size)
     mean, covariance = ChemNet().statistics(molecules)
@@ -125,7 +125,7 @@ def main(
     out: Path = HERE / "work" / "metrics.json",
     reference: int = 30_000,
 ) -> None:
-    """Judges a file with one SMILES a line, or the samples.csv of a run. Writes JSON and, beside it, a PNG."""
+    """Judges a file with one SMILES per line, or the samples.csv of a run. Writes JSON and, beside it, a PNG."""
     started = time.monotonic()
     torch.set_num_threads(os.cpu_count() or 1)
     metrics, values, test = evaluate(read_samples(samples), work, reference)

@@ -50,7 +50,7 @@ def read_smiles(split: str, work: Path) -> list[str]:
 
 
 def learn_tokens(strings: list[str], vocabulary: int, length: int) -> SelfiesTokens:
-    """Byte-pair encoding over SELFIES symbols, each written as one character for the library's sake."""
+    """Byte-pair encoding over SELFIES symbols, each written as one character, as the library needs it."""
     from tokenizers import Tokenizer, models, trainers
 
     symbols = sorted({symbol for string in strings for symbol in selfies.split_selfies(string)})
@@ -89,7 +89,7 @@ def prepare(work: Path = HERE / "work", vocabulary: int = 512, length: int = 20)
 
 
 def load_tokens(work: Path) -> SelfiesTokens:
-    """What `prepare` learned."""
+    """The tokens that `prepare` learned."""
     config = json.loads((work / "tokens.json").read_text())
     merges = tuple((left, right) for left, right in config["merges"])
     return SelfiesTokens(tuple(config["symbols"]), merges, config["length"])
@@ -111,11 +111,11 @@ def train(
     device: str = "cpu",
     accumulate: int = 1,
 ) -> None:
-    """Trains for so many minutes in all, over all sittings; the state is written every minute into `molecules/`.
+    """Trains for a number of minutes, over all sessions; the state is saved every minute into `molecules/`.
 
-    Half of a row is padding. Until the share `full_from` of the time, rows are molecules of at most `crop` tokens
-    (nine in ten of them), cut there, which is faster by two thirds; afterwards all molecules at full length.
-    Where there is no state, `start` names the folder of an exported model of the same size to go on from.
+    Half of a row is padding. For the first part of the time, `full_from`, rows are the molecules of at most `crop`
+    tokens (nine in ten), cut to that length, which saves two thirds of the time; then all molecules at full length.
+    If there is no state, training starts from an exported model of the same size in the folder `start`.
     """
     tokens, folder, processes = load_tokens(work), work / "molecules", processes_on(device)
     data = torch.from_numpy(np.load(work / "tokens.npy")).to(processes.device)
@@ -129,9 +129,9 @@ def train(
         for module in (trainer.net, trainer.average):
             read_weights(module, start / "model.safetensors")
 
-    def losses(pool: torch.Tensor) -> Iterator[torch.Tensor]:
+    def losses(dataset: torch.Tensor) -> Iterator[torch.Tensor]:
         for _ in range(accumulate):
-            rows = pool[torch.randint(len(pool), (batch // accumulate,)).to(pool.device)].long()
+            rows = dataset[torch.randint(len(dataset), (batch // accumulate,)).to(dataset.device)].long()
             yield any_order_loss(trainer.forward, rows, tokens.vocabulary) / accumulate
 
     for progress in trainer.run(minutes, folder):

@@ -4,8 +4,8 @@ r"""How the shipped RNA model was made: masked diffusion over the last 50 nt of 
     python -m training.rna.train export                           # the averaged weights, into guided/checkpoints/rna
 
 The label is the species. Human UTRs are those whose ribosome load was measured, with their single-nucleotide variants
-(a table with a column `utr`); Arabidopsis ones are cut from chromosome 1 of TAIR10 and its annotation. UTRs that share
-a half with another one (variants of one gene) go to the same side of the split; one group in ten is kept out.
+(a table with a column `utr`); those of Arabidopsis are from chromosome 1 of TAIR10 and its annotation. UTRs that share
+a half (variants of one gene) are on the same side of the split; one group in ten is held out.
 
 References:
     | Human 5' UTR design and variant effect prediction from a massively parallel translation assay (Sample et al.,
@@ -51,7 +51,7 @@ def complement(sequence: str) -> str:
 
 
 def leader(genome: str, strand: str, exons: list[tuple[int, int]], coding: list[tuple[int, int]]) -> str:
-    """The spliced 5' UTR of a transcript; intervals are from 1 on, both ends included."""
+    """The spliced 5' UTR of a transcript; intervals count from 1 and include both ends."""
     if strand == "+":
         start = min(first for first, _ in coding)
         return "".join(genome[a - 1 : min(b, start - 1)] for a, b in sorted(exons) if a < start)
@@ -89,14 +89,14 @@ def arabidopsis(work: Path) -> list[str]:
 
 
 def human(path: Path) -> list[str]:
-    """The column `utr` of a table, tabs between columns, that may be compressed."""
+    """The column `utr` of a tab-separated table, which may be compressed."""
     text = (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode()
     utrs = {row["utr"].upper().replace("U", "T") for row in csv.DictReader(text.splitlines(), delimiter="\t")}
     return sorted(utr for utr in utrs if len(utr) == LENGTH and set(utr) <= set("ACGT"))
 
 
 def groups(sequences: list[str]) -> NDArray[np.int64]:
-    """A number for each sequence, equal where two share a half, directly or over others."""
+    """A group number for each sequence; sequences that share a half, directly or through others, are in one group."""
     parent = list(range(len(sequences)))
 
     def root(i: int) -> int:
@@ -113,7 +113,7 @@ def groups(sequences: list[str]) -> NDArray[np.int64]:
 
 
 def read(work: Path = HERE / "work", table: Path | None = None) -> tuple[Dataset, NDArray[np.bool_]]:
-    """The UTRs, labelled 1 (human) and 2 (Arabidopsis), and which of them are kept out."""
+    """The UTRs, labelled 1 (human) and 2 (Arabidopsis), and which of them are held out."""
     ours, theirs = human(table) if table else [], arabidopsis(work)
     sequences = [*ours, *theirs]
     labels = np.repeat(np.array([1, 2], dtype=np.int64), [len(ours), len(theirs)])
@@ -133,9 +133,9 @@ def _train(
     accumulate: int = 1,
     compiled: bool = False,
 ) -> None:
-    """Trains for so many minutes in all, over all sittings; the state is written every minute into `rna/`."""
+    """Trains for a number of minutes, over all sessions; the state is saved every minute into `rna/`."""
     data, held_out = read(work, human)
-    print(f"{(~held_out).sum()} UTRs to learn from, {held_out.sum()} kept out", flush=True)
+    print(f"{(~held_out).sum()} UTRs to learn from, {held_out.sum()} held out", flush=True)
     plan = Plan(minutes, batch, lr, reverse=False, device=device, accumulate=accumulate, compiled=compiled)
     fit(data.select(~held_out), CONFIG, work / "rna", plan)
 

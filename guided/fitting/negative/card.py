@@ -1,4 +1,4 @@
-"""The card of a negative checkpoint in words."""
+"""The description of a negative checkpoint, as Markdown."""
 
 __all__ = ["ENDS", "describe", "describe_loss"]
 
@@ -6,27 +6,27 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-ENDS = 50  # updates, the first ones and the last ones, whose mean losses are reported
+ENDS = 50  # the number of first and of last updates whose mean losses are reported
 
 
 def describe_loss(metrics: Mapping[str, Any]) -> str:
-    """The losses at both ends of a training."""
+    """The losses at the beginning and at the end of a training."""
     first = min(ENDS, metrics["steps"])
     return f"{metrics['first loss']:.4g} over the first {first} steps, {metrics['last loss']:.4g} over the last"
 
 
 def describe(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """Markdown for the `README.md` beside the weights."""
+    """The `README.md` of a checkpoint, as Markdown."""
     base, method, training = config["base"], config["method"], config["training"]
     hyperparameters = ", ".join(
         f"{name} = {value}" for name, value in method.items() if name != "name" and value is not None
     )
-    kind = f"LoRA weights of rank {training['lora']}" if training["lora"] else "full weights"
+    what = f"LoRA weights of rank {training['lora']}" if training["lora"] else "full weights"
     reward = "" if config["reward"] is None else f"\n- Reward: `{json.dumps(config['reward'])}`"
     prompts = len(config["samples"]["prompts"])
     return f"""# A negative checkpoint of {base["name"]}
 
-{kind[0].upper()}{kind[1:]}, for the negative side of guidance:
+{what[0].upper()}{what[1:]}, for the negative side of guidance:
 `guided sample {base["name"]} --negative DIR --guidance W`.
 
 - Base: {base["name"]}, layers `{base["network"]["layers"][:16]}`; another base is refused

@@ -18,17 +18,17 @@ RATES = {"lora": 1e-4, "masked": 1e-4, "full": 1e-6}
 
 @dataclass(frozen=True)
 class NegativeTraining(Config):
-    """How a negative checkpoint is trained. Steps, batch and weight decay are those of the published Self-NPO.
+    """How a negative checkpoint is trained. Steps, batch and weight decay default to those of the Self-NPO paper.
 
     Args:
-        steps: Updates.
-        batch: Rows of an update, over all processes.
+        steps: The number of updates.
+        batch: The number of rows per update, over all processes.
         lr: The learning rate; None for 1e-6 for full weights of a continuous model, as published, and 1e-4 for LoRA
             weights and for masked models.
-        weight_decay: AdamW's.
+        weight_decay: The weight decay of AdamW.
         clip: The largest norm of a gradient.
-        warmup: Updates in which the learning rate grows.
-        ema: The decay of the running average, which is what is kept; 0 for none.
+        warmup: Updates over which the learning rate rises.
+        ema: The decay of the running average of the weights, which is what is saved; 0 for none.
         lora: The rank of LoRA weights; 0 for full ones, None for 16 in a pipeline and full ones elsewhere.
         accumulate: Parts into which a batch is split, to save memory.
         precision: Mixed precision of the networks, "no", "bf16" or "fp16".
@@ -41,24 +41,36 @@ class NegativeTraining(Config):
         GuidedError: A number is out of range.
     """
 
-    steps: Annotated[int, Option("Updates.", "Training", least=1)] = 1000
-    batch: Annotated[int, Option("Samples of an update, over all processes.", "Training", least=1)] = 20
+    steps: Annotated[int, Option("The number of training updates.", "Training", least=1)] = 1000
+    batch: Annotated[int, Option("The number of samples per update, over all processes.", "Training", least=1)] = 20
     lr: Annotated[
-        float | None, Option("The learning rate; 1e-6, for LoRA or masked models 1e-4.", "Training", above=0)
+        float | None,
+        Option("The learning rate. If not given, 1e-6, or 1e-4 for LoRA and for masked models.", "Training", above=0),
     ] = None
     weight_decay: Annotated[float, Option("The weight decay of AdamW.", "Training", least=0)] = 1e-3
-    clip: Annotated[float, Option("The largest norm of a gradient.", "Training", above=0)] = 1.0
-    warmup: Annotated[int, Option("Updates in which the learning rate grows.", "Training", least=0)] = 20
+    clip: Annotated[
+        float, Option("The largest gradient norm; larger gradients are scaled down.", "Training", above=0)
+    ] = 1.0
+    warmup: Annotated[int, Option("Updates over which the learning rate rises.", "Training", least=0)] = 20
     ema: Annotated[
         float, Option("The decay of the running average of the weights; 0 for none.", "Training", least=0, below=1)
     ] = 0.99
-    lora: Annotated[int | None, Option("The rank of LoRA weights; 0 trains full weights.", "Training", least=0)] = None
-    accumulate: Annotated[int, Option("Parts into which a batch is split, to save memory.", "Training", least=1)] = 1
+    lora: Annotated[
+        int | None,
+        Option(
+            "The rank of LoRA weights; 0 trains all weights. If not given, 16 for a pipeline and 0 for other models.",
+            "Training",
+            least=0,
+        ),
+    ] = None
+    accumulate: Annotated[
+        int, Option("The number of parts that a batch is split into, to save memory.", "Training", least=1)
+    ] = 1
     precision: Annotated[str, Option("Mixed precision: no, bf16 or fp16.", "Training", choices=PRECISIONS)] = "no"
-    n: Annotated[int, Option("Samples of the model's own to learn from.", flags=("-n",), least=2)] = 512
-    seed: Annotated[int, Option("The seed.", least=0)] = 0
-    batch_size: Annotated[int, Option("Samples that are drawn, and written, together.", least=1)] = 64
-    sheet: Annotated[int, Option("Updates between sheets of samples; 0 for none.", "Training", least=0)] = 0
+    n: Annotated[int, Option("The number of the model's own samples to train on.", flags=("-n",), least=2)] = 512
+    seed: Annotated[int, Option("The random seed.", least=0)] = 0
+    batch_size: Annotated[int, Option("The number of samples that are drawn and written together.", least=1)] = 64
+    sheet: Annotated[int, Option("Updates between two sheets of samples; 0 for no sheets.", "Training", least=0)] = 0
 
     def rank(self, model: "Diffusion") -> int:
         """The rank of LoRA weights for a model; 0 for full weights."""
@@ -75,16 +87,21 @@ class NegativeTraining(Config):
 
 @dataclass(frozen=True)
 class NegativeConfig(Config):
-    """A training, described whole."""
+    """The whole description of a training."""
 
-    model: Annotated[str, Option("A name of `guided models`, or the path of a checkpoint.", "Model")]
+    model: Annotated[str, Option("A name from `guided models`, or the path of a checkpoint.", "Model")]
     out: Annotated[
-        Path, Option("The checkpoint's folder; the same command again resumes.", metavar="DIR", shell_default=REQUIRED)
+        Path,
+        Option(
+            "The folder of the checkpoint; the same command resumes a training that was stopped.",
+            metavar="DIR",
+            shell_default=REQUIRED,
+        ),
     ]
     reward: Annotated[
         list[str],
         Option(
-            "Train away from what it likes (flipped DPO); several are combined.",
+            "A reward to train against, by flipped DPO instead of Self-NPO. Several rewards are combined.",
             panel="Reward",
             flags=("--reward", "-r"),
             metavar="R",
@@ -93,14 +110,25 @@ class NegativeConfig(Config):
     aggregate: Aggregate = "mean"
     prompts: Annotated[
         Path | None,
-        Option("A file with a prompt on each line; the model's own if not given.", "Conditioning", metavar="FILE"),
+        Option(
+            "A file with one prompt per line. If not given, the model's own prompts.", "Conditioning", metavar="FILE"
+        ),
     ] = None
-    guidance: Annotated[float | None, Option("The weight of guidance of these samples.", "Conditioning")] = None
+    guidance: Annotated[
+        float | None,
+        Option(
+            "The weight of classifier-free guidance for the training samples. If not given, the model's default.",
+            "Conditioning",
+        ),
+    ] = None
     set: Annotated[
         list[str],
-        Option("A hyperparameter of the method, as in --set j=5.", "Training", metavar="NAME=VALUE"),
+        Option("A hyperparameter of the training method, as in --set j=5.", "Training", metavar="NAME=VALUE"),
     ] = field(default_factory=list)
-    sampling_steps: Annotated[int | None, Option("Reverse steps of the samples.", least=1)] = None
+    sampling_steps: Annotated[
+        int | None,
+        Option("The number of reverse steps for the training samples. If not given, the model's default.", least=1),
+    ] = None
     device: Device = "auto"
     dtype: Dtype = "float32"
     training: NegativeTraining = field(default_factory=NegativeTraining)

@@ -1,4 +1,4 @@
-"""The model's own samples that a negative checkpoint is trained from, kept block by block in a folder."""
+"""The model's own samples that a negative checkpoint is trained from, stored in blocks in a folder."""
 
 __all__ = ["Dataset", "draw_dataset"]
 
@@ -19,7 +19,7 @@ from guided.storage import make_folder, read_tensors, write_tensors
 
 @dataclass(frozen=True)
 class Dataset:
-    """Clean rows, with shape `(n, *event)`, and their rewards, with shape `(n,)`; nan where there is no reward."""
+    """Clean rows, with shape `(n, *event)`, and their rewards, with shape `(n,)`; nan if there is no reward."""
 
     x: Tensor
     rewards: Tensor
@@ -36,17 +36,17 @@ def draw_dataset(
     objective: Objective | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Dataset:
-    """Draws what the folder does not hold yet; row i depends on the seed and on i alone.
+    """Draws the samples that the folder does not hold yet; row i depends only on the seed and on i.
 
     Args:
         model: The model.
         wanted: The prompts of the n requests.
         n: The number of samples.
         seed: The seed.
-        batch_size: Samples that are drawn and written together.
-        folder: Where the blocks go.
+        batch_size: The number of samples that are drawn and written together.
+        folder: The folder of the blocks.
         objective: A reward of the samples.
-        progress: Called with how many there are.
+        progress: Called with the number of samples so far.
     """
     make_folder(folder)
     parts = []

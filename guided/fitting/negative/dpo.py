@@ -1,4 +1,4 @@
-r"""Direct preference optimization with the pairs flipped: train towards what a reward does not like.
+r"""Direct preference optimization with flipped pairs: training towards samples with low rewards.
 
 With the error :math:`e_\theta(x)` of a network on a noised sample, and the frozen network's :math:`e`, the loss of a
 pair is :math:`-\log \sigma(-\frac{\beta}{2} (e_\theta(x_l) - e(x_l) - e_\theta(x_w) + e(x_w)))`, where the *worse*
@@ -28,7 +28,7 @@ from guided.core.masked import SCHEDULES, Masked
 from guided.core.random import Streams
 from guided.errors import GuidedError, check_number
 from guided.fitting.negative.levels import training_levels
-from guided.fitting.negative.self_npo import untold
+from guided.fitting.negative.self_npo import dropped
 
 BETA = {"continuous": 2000.0, "masked": 5.0}
 
@@ -38,10 +38,10 @@ class FlippedDPO:
     """The hyperparameters of the method.
 
     Args:
-        beta: How firmly the student is held to the teacher. The error that it multiplies is the mean square of the
-            noise's, or of a masked model the mean cross entropy of a masked token; None for 2,000, or 5.
-        T: The number of times that the time is drawn from, for continuous models.
-        p: The share of pairs whose prompt the networks are not told.
+        beta: How strongly the student is tied to the teacher. It multiplies the mean square error of the noise, or for
+            masked models the mean cross entropy of the masked tokens. None for 2,000, or 5 for masked models.
+        T: The number of noise levels that the level is drawn from, for continuous models.
+        p: The share of pairs for which both networks get no prompt.
 
     Raises:
         GuidedError: One is out of range.
@@ -53,7 +53,7 @@ class FlippedDPO:
 
     name: ClassVar[str] = "Diffusion-NPO (flipped DPO)"
     pairs: ClassVar[bool] = True
-    w: ClassVar[float] = 1.0  # the teacher is told the prompt, as the student is
+    w: ClassVar[float] = 1.0  # the teacher gets the prompt, as the student does
 
     def __post_init__(self) -> None:
         found: dict[str, Any] = {"T": check_number("T", self.T, int, least=2)}
@@ -63,10 +63,10 @@ class FlippedDPO:
         self.__dict__.update(found)  # as Python's own numbers, which JSON takes
 
     def check(self, process: Any) -> None:
-        """Says early which levels of noise there are not.
+        """Checks that the noise levels exist.
 
         Raises:
-            ValueError: The process has no `T` levels.
+            GuidedError: The process has no `T` levels.
         """
         if isinstance(process, Gaussian):
             training_levels(process, self.T)
@@ -84,14 +84,14 @@ class FlippedDPO:
 
         Args:
             process: The reverse chain.
-            student: What is trained.
-            teacher: The same network before any training, frozen.
+            student: The network that is trained.
+            teacher: The same network before training, frozen.
             x: Pairs of clean samples, the better one first, with shape `(n, 2, *event)`.
             cond: Their conditions, with shape `(n, *)`.
             streams: A stream for each pair.
         """
-        told = untold(cond, streams.uniform() < self.p)
-        both = {name: c.repeat_interleave(2, 0) for name, c in told.items()}
+        given = dropped(cond, streams.uniform() < self.p)
+        both = {name: c.repeat_interleave(2, 0) for name, c in given.items()}
         error = (_masked if isinstance(process, Masked) else _gaussian)(process, x, self.T, streams)
         with torch.no_grad():
             before = error(teacher, both)
@@ -101,7 +101,7 @@ class FlippedDPO:
 
 
 def _gaussian(process: Any, x: Tensor, T: int, streams: Streams) -> Any:
-    """Maps a denoiser to the mean square error of the noise, `(2 n,)`; both of a pair have the same time and noise."""
+    """Maps a denoiser to the mean square error of the noise, `(2 n,)`; a pair shares its time and noise."""
     levels = training_levels(process, T)
     k = (streams.uniform() * len(levels.times)).long()
     alpha, sigma, t = levels.at(k, x)
@@ -112,7 +112,7 @@ def _gaussian(process: Any, x: Tensor, T: int, streams: Streams) -> Any:
 
 
 def _masked(process: Any, x: Tensor, T: int, streams: Streams) -> Any:
-    """Maps a denoiser to the mean cross entropy of the masked tokens, `(2 n,)`; a pair has the same masks."""
+    """Maps a denoiser to the mean cross entropy of the masked tokens, `(2 n,)`; a pair shares its masks."""
     t = 1 - streams.uniform()  # in (0, 1]
     rate = torch.tensor([SCHEDULES[process.schedule](float(s)) for s in t], device=x.device)
     hidden = (streams.uniform(1, x.shape[-1]) < rate.view(-1, 1, 1)).expand(x.shape).flatten(0, 1)
@@ -127,17 +127,17 @@ def _masked(process: Any, x: Tensor, T: int, streams: Streams) -> Any:
 
 
 def pairs_of(rewards: Tensor, groups: Sequence[int]) -> Tensor:
-    """Pairs of samples of the same group, the better one first: the i-th of the better half with that of the worse.
+    """Pairs of samples of the same group, the better one first: the i-th of the better half with the i-th of the worse.
 
     Args:
-        rewards: With shape `(n,)`; samples without a finite one count as worst.
+        rewards: Rewards with shape `(n,)`; those that are not finite count as worst.
         groups: The group of each sample, its prompt.
 
     Returns:
         Positions with shape `(pairs, 2)`.
 
     Raises:
-        ValueError: There is no pair with two different rewards.
+        GuidedError: There is no pair with two different rewards.
     """
     r = torch.where(rewards.isfinite(), rewards, -torch.inf)
     found = []

@@ -1,14 +1,14 @@
-"""A negative checkpoint from its model alone: samples, updates, the files.
+"""The training of a negative checkpoint from the model's own samples.
 
 The folder:
 
-    config.json      the card: base, method, hyperparameters, seeds, versions; at the end, what it took
+    config.json      the card: base, method, hyperparameters, seeds, versions; at the end also the cost
     pytorch_lora_weights.safetensors, or (diffusion_pytorch_)model.safetensors
-    README.md        the card in words
+    README.md        the card as Markdown
     history.csv      step, loss
-    samples/         the model's own samples, block by block
+    samples/         the model's own samples, in blocks
     sheets/          samples during training
-    training/        the state of a training under way
+    training/        the state of an unfinished training
 """
 
 __all__ = ["NegativeTraining", "train_negative"]
@@ -66,26 +66,26 @@ def train_negative(
     trust_rewards: bool = False,
     progress: Callable[[Progress], None] = lambda state: None,
 ) -> Path:
-    """Trains a negative checkpoint from a model's own samples; the same call again goes on.
+    """Trains a negative checkpoint from a model's own samples; the same call resumes a training that was stopped.
 
     Args:
         model: The model, or what :func:`guided.load` takes.
         out: The folder.
-        reward: With a reward, the checkpoint learns what it does not like (flipped DPO); without, Self-NPO, which
-            needs neither data nor labels.
+        reward: With a reward, the checkpoint is trained against it (flipped DPO); without one, by Self-NPO, which needs
+            neither data nor labels.
         method: The hyperparameters, as :class:`SelfNPO`, or :class:`FlippedDPO` with a reward.
-        training: How it is trained.
-        prompts: Of a conditional model: what its samples show, in turns; None for those that the model knows.
+        training: Learning rate, number of samples and so on.
+        prompts: The prompts of the samples of a conditional model, taken in turn; None for the model's own prompts.
         guidance: The weight of classifier-free guidance of the samples; None for the model's own.
-        aggregate: How several rewards become one.
-        trust_rewards: Whether a folder is gone on with for a reward that cannot be known to be the same.
+        aggregate: How several rewards are combined.
+        trust_rewards: Whether a folder is resumed even if its reward cannot be checked to be the same.
         progress: Called often.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: The model takes no negative checkpoint, prompts or a reward are missing or too many, or the folder
+        GuidedError: The model takes no negative checkpoint, prompts or a reward are missing or too many, or the folder
             holds another one.
         ImportError: accelerate or peft is not installed.
     """
@@ -121,7 +121,9 @@ def _prompts(model: Diffusion, prompts: Sequence[str] | None, guidance: float | 
         return []
     prompts = list(prompts) if prompts else list(model.prompting.examples)
     if not prompts:
-        raise GuidedError(f"{model.name} takes prompts: give some of what it shall show, in a file with one a line")
+        raise GuidedError(
+            f"{model.name} takes prompts: give some that describe its samples, in a file with one per line"
+        )
     return prompts
 
 
@@ -131,9 +133,9 @@ class NegativeJob(Job):
 
     Args:
         model: The model.
-        method: What is learned.
-        training: How.
-        prompts: What its samples show, in turns; none for an unconditional model.
+        method: The method and its hyperparameters.
+        training: Learning rate, number of samples and so on.
+        prompts: The prompts of the samples, taken in turn; empty for an unconditional model.
         guidance: The weight of classifier-free guidance of the samples; None for the model's own.
         objective: The reward; None for Self-NPO.
     """
@@ -149,16 +151,16 @@ class NegativeJob(Job):
 
     @cached_property
     def accelerator(self) -> Any:
-        """Of accelerate, on the model's device."""
+        """The Accelerator of accelerate, on the model's device."""
         return _accelerator(self.training, self.model)
 
     @property
     def config(self) -> dict[str, Any]:
-        """What decides the checkpoint, JSON-able."""
+        """All that the checkpoint depends on, JSON-able."""
         training = asdict(
             replace(self.training, lora=self.training.rank(self.model), lr=self.training.rate(self.model))
         )
-        training.pop("accumulate")  # which changes nothing but rounding
+        training.pop("accumulate")  # it changes only rounding
         return {
             "kind": "negative",
             "base": {"name": self.model.name, "network": fingerprint(self.model.trainable().bare)},
@@ -177,14 +179,14 @@ class NegativeJob(Job):
 
     @property
     def wanted(self) -> Prompts:
-        """What the samples are drawn for."""
+        """The prompts of the samples."""
         return Prompts.of(self.model, self.training.n, self.each, guidance=self.guidance)
 
     def check(self) -> None:
-        """Says what cannot be trained before the folder is taken and anything is drawn.
+        """Checks the arguments, before the folder is made and anything is drawn.
 
         Raises:
-            GuidedError: The reward is one of other samples, a prompt is unknown, or there are no such levels, no
+            GuidedError: The reward is for another modality, a prompt is unknown, or there are no such noise levels, no
                 pairs, or no layers for LoRA weights.
         """
         if self.objective is not None:
@@ -199,9 +201,9 @@ class NegativeJob(Job):
         if self.training.rank(self.model):
             check_lora(self.model.trainable().bare)
 
-    def alone(self) -> AbstractContextManager[None]:
-        """Keeps other jobs out of the folder; the main one of several processes does."""
-        return super().alone() if self.accelerator.is_main_process else nullcontext()
+    def locked(self) -> AbstractContextManager[None]:
+        """Keeps other jobs out of the folder; of several processes, the main one holds the lock."""
+        return super().locked() if self.accelerator.is_main_process else nullcontext()
 
     def claimed(self) -> dict[str, Any]:
         """The configuration in the folder, which the main process writes."""
@@ -209,15 +211,15 @@ class NegativeJob(Job):
             return super().claimed()
 
     def work(self, config: dict[str, Any]) -> dict[str, Any] | None:
-        """Samples, updates, and the files."""
+        """Draws the samples, trains the checkpoint and writes the files."""
         x, prompts = self.data()
         drawn, main = time.perf_counter() - self.start, self.accelerator.is_main_process
         student = student_of(self.model, self.training)
         trainer = Trainer(self.model, student, self.method, self.training, x, prompts, self.accelerator)
-        tell = self.told("updates", self.training.steps)
+        report = self.reporter("updates", self.training.steps)
 
         def step(done: int, loss: float) -> None:
-            tell(done, loss)
+            report(done, loss)
             if self.training.sheet and done % self.training.sheet == 0 and main:
                 write_sheet(self.model, trainer, self.prompts, self.out / "sheets" / f"{done:06d}")
 
@@ -230,9 +232,9 @@ class NegativeJob(Job):
         """Rows, or pairs of rows, with a prompt for each."""
         n, training = self.training.n, self.training
         numbers, folder = (n, training.seed, training.batch_size), self.out / "samples"
-        with self.accelerator.main_process_first():  # which draws; the others read
-            told = self.told("samples", n)
-            dataset = draw_dataset(self.model, self.wanted, *numbers, folder, self.objective, told)
+        with self.accelerator.main_process_first():  # the main process draws; the others read
+            report = self.reporter("samples", n)
+            dataset = draw_dataset(self.model, self.wanted, *numbers, folder, self.objective, report)
         each: list[str | None] = [None] * n if self.each is None else list(self.each)
         if not self.method.pairs:
             return dataset.x, each
@@ -241,7 +243,7 @@ class NegativeJob(Job):
         return dataset.x[pairs], [each[i] for i in pairs[:, 0].tolist()]
 
     def finish(self, trainer: Trainer, config: dict[str, Any], drawn: float) -> dict[str, Any]:
-        """Writes the weights and the card; returns what it took."""
+        """Writes the weights and the card; returns the metrics."""
         lines = io.StringIO()
         csv.writer(lines).writerows([("step", "loss"), *trainer.history])
         write_whole(self.out / "history.csv", lines.getvalue())
@@ -261,7 +263,7 @@ class NegativeJob(Job):
 
 
 def _distribution(process: Any) -> dict[str, Any]:
-    """What decides the samples of a process beside its steps, JSON-able."""
+    """All that samples depend on in a process besides its steps, JSON-able."""
     if isinstance(process, Masked):
         return {"schedule": process.schedule, "temperature": process.temperature}
     grid = digest_of(json.dumps([process.alphas, process.sigmas, process.times]))
@@ -277,7 +279,7 @@ def save(student: nn.Module, out: Path, part: str, lora: bool) -> None:
 
 
 def _accelerator(training: NegativeTraining, model: Diffusion) -> Any:
-    """Of accelerate, on the model's device."""
+    """The Accelerator of accelerate, on the model's device."""
     try:
         from accelerate import Accelerator
         from accelerate.utils import GradientAccumulationPlugin
@@ -287,5 +289,5 @@ def _accelerator(training: NegativeTraining, model: Diffusion) -> Any:
         whole = GradientAccumulationPlugin(num_steps=1)  # batches are split here, whatever the environment says
         cpu = model.device.type == "cpu"
         return Accelerator(mixed_precision=training.precision, cpu=cpu, gradient_accumulation_plugin=whole)
-    except ValueError as error:  # it has one precision and one device for all of a process
+    except ValueError as error:  # accelerate has one precision and one device per process
         raise GuidedError(f"accelerate was set up for something else in this process; use another ({error})") from error

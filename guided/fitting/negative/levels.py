@@ -1,4 +1,4 @@
-"""The noisy levels of a Gaussian process, one of them for each row: those of sampling, and those of training."""
+"""The noise levels of a Gaussian process, those of sampling and those of training."""
 
 __all__ = ["Levels", "sampling_levels", "training_levels"]
 
@@ -13,12 +13,12 @@ from guided.core.gaussian import Gaussian, Grid
 
 @dataclass(frozen=True)
 class Levels:
-    """All levels with noise, from the noisiest on.
+    """All levels with noise, the noisiest first.
 
     Args:
         alphas: The factors of the data, with shape `(K,)`.
         sigmas: The standard deviations of the noise, with shape `(K,)`, all above 0.
-        times: What the network is told, with shape `(K,)`.
+        times: The times that the network is given, with shape `(K,)`.
     """
 
     alphas: Tensor
@@ -27,21 +27,21 @@ class Levels:
 
     @classmethod
     def of(cls, grid: Grid) -> "Levels":
-        """Those of a grid but for its last one: the data themselves, or as near as the process comes."""
+        """The levels of a grid without the last one, which is the data or closest to it."""
         alphas, sigmas, times = (torch.tensor(level) for level in grid)
         noisy = sigmas > 0
         noisy[-1] = False
         return cls(alphas[noisy], sigmas[noisy], times[noisy])
 
     def at(self, k: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Alpha and sigma of the levels `k`, `(n,)`, as they go with rows `x`, `(n, *event)`, and times `(n,)`."""
+        """Alpha and sigma of the levels `k`, `(n,)`, shaped to multiply rows `x`, `(n, *event)`; and times `(n,)`."""
         shape = (-1, *[1] * (x.ndim - 1))
         alphas, sigmas, times = (level.to(x.device)[k] for level in (self.alphas, self.sigmas, self.times))
         return alphas.view(shape), sigmas.view(shape), times
 
     def noisier(self, other: "Levels", k: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """A level of these that is noisier than the levels `k` of others, `(n,)`, chosen by `u` in [0, 1), and whether
-        there is any.
+        """A level of these that is noisier than the levels `k` of `other`, `(n,)`, chosen by `u` in [0, 1); and whether
+        there is one.
         """
         counts = (self.ratios[None] > other.ratios[:, None] * (1 + 1e-6)).sum(1).to(k.device)[k]
         return (u * counts).long(), counts > 0
@@ -53,10 +53,10 @@ class Levels:
 
 @lru_cache(maxsize=8)
 def sampling_levels(process: Gaussian, K: int) -> Levels:
-    """The noisy levels of a process in `K` steps, or in its own number where it has no other grid.
+    """The noise levels of a process in `K` steps, or in its own number of steps if it has no other grid.
 
     Raises:
-        ValueError: There is no such grid.
+        GuidedError: There is no such grid.
     """
     grid = process if process.grid is None else process.with_steps(K)
     return Levels.of((grid.alphas, grid.sigmas, grid.times))
@@ -64,9 +64,9 @@ def sampling_levels(process: Gaussian, K: int) -> Levels:
 
 @lru_cache(maxsize=8)
 def training_levels(process: Gaussian, T: int) -> Levels:
-    """`T` noisy levels that the network was trained at; those of `T` steps where nobody says which those were.
+    """`T` noise levels that the network was trained at; if these are unknown, those of `T` sampling steps.
 
     Raises:
-        ValueError: There are no such levels.
+        GuidedError: There are no such levels.
     """
     return sampling_levels(process, T) if process.trained is None else Levels.of(process.trained(T))

@@ -1,22 +1,23 @@
-r"""Truncated diffusion fine-tuning: what a model says after a few weak steps becomes what its student says at once.
+r"""Truncated diffusion fine-tuning: the student learns to predict at once what the teacher predicts after a few weakly
+guided steps.
 
 From a clean sample of the model's own, at a random step :math:`k`:
 
 1. :math:`x_k \sim p(x_k \mid x)`, the sample noised;
-2. :math:`j` steps of the frozen teacher, guided with a weight :math:`w` of 0 or little, lead to :math:`x_{k+j}`;
+2. :math:`j` steps of the frozen teacher, guided with a small weight :math:`w` or 0, lead to :math:`x_{k+j}`;
 3. the teacher's clean prediction there, :math:`y`, is the target;
 4. :math:`x_s \sim p(x_s \mid x_{k+j})` at a noisier time :math:`s`, drawn uniformly;
 5. the student, with the prompt, predicts :math:`y` from :math:`x_s`.
 
-In a masked model noise is masks, steps are drawn, and the target is a law: the token where the teacher has revealed
-one, the teacher's probabilities where it has not.
+In a masked model noise is masks, steps are drawn, and the target is a distribution: the token if the teacher has
+revealed one, otherwise the teacher's probabilities.
 
 References:
     | Self-NPO: Data-Free Diffusion Model Enhancement via Truncated Diffusion Fine-Tuning (Wang et al., 2025)
     | https://arxiv.org/abs/2505.11777
 """
 
-__all__ = ["Lesson", "SelfNPO", "lesson"]
+__all__ = ["Example", "SelfNPO", "make_examples"]
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -40,17 +41,16 @@ LOSSES = ("huber", "squared")
 class SelfNPO:
     """The hyperparameters of the method; the defaults are those of the published training of Stable Diffusion 1.5.
 
-    The teacher is frozen; in the published code it follows the student as a running average (.999), so that its
-    weakness grows.
+    The teacher is frozen. In the published code it is a running average of the student (.999), and becomes weaker.
 
     Args:
         K: The steps of the teacher's grid.
-        j: The teacher's steps from a random one of the grid; the last one with noise is where they end.
-        w: The teacher's guidance weight: 0 is the model without its prompt, 1 the one with it.
-        T: The number of times that the student's time is drawn from, for continuous models.
-        loss: "huber" or "squared", for continuous models; masked ones have cross entropy.
+        j: The number of teacher steps from a random step of the grid; they end at the last step with noise.
+        w: The teacher's guidance weight: 0 is the model without the prompt, 1 with it.
+        T: The number of noise levels that the student's level is drawn from, for continuous models.
+        loss: "huber" or "squared", for continuous models; masked models use cross entropy.
         c: Where the Huber loss turns from squared to absolute, in units of a clean sample.
-        p: The share of rows whose prompt the student is not told.
+        p: The share of rows for which the student gets no prompt.
 
     Raises:
         GuidedError: One is out of range.
@@ -78,10 +78,10 @@ class SelfNPO:
         self.__dict__.update(found)  # as Python's own numbers, which JSON takes
 
     def check(self, process: Any) -> None:
-        """Says early which levels of noise there are not.
+        """Checks that the noise levels exist.
 
         Raises:
-            ValueError: The process has no grid of `K` steps, or no `T` levels.
+            GuidedError: The process has no grid of `K` steps, or no `T` levels.
         """
         if isinstance(process, Gaussian):
             sampling_levels(process, self.K)
@@ -100,22 +100,24 @@ class SelfNPO:
 
         Args:
             process: The reverse chain.
-            student: What is trained.
-            teacher: The frozen model, guided with the weight `w`; takes the same conditions.
+            student: The network that is trained.
+            teacher: The frozen model, guided with the weight `w`; it takes the same conditions.
             x: Clean samples of the model's own, with shape `(n, *event)`.
             cond: Their conditions, on both sides, with shape `(n, *)`.
             streams: A stream for each row.
         """
         with torch.no_grad():
-            given = lesson(process, teacher, x, cond, self, streams)
-        mine = untold(cond, streams.uniform() < self.p)
+            given = make_examples(process, teacher, x, cond, self, streams)
+        mine = dropped(cond, streams.uniform() < self.p)
         y = student(given.x, given.t, **mine)
         if isinstance(process, Masked):
-            y = (y / process.temperature).log_softmax(-1)  # tokens are drawn from this law, as the target's were
+            y = (y / process.temperature).log_softmax(
+                -1
+            )  # the distribution that tokens are drawn from, as for the target
         return self.distance(y, given)
 
-    def distance(self, y: Tensor, given: "Lesson") -> Tensor:
-        """What the student says, `y`, from what it shall say, with shape `(n,)`."""
+    def distance(self, y: Tensor, given: "Example") -> Tensor:
+        """The distance of the student's prediction `y` from the target, with shape `(n,)`."""
         if given.hidden is not None:
             entropy = -torch.where(given.target == 0, 0.0, given.target * y).sum(-1)
             return (entropy * given.hidden).sum(1) / given.hidden.sum(1).clamp(min=1)
@@ -124,8 +126,8 @@ class SelfNPO:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """What the student sees and what it shall say.
+class Example:
+    """Training examples: the noised states that the student gets, and the predictions to learn.
 
     Attributes:
         x: The states, with shape `(n, *event)`.
@@ -140,13 +142,15 @@ class Lesson:
     hidden: Tensor | None = None
 
 
-def untold(cond: Conditions, rows: Tensor) -> dict[str, Tensor]:
-    """The positive side's conditions; in these rows, `(n,)`, those of no prompt."""
+def dropped(cond: Conditions, rows: Tensor) -> dict[str, Tensor]:
+    """The positive side's conditions, with the prompt dropped in the rows that `rows`, `(n,)`, marks."""
     none = cond.positive if cond.negative is None else cond.negative
     return {name: torch.where(rows.view(-1, *[1] * (c.ndim - 1)), none[name], c) for name, c in cond.positive.items()}
 
 
-def lesson(process: Any, teacher: Denoiser, x: Tensor, cond: Conditions, method: SelfNPO, streams: Streams) -> Lesson:
+def make_examples(
+    process: Any, teacher: Denoiser, x: Tensor, cond: Conditions, method: SelfNPO, streams: Streams
+) -> Example:
     """Steps 1 to 4 for each of the clean rows `(n, *event)`."""
     make = _masked if isinstance(process, Masked) else _gaussian
     return make(process, teacher, x, cond, method, streams)
@@ -154,7 +158,7 @@ def lesson(process: Any, teacher: Denoiser, x: Tensor, cond: Conditions, method:
 
 def _gaussian(
     process: Any, teacher: Denoiser, x: Tensor, cond: Conditions, method: SelfNPO, streams: Streams
-) -> Lesson:
+) -> Example:
     coarse, fine = sampling_levels(process, method.K), training_levels(process, method.T)
     K = len(coarse.times)
     k = (streams.uniform() * K).long().clamp(max=K - 1)
@@ -162,7 +166,7 @@ def _gaussian(
     x = alpha * x + sigma * streams.normal(*x.shape[1:])
     y = process.estimate(x, cond.ask(teacher, x, t))
     for _ in range(method.j):
-        new = (k + 1).clamp(max=K - 1)  # the grid's last noisy time is where a row stays
+        new = (k + 1).clamp(max=K - 1)  # a row stays at the last noise level of the grid
         a, s, t = coarse.at(new, x)
         moved = a * y + s * (x - alpha * y) / sigma
         x = torch.where((new > k).view(-1, *[1] * (x.ndim - 1)), moved, x)
@@ -174,10 +178,10 @@ def _gaussian(
     a, std, t = torch.where(wide, a, alpha), torch.where(wide, std, sigma), torch.where(any_noisier, level, t)
     ratio = torch.where(alpha > 0, a / alpha, 1.0)
     noise = (std**2 - (ratio * sigma) ** 2).clamp(min=0).sqrt()
-    return Lesson(ratio * x + noise * streams.normal(*x.shape[1:]), t, y)
+    return Example(ratio * x + noise * streams.normal(*x.shape[1:]), t, y)
 
 
-def _masked(process: Any, teacher: Denoiser, x: Tensor, cond: Conditions, method: SelfNPO, streams: Streams) -> Lesson:
+def _masked(process: Any, teacher: Denoiser, x: Tensor, cond: Conditions, method: SelfNPO, streams: Streams) -> Example:
     rate = SCHEDULES[process.schedule]
     rates = torch.tensor([rate(1 - i / method.K) for i in range(method.K + 1)], device=x.device)
     k = (streams.uniform() * method.K).long().clamp(max=method.K - 1)
@@ -195,4 +199,4 @@ def _masked(process: Any, teacher: Denoiser, x: Tensor, cond: Conditions, method
     kept = (1 - torch.tensor([rate(float(s)) for s in t], device=x.device)) / (1 - rates[k]).clamp(min=1e-9)
     hide = streams.uniform(x.shape[1]) >= kept[:, None]
     x = torch.where(hide, process.mask, x)
-    return Lesson(x, t, target, x == process.mask)
+    return Example(x, t, target, x == process.mask)

@@ -1,4 +1,4 @@
-"""Samples during a training: the model alone above, the model against the student below."""
+"""Sheets of samples during a training: without the student above, with it as the negative side below."""
 
 __all__ = ["write_sheet"]
 
@@ -21,20 +21,20 @@ SHOWN = 8
 
 @torch.no_grad()
 def write_sheet(model: Diffusion, trainer: "Trainer", prompts: list[str], stem: Path) -> None:
-    """Writes the same requests without and with the student: `stem.png` for a model of images, else `stem.txt`."""
+    """Draws the same requests without and with the student, into `stem.png` for images, otherwise `stem.txt`."""
     make_folder(stem.parent)
-    told = [prompts[i * max(1, len(prompts) // SHOWN) % len(prompts)] for i in range(SHOWN)] if prompts else None
-    rows = [_drawn(part, told) for part in (model, model.with_negative(trainer.denoiser))]
+    chosen = [prompts[i * max(1, len(prompts) // SHOWN) % len(prompts)] for i in range(SHOWN)] if prompts else None
+    rows = [_drawn(part, chosen) for part in (model, model.with_negative(trainer.denoiser))]
     if model.modality == "images":
         _grid(rows, stem.with_suffix(".png"))
     elif model.modality != "videos":
-        titles = ("without the checkpoint", "against it")
+        titles = ("without the checkpoint", "with the checkpoint")
         blocks = [f"# {title}\n" + "".join(f"{s}\n" for s in row) for title, row in zip(titles, rows, strict=True)]
         write_whole(stem.with_suffix(".txt"), "\n".join(blocks))
 
 
-def _drawn(model: Diffusion, told: list[str] | None) -> list[Any]:
-    wanted = Prompts.of(model, SHOWN, told)
+def _drawn(model: Diffusion, prompts: list[str] | None) -> list[Any]:
+    wanted = Prompts.of(model, SHOWN, prompts)
     part = wanted.block(model, list(range(SHOWN)))
     return list(model.decode(Unguided()(part, None, Streams(0, list(range(SHOWN)), model.device)).x[:, 0]))
 
@@ -45,7 +45,7 @@ def _grid(rows: list[list[Any]], file: Path) -> None:
     width, height = rows[0][0].size
     page = Image.new("RGB", (width * SHOWN, height * len(rows)), "white")
     for i, row in enumerate(rows):
-        for j, picture in enumerate(row):
-            page.paste(picture, (j * width, i * height))
+        for j, image in enumerate(row):
+            page.paste(image, (j * width, i * height))
     with whole(file) as part:
         page.save(part, "PNG")

@@ -1,4 +1,4 @@
-"""The updates of a negative checkpoint: what is drawn depends on the seed, the step and the row alone."""
+"""The updates of a negative checkpoint. Random numbers depend only on the seed, the step and the row."""
 
 __all__ = ["Trainer"]
 
@@ -21,21 +21,21 @@ from guided.fitting.negative.self_npo import SelfNPO
 from guided.fitting.value.fit import seeded
 from guided.negatives.lora import add_lora
 
-SAVING = 30.0  # seconds between two states on disk
-RECENT = 50  # updates over which the loss is averaged that is reported
+SAVING = 30.0  # seconds between two saved states
+RECENT = 50  # the number of updates over which the reported loss is averaged
 
 
 class Trainer:
-    """Moves a student.
+    """Trains a student.
 
     Args:
-        model: The model, with no negative side and no prompts of its own.
-        student: Its network, some of whose weights are trainable.
-        method: What is learned.
-        training: How.
+        model: The model, without a negative side and without prompts.
+        student: Its network, with trainable weights.
+        method: The method and its hyperparameters.
+        training: Learning rate, batch and so on.
         x: Clean rows, with shape `(m, *event)`, or pairs of them, `(m, 2, *event)`.
         prompts: The prompt of each; None for none.
-        accelerator: Of accelerate.
+        accelerator: The Accelerator of accelerate.
     """
 
     def __init__(
@@ -70,18 +70,18 @@ class Trainer:
         """Makes the updates that are left.
 
         Args:
-            folder: Where the state of the training is; if it is there, the training goes on from it.
-            progress: Called after each update with their number and the mean loss of the last ones.
+            folder: The folder of the training's state; if there is one, the training is resumed.
+            progress: Called after each update with the number of updates and the mean of the recent losses.
         """
         state = self.loop.load(folder)
         if state is not None:
             self.history = state["history"]
 
-        def told() -> None:
+        def report() -> None:
             recent = [value for _, value in self.history[-RECENT:]]
             progress(self.loop.step, sum(recent) / len(recent))
 
-        for _ in self.loop.run(folder, updates=self.training.steps, due=lambda s: s >= SAVING, progress=told):
+        for _ in self.loop.run(folder, updates=self.training.steps, due=lambda s: s >= SAVING, progress=report):
             loss = self.loop.update(self._parts())
             self.history.append((self.loop.step, loss))
 
@@ -94,7 +94,7 @@ class Trainer:
             yield self._losses(mine[i : i + size]).sum() / training.batch
 
     def _losses(self, rows: list[int]) -> Tensor:
-        """The losses of these rows of the batch. Each has a random stream of its own."""
+        """The losses of these rows of the batch. Each row has its own random stream."""
         keys = [self.loop.step * self.training.batch + row for row in rows]
         streams = Streams(self.training.seed, keys, self.model.device, "training")
         index = (streams.uniform().cpu().double() * len(self.x)).long().clamp(max=len(self.x) - 1)
@@ -112,18 +112,18 @@ class Trainer:
 
 
 def conditions(model: Diffusion, prompts: list[str | None]) -> Conditions:
-    """The conditions of rows with these prompts, and on the negative side those of no prompt."""
+    """The conditions of rows with these prompts; the negative side has no prompt."""
     prompting = model.prompting
     if not prompting.conditional:
         return Conditions()
     none = prompting.unconditional
     with torch.no_grad():
-        told = prompting.conditions([none if p is None else p for p in prompts])
-        return Conditions(told, prompting.conditions([none] * len(prompts)))
+        positive = prompting.conditions([none if p is None else p for p in prompts])
+        return Conditions(positive, prompting.conditions([none] * len(prompts)))
 
 
 def teacher_of(model: Diffusion, w: float) -> Denoiser:
-    """The frozen model, guided with a weight of `w`; at 0 and 1 one side is evaluated."""
+    """The frozen model, guided with a weight of `w`; at 0 and 1 only one side is evaluated."""
     guided = Guided(model.denoiser, w)
 
     def teacher(x: Tensor, t: Tensor, negative: Mapping[str, Tensor] | None = None, /, **cond: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""Fitting a value: rollouts of the pretrained model, a regression, and the reward that SVDD reaches with it."""
+"""Fitting a value: rollouts of the pretrained model, a regression, and a check of the reward that SVDD reaches."""

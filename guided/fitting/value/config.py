@@ -15,7 +15,7 @@ from guided.runs.options import REQUIRED, Config, Option, spelled
 
 TARGETS = ("mean", "soft", "bootstrap")
 POSITIONAL = ("model", "reward", "target", "alpha", "n", "out")
-HELD_OUT = 10  # trajectories at least: one in ten is held out
+HELD_OUT = 10  # the least number of trajectories: one in ten is held out
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class FitConfig(Config):
     model: Annotated[
         Any,
         Option(
-            "A name of `guided models`, or the path of a checkpoint.",
+            "A name from `guided models`, or the path of a checkpoint.",
             panel="Model",
             more="In Python also a model.",
             shell=str,
@@ -34,11 +34,11 @@ class FitConfig(Config):
     reward: Annotated[
         Any,
         Option(
-            "As for `guided sample`; several are combined.",
+            "A reward, as for `guided sample`. Several rewards are combined.",
             panel="Reward",
             flags=("--reward", "-r"),
             metavar="R",
-            more="A sample that fails counts as the worst that did not.",
+            more="A failed sample gets the lowest reward of the others.",
             shell=list[str],
         ),
     ] = None
@@ -46,63 +46,77 @@ class FitConfig(Config):
         str,
         SkipValidation,
         Option(
-            "mean: E(r | x); soft or bootstrap: alpha log E(exp(r/alpha) | x), by Monte Carlo or Bellman backups.",
+            "mean: E(r | x). soft and bootstrap: alpha log E(exp(r/alpha) | x), by Monte Carlo or Bellman backups.",
             "Fit",
         ),
     ] = "soft"
     alpha: Annotated[
         Any,
         Option(
-            "The temperature of a soft value, that of the sampler, in units of the reward; the mean has none.",
+            "The temperature of a soft value, in units of the reward, as in the sampler; mean does not use it.",
             "Fit",
             shell=float,
         ),
     ] = 0.1
-    n: Annotated[int, Option("The number of rollouts.", flags=("-n",), least=HELD_OUT)] = 2000
+    n: Annotated[
+        int, Option("The number of rollouts: unguided trajectories to learn from.", flags=("-n",), least=HELD_OUT)
+    ] = 2000
     out: Annotated[
-        Path, Option("The value's folder; the same fit again goes on.", metavar="DIR", shell_default=REQUIRED)
+        Path,
+        Option(
+            "The folder of the value; the same command resumes a fit that was stopped.",
+            metavar="DIR",
+            shell_default=REQUIRED,
+        ),
     ] = Path("runs/value")
     prompt: Annotated[
         SkipValidation[str | Sequence[str] | None],
         Option(
-            "The prompt that the value is for; of several, rollout i has the i-th, again and again.",
+            "The prompt that the value is for; rollouts take several prompts in turn.",
             panel="Conditioning",
             shell=list[str],
         ),
     ] = None
     guidance: Annotated[
-        float | None, Option("The weight of classifier-free guidance; none if not given.", "Conditioning")
+        float | None, Option("The weight of classifier-free guidance. If not given, no guidance.", "Conditioning")
     ] = None
     steps: Annotated[
-        int | None, Option("Reverse steps K of the rollouts; the model's own number if not given.", least=1)
+        int | None, Option("The number of reverse steps K of the rollouts. If not given, the model's default.", least=1)
     ] = None
-    seed: Annotated[int, Option("The seed of rollouts, fit and check.", least=0, below=2**64)] = 0
-    states: Annotated[int, Option("States that are kept of each rollout, at random steps.", least=1)] = 16
+    seed: Annotated[int, Option("The random seed of the rollouts, the fit and the check.", least=0, below=2**64)] = 0
+    states: Annotated[int, Option("The number of states kept from each rollout, at random steps.", least=1)] = 16
     candidates: Annotated[
-        int | None, Option("Next states that are kept with each; 8 for bootstrap if not given.", least=1)
+        int | None,
+        Option(
+            "Candidates of the next state kept with each state. If not given, 8 for bootstrap, otherwise 1.", least=1
+        ),
     ] = None
-    batch_size: Annotated[int, Option("Rollouts that are drawn, and written, together.", least=1)] = 64
+    batch_size: Annotated[int, Option("The number of rollouts that are drawn and written together.", least=1)] = 64
     rollouts: Annotated[
-        Path | None, Option("A folder of rollouts that several values share; in `out` if not given.", metavar="DIR")
+        Path | None,
+        Option(
+            "A folder of rollouts that several values may share. If not given, it is inside the folder of the value.",
+            metavar="DIR",
+        ),
     ] = None
     network: Annotated[
         str | Mapping[str, Any] | Any,
         SkipValidation,
         Option(
-            "sequence, image or vector; what suits the model, if not given.",
+            "The network: sequence, image or vector. If not given, the one that fits the model.",
             panel="Fit",
-            more="In Python also a mapping with this `kind`, `width` and so on, or a function that makes one.",
+            more="In Python also a mapping with its `kind`, `width` and so on, or a function that makes a network.",
             shell=str,
         ),
     ] = None
-    updates: Annotated[int, Option("Updates of the network.", "Fit", least=2)] = 2000
-    batch: Annotated[int, Option("States of an update.", "Fit", least=1)] = 128
+    updates: Annotated[int, Option("The number of training updates.", "Fit", least=2)] = 2000
+    batch: Annotated[int, Option("The number of states per update.", "Fit", least=1)] = 128
     lr: Annotated[float, Option("The learning rate.", "Fit", least=0)] = 2e-3
     weight_decay: Annotated[float, Option("The weight decay of AdamW.", "Fit", least=0)] = 0.01
     n_check: Annotated[
         int,
         Option(
-            "Samples that are drawn at the end, with this value and unguided, to report their rewards; 0 for none.",
+            "Samples drawn at the end, guided by the value and unguided, to compare their rewards; 0 for none.",
             flags=("--check",),
             least=0,
         ),
@@ -115,7 +129,7 @@ class FitConfig(Config):
     dtype: Dtype = "float32"
 
     def check(self) -> None:
-        """Checks the target, and what it needs."""
+        """Checks the target and the options that it needs."""
         if self.reward is None:
             raise GuidedError(f"a value needs a {spelled('reward')}; `guided rewards` lists them")
         target, alpha = self.target, self.alpha
@@ -142,6 +156,6 @@ def _checked_alpha(alpha: Any) -> float:
 
 @dataclass(frozen=True)
 class FitShorthand(Config):
-    """Options of the command line that stand for others."""
+    """Shorter forms of other options, on the command line."""
 
     width: Annotated[int | None, Option("The width of the network.", "Fit", least=1)] = None

@@ -1,4 +1,4 @@
-"""How good a value is on trajectories that it was not fitted on."""
+"""The errors of a value on held-out trajectories."""
 
 __all__ = ["judge"]
 
@@ -16,18 +16,18 @@ BINS = 10
 
 
 def judge(v: Tensor, data: Data, alpha: float | None, constant: float) -> dict[str, Any]:
-    """The errors of values `v` of the states, with shape `(S,)`, against the rewards at the end, JSON-able.
+    """The errors of values `v` of the states, with shape `(S,)`, with respect to the rewards at the end, JSON-able.
 
-    Arguments:
+    Args:
         v: The values.
         data: The states.
         alpha: The temperature of a soft value; None for the mean.
         constant: The best constant value.
 
     Returns:
-        `states`; the `loss` in units of that of the constant; `rmse` against the reward, in its units; the
-        `correlation` with it, None where either does not vary; `bias`, what is to be added to the values so that they
-        are right on average (in the soft mean, of a soft one); and all these in `bins` of the time, 1 (noise) first.
+        `states`, their number; the `loss` in units of the constant's loss; the `rmse` in units of the reward; the
+        `correlation` with the reward, None if either is constant; the `bias`, the number to add to the values to make
+        them right on average (for a soft value in the soft mean); and all these in `bins` of time, 1 (noise) first.
     """
     t = data.times[data.k]
     edges = [1 - i / BINS for i in range(BINS + 1)]

@@ -6,16 +6,16 @@ Every target is a regression, :mod:`guided.fitting.value.regression`, on a numbe
     bootstrap     y = alpha log mean_m exp(v(x_{k+1}^(m)) / alpha) over its M' candidates, with a frozen copy of the
                   network; after the last step, v is the reward
 
-The first 70 % of the updates have the squared loss, as a mean is learned from a few thousand rewards far better than a
-soft mean, which rests on the best few of them. A soft value then goes on from there with the soft loss, whose minimiser
-is :math:`\alpha \log \mathbb{E}[\exp(y / \alpha)]` over all visits: with Monte Carlo that is the soft value, with
-backups the solution of the soft Bellman equation. What is backed up starts at the data, so the steps open one by one
-from there during the first part, and each time the copy is made anew; in the second part it is made anew K times again.
+The first 70 % of the updates use the squared loss: a mean is learned from a few thousand rewards much better than a
+soft mean, which depends on the few best of them. A soft value is then trained with the soft loss, whose minimiser is
+:math:`\alpha \log \mathbb{E}[\exp(y / \alpha)]` over all visits: with Monte Carlo that is the soft value, with backups
+the solution of the soft Bellman equation. Backups start at the data: during the first part the steps are opened one by
+one from there, and the frozen copy is renewed each time; in the second part it is renewed another K times.
 
-What counts is the running average of the weights over about a twentieth of the updates. One trajectory in ten is held
-out: twenty times its loss on their Monte Carlo rewards is measured, which is least at the same value whether it is
-bootstrapped or not, and the average that had the least is kept. Each update draws its states from (seed, update), and
-the state of the fit is put on disk at intervals, so that a fit that was killed goes on and ends with the same bytes.
+The result is the running average of the weights over about a twentieth of the updates. One trajectory in ten is held
+out. The loss of the average on their Monte Carlo rewards, which is least at the same value with and without
+bootstrapping, is measured twenty times, and the best average is kept. Each update draws its states from (seed, update),
+and the state of the fit is saved at intervals, so that a fit that was killed resumes and ends with the same bytes.
 
 References:
     | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding
@@ -43,22 +43,22 @@ from guided.fitting.value.states import Data, Scaled
 from guided.values.posterior_mean import soft_mean
 
 MEASUREMENTS = 20
-SAVING = 10.0  # seconds between two states on disk
+SAVING = 10.0  # seconds between two saved states
 CLIP = 1.0  # the largest norm of the gradient of the squared loss
 FIRST = 0.7  # the share of the updates with the squared loss
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network is fitted.
+    """The hyperparameters of a fit.
 
     Args:
         target: "mean", "soft" or "bootstrap".
         alpha: The temperature of a soft value; None for the mean.
         updates: The number of updates.
-        batch: The number of states of an update.
+        batch: The number of states per update.
         lr: The learning rate; it rises over the first 5 % of the updates and falls to zero over the last 30 %.
-        weight_decay: That of AdamW.
+        weight_decay: The weight decay of AdamW.
         seed: The seed.
     """
 
@@ -80,7 +80,7 @@ class Settings:
         return max(0, K - 1 - update * K // self.first) if self.target == "bootstrap" else 0
 
     def copies(self, update: int, K: int) -> bool:
-        """Whether the frozen copy is made anew before this update."""
+        """Whether the frozen copy is renewed before this update."""
         if self.target != "bootstrap":
             return False
         if update <= self.first:
@@ -88,7 +88,7 @@ class Settings:
         return (update - self.first) % max(1, (self.updates - self.first) // K) == 0
 
     def rate(self, update: int) -> float:
-        """The share of the learning rate."""
+        """The factor of the learning rate."""
         rise, fall = (update + 1) / (0.05 * self.updates), (self.updates - update) / (0.3 * self.updates)
         return min(1.0, rise, fall)
 
@@ -98,13 +98,13 @@ class Settings:
 
     @property
     def measured(self) -> set[int]:
-        """After how many updates the held-out states are looked at."""
+        """The numbers of updates after which the held-out loss is measured."""
         return {math.ceil(self.updates * (i + 1) / MEASUREMENTS) for i in range(MEASUREMENTS)}
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """The generators of torch on the CPU and the device have this seed inside, and go on as they were outside."""
+    """Inside, torch's generators on the CPU and the device have this seed; outside they are unchanged."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed % 2**63)
         yield
@@ -115,20 +115,20 @@ class Fit:
 
     Args:
         net: Maps rows `(n, *event)`, times `(n,)` and numbers of prompts `(n,)` to `(n,)`; it is on the data's device.
-            It is what moves; at the end it has the best average.
+            It is trained in place, and has the best average at the end.
         train: The states to fit on.
-        held_out: The states to choose the weights by.
-        settings: How.
+        held_out: The states that the weights are selected by.
+        settings: The hyperparameters.
 
     Attributes:
-        scaled: Its output as a value.
+        scaled: Maps its output to a value.
         constant: The best constant value.
         history: The number of updates and the held-out loss at each measurement; the loss of the best constant is 1.
     """
 
     def __init__(self, net: nn.Module, train: Data, held_out: Data, settings: Settings) -> None:
         self.net, self.train, self.held_out, self.settings = net, train, held_out, settings
-        self.alpha: float | None = None  # of the loss, so far
+        self.alpha: float | None = None  # of the current loss
         self.scaled = Scaled(train.r.mean().item(), train.r.std().item() or 1.0)
         optimizer = torch.optim.AdamW(net.parameters(), settings.lr, weight_decay=settings.weight_decay)
         net.train()
@@ -147,18 +147,19 @@ class Fit:
         self.least = math.inf
 
     def run(self, folder: Path, progress: Callable[[int, float], None] = lambda update, held_out: None) -> None:
-        """Makes the updates that are left, and keeps the weights that were the best.
+        """Makes the updates that are left, and keeps the best weights.
 
         Args:
-            folder: Where the state of the fit is; if it is there, the fit goes on from it.
-            progress: Called after each update with their number and the last held-out loss, nan before the first.
+            folder: The folder of the fit's state; if there is one, the fit is resumed.
+            progress: Called after each update with the number of updates and the last held-out loss, nan before the
+                first.
         """
         self._resume(folder)
 
-        def told() -> None:
+        def report() -> None:
             progress(self.update, self.history[-1][1] if self.history else math.nan)
 
-        for _ in self.loop.run(folder, updates=self.settings.updates, due=lambda s: s >= SAVING, progress=told):
+        for _ in self.loop.run(folder, updates=self.settings.updates, due=lambda s: s >= SAVING, progress=report):
             self._step()
             if self.update in self.settings.measured:
                 self._measure()
@@ -186,13 +187,15 @@ class Fit:
         y = self.train.r[rows]
         if settings.target == "bootstrap" and settings.alpha is not None:
             y = self.train.backup(self.scaled, self.frozen, rows, settings.alpha)
-        with seeded(settings.seed + self.update, self.train.device):  # of dropout
+        with seeded(settings.seed + self.update, self.train.device):  # for dropout
             v = self.train.value(self.scaled, self.net, rows)
-        self.loop.clip = CLIP if self.alpha is None else None  # the soft loss owes its minimiser to few large gradients
+        self.loop.clip = (
+            CLIP if self.alpha is None else None
+        )  # the minimiser of the soft loss depends on a few large gradients
         self.loop.update(self._loss(v, y.to(v)).mean())
 
     def _soften(self, alpha: float) -> None:
-        """Goes over to the soft loss; the best mean of Monte Carlo is moved to where the loss is least."""
+        """Switches to the soft loss; for Monte Carlo, the best mean is shifted to minimise it."""
         if self.settings.target == "soft":
             self.net.load_state_dict(self.best)
             self.average.load_state_dict(self.best)
@@ -212,7 +215,7 @@ class Fit:
         return loss(v, y, self.alpha, self.scaled.scale, len(self.train))
 
     def _measure(self) -> None:
-        """The held-out loss; the weights are kept if there were none better since all steps are open."""
+        """Measures the held-out loss; keeps the weights if they are the best since all steps are open."""
         r = self.held_out.r
         least = self._loss(torch.full_like(r, self.constant), r).mean().item() or 1.0
         held_out = self._loss(self.held_out.values(self.scaled, self.average), r).mean().item() / least
@@ -221,7 +224,7 @@ class Fit:
             self.least, self.best = held_out, copy.deepcopy(self.average.state_dict())
 
     def _more(self) -> dict[str, Any]:
-        """What belongs to the state beside the weights and their average."""
+        """The state besides the weights and their average."""
         return {
             "frozen": self.frozen.state_dict(),
             "best": self.best,

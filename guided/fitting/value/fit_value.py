@@ -1,4 +1,4 @@
-"""The call `guided.fit_value`."""
+"""The function `guided.fit_value`."""
 
 __all__ = ["fit", "fit_value"]
 
@@ -21,13 +21,13 @@ from guided.runs.signatures import described, signature
 from guided.scoring.objective import resolve_reward
 from guided.values.learned import LearnedValue
 
-CANDIDATES = 8  # of the next state, where a value is bootstrapped
+CANDIDATES = 8  # candidates of the next state, for bootstrapped values
 
 
 def fit_value(*arguments: Any, **options: Any) -> LearnedValue:
     """Fits a value to trajectories of the pretrained model and saves it; its `config` says how good it is.
 
-    The value is one of the time, so that it can be used with another number of steps. It holds for its prompts.
+    The value is a function of time, so it can be used with another number of steps. It is valid for its prompts.
 
     {options}
 
@@ -35,7 +35,7 @@ def fit_value(*arguments: Any, **options: Any) -> LearnedValue:
         The finished value.
 
     Raises:
-        GuidedError: An argument is not what is accepted, or the folder holds another value; the message says what.
+        GuidedError: An argument is wrong, or the folder holds another value; the message says what is accepted.
     """
     bound = _SIGNATURE.bind(*arguments, **options)
     bound.apply_defaults()
@@ -50,10 +50,10 @@ fit_value.__doc__ = (fit_value.__doc__ or "").replace("    {options}", described
 
 
 def fit(config: FitConfig, progress: Callable[[Progress], None] | None = None) -> LearnedValue:
-    """Does the fit of a description, or what is left of it.
+    """Does the fit of a description, or resumes it.
 
     Raises:
-        GuidedError: Something that it names is not there, or the folder holds another value.
+        GuidedError: A name or path does not exist, or the folder holds another value.
     """
     job = _job(config, progress or (lambda state: None))
     job.run()
@@ -61,7 +61,7 @@ def fit(config: FitConfig, progress: Callable[[Progress], None] | None = None) -
 
 
 def _job(config: FitConfig, progress: Callable[[Progress], None]) -> ValueJob:
-    """The fit as objects."""
+    """Loads the objects of a fit."""
     how: dict[str, Any] = {"aggregate": config.aggregate, "on_error": config.on_error, "time_limit": config.time_limit}
     out = full(config.out)
     rollouts = out / "rollouts" if config.rollouts is None else full(config.rollouts)
@@ -105,7 +105,7 @@ def _settings(config: FitConfig) -> Settings:
 
 
 def _rolling(config: FitConfig, source: Source) -> dict[str, int]:
-    """How the rollouts are drawn."""
+    """The arguments of `roll`."""
     return {
         "seed": config.seed,
         "states": min(config.states, source.model.steps),

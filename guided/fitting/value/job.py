@@ -1,4 +1,4 @@
-"""The fit of a value, stage by stage: rollouts, updates, and samples that show the reward it reaches."""
+"""The fit of a value in stages: rollouts, training, and samples that measure the reward it reaches."""
 
 __all__ = ["ValueJob"]
 
@@ -28,7 +28,7 @@ from guided.storage import lock, write_network
 from guided.values.learned import LearnedValue, relative
 from guided.values.load import Factory, load_value, make_network
 
-M = 10  # of the samples that show the reward
+M = 10  # candidates of SVDD, for the samples that measure the reward
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +38,13 @@ class ValueJob(Job):
     Args:
         source: The model and its prompts.
         objective: The reward.
-        settings: How the network is fitted.
+        settings: The hyperparameters of the fit.
         n: The number of trajectories.
         rolling: `seed`, `states`, `candidates` and `batch_size` of the rollouts.
         network: The network's entry in the configuration.
-        factory: What makes it.
+        factory: The function that makes it.
         rollouts: The folder of the rollouts.
-        n_check: The number of samples that are drawn to report the reward.
+        n_check: The number of samples that are drawn to measure the reward.
     """
 
     source: Source
@@ -61,7 +61,7 @@ class ValueJob(Job):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What decides the value, JSON-able."""
+        """All that the value depends on, JSON-able."""
         model = self.source.model
         return {
             "kind": "value",
@@ -76,7 +76,7 @@ class ValueJob(Job):
 
     @property
     def trajectories(self) -> dict[str, Any]:
-        """What decides the rollouts, JSON-able."""
+        """All that the rollouts depend on, JSON-able."""
         steps = self.source.model.steps
         return {
             "model": self.source.description,
@@ -85,11 +85,11 @@ class ValueJob(Job):
         }
 
     def check(self) -> None:
-        """Refuses a reward of other samples than the model's."""
+        """Refuses a reward for another modality than the model's."""
         self.objective.check(self.source.model.modality)
 
     def work(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Rollouts, updates, and samples that show the reward."""
+        """Draws rollouts, fits the network, and measures the reward that it reaches."""
         rollouts = self.roll()
         net, results = self.fit(rollouts)
         write_network(self.out / "model.safetensors", net)
@@ -109,11 +109,11 @@ class ValueJob(Job):
         return self.source.part(list(range(len(self.source.prompts))))
 
     def roll(self) -> Rollouts:
-        """The trajectories, those that are missing drawn."""
-        told, counts = self.told("rollouts", self.n), self.rolling
+        """The trajectories; missing ones are drawn."""
+        report, counts = self.reporter("rollouts", self.n), self.rolling
         with lock(self.rollouts):  # several values may share them
             self.claim(self.rollouts / "rollouts.json", self.trajectories, "other rollouts")
-            roll(self.source.part, self.objective, self.rollouts, self.n, progress=told, **counts)
+            roll(self.source.part, self.objective, self.rollouts, self.n, progress=report, **counts)
         return read(self.rollouts, self.n, counts["batch_size"])
 
     def fit(self, rollouts: Rollouts) -> tuple[nn.Module, dict[str, Any]]:
@@ -125,7 +125,7 @@ class ValueJob(Job):
         with seeded(settings.seed, model.device):
             net = make_network(self.network, self.factory).to(model.device)
         fit = Fit(net, *parts, settings)
-        fit.run(self.out / STATE, self.told("updates", settings.updates))
+        fit.run(self.out / STATE, self.reporter("updates", settings.updates))
         held_out = parts[1].values(fit.scaled, net)
         r = rollouts.r
         metrics = {
@@ -142,19 +142,19 @@ class ValueJob(Job):
         return net, {"shift": fit.scaled.shift, "scale": fit.scaled.scale, "metrics": metrics}
 
     def reached(self, value: LearnedValue, n: int) -> dict[str, Any] | None:
-        """Median rewards of SVDD with this value and of the model alone, for the same requests."""
+        """Median rewards of SVDD with this value and of unguided samples, for the same requests."""
         if not n:
             return None
         guided = SVDD(M, self.settings.alpha or 0.0)
-        told = self.told("check samples", 2 * n)
-        medians = [self._median_of(sampler, value, n, told, done) for sampler, done in ((Unguided(), 0), (guided, n))]
+        report = self.reporter("check samples", 2 * n)
+        medians = [self._median_of(sampler, value, n, report, done) for sampler, done in ((Unguided(), 0), (guided, n))]
         return {"n": n, "sampler": f"SVDD(M={M}, alpha={guided.alpha})", "unguided": medians[0], "guided": medians[1]}
 
     def _median_of(
-        self, sampler: Sampler, value: LearnedValue, n: int, told: Callable[..., None], done: int
+        self, sampler: Sampler, value: LearnedValue, n: int, report: Callable[..., None], done: int
     ) -> float | None:
         def progress(state: Progress) -> None:
-            told(done + state.done)
+            report(done + state.done)
 
         run = sample(
             self.source.model,
@@ -168,11 +168,11 @@ class ValueJob(Job):
             value=value,
             progress=progress,
         )
-        told(done + n)
+        report(done + n)
         return _median(run.rewards.tolist())
 
 
 def _median(rewards: list[float]) -> float | None:
-    """None where it is that of failed samples, which is no number of JSON."""
+    """The median; None if it is not finite, which JSON cannot hold."""
     median = statistics.median(rewards)
     return median if math.isfinite(median) else None

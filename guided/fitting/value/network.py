@@ -1,9 +1,9 @@
-"""The folder of a value.
+"""The network of a value. The folder of a value holds:
 
-config.json         what it was fitted for and how; at the end, how good it is
+config.json         all that the value depends on; at the end also its metrics
 model.safetensors   the network
-rollouts/           a file for each batch of trajectories, and rollouts.json, which says whose they are
-training/           the state of a fit under way
+rollouts/           a file for each batch of trajectories, and rollouts.json, with all that they depend on
+training/           the state of an unfinished fit
 """
 
 __all__ = ["plan_network"]
@@ -17,10 +17,10 @@ from guided.values.load import OWN, Factory, make_network
 
 
 def plan_network(network: str | Mapping[str, Any] | Factory | None, source: Source) -> tuple[dict[str, Any], Factory]:
-    """The network's entry in the configuration, and what makes it; it is made once, to say early what is wrong.
+    """The network's entry in the configuration, and the function that makes it. It is made once, to find errors early.
 
     Raises:
-        ValueError: There is no such kind, or it does not take such rows or arguments.
+        GuidedError: There is no such network, or it does not take such rows or arguments.
     """
     shape = {"event": list(source.event), "tokens": source.tokens, "prompts": max(1, len(source.prompts))}
     if callable(network):

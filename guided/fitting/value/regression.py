@@ -6,13 +6,13 @@ r"""Losses whose minimiser is the value.
 The first is least in expectation at :math:`v = \mathbb{E}[r \mid x_k]`, the second at
 :math:`v = \alpha \log \mathbb{E}[\exp(r / \alpha) \mid x_k]`: its derivative in :math:`v` is
 :math:`\alpha (1 - \mathbb{E}[e^{(r - v) / \alpha}])`. It is the Itakura-Saito divergence of
-:math:`e^{r / \alpha}` from :math:`e^{v / \alpha}`, so that it is the same for all that adds one number to rewards and
-values, and errors count on the scale of the value, whereas squared errors of :math:`e^{r / \alpha}` would count for
-the few best samples alone. For a hot :math:`\alpha` both losses are the same.
+:math:`e^{r / \alpha}` from :math:`e^{v / \alpha}`. It does not change when a constant is added to rewards and values,
+and it weighs errors on the scale of the value; squared errors of :math:`e^{r / \alpha}` would weigh only the few best
+samples. For large :math:`\alpha` both losses are the same.
 
 It is safe for any :math:`r / \alpha`: a fit starts where the average of :math:`e^{(r - v) / \alpha}` is one, so that
 none of :math:`n` exponentials is above :math:`n`; and beyond :math:`20 n`, which no average over :math:`n` samples can
-reach at the minimum, the loss goes on as a straight line.
+reach at the minimum, the loss is continued linearly.
 
 References:
     | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding
@@ -37,12 +37,12 @@ from guided.errors import GuidedError
 def loss(v: Tensor, y: Tensor, alpha: float | None, scale: float = 1.0, n: int = 1) -> Tensor:
     """The loss of each value, in units of `scale` squared.
 
-    Arguments:
+    Args:
         v: The values, with shape `(m,)`, in units of the reward.
-        y: What they are regressed on, with shape `(m,)`.
+        y: The targets of the regression, with shape `(m,)`.
         alpha: The temperature of the soft value; None for the mean.
         scale: The spread of the rewards.
-        n: The number of rewards there are, which bounds the exponential.
+        n: The number of rewards, which bounds the exponential.
     """
     if alpha is None:
         return 0.5 * ((y - v) / scale).square()
@@ -54,10 +54,10 @@ def loss(v: Tensor, y: Tensor, alpha: float | None, scale: float = 1.0, n: int =
 
 
 def finite(r: Tensor) -> Tensor:
-    """The rewards, -inf (a sample that failed) as the worst of those that are finite.
+    """The rewards, with -inf (a failed sample) replaced by the lowest finite one.
 
     Raises:
-        ValueError: None is finite.
+        GuidedError: None is finite.
     """
     good = r[r.isfinite()]
     if not len(good):
@@ -66,7 +66,7 @@ def finite(r: Tensor) -> Tensor:
 
 
 def effective(r: Tensor, alpha: float) -> float:
-    r"""How many of `n` rewards a soft mean rests on, :math:`(\sum_i u_i)^2 / \sum_i u_i^2` with
+    r"""The effective number of rewards in a soft mean of `n`, :math:`(\sum_i u_i)^2 / \sum_i u_i^2` with
     :math:`u_i = \exp(r_i / \alpha)`, in [1, n].
     """
     u = tilt(r, alpha).exp()

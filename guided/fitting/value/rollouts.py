@@ -1,11 +1,11 @@
 r"""Rollouts: trajectories of the pretrained model, a few states of each, and the reward at their end.
 
 A trajectory :math:`x_0, \dots, x_K` gives pairs :math:`(x_k, r(x_K))` at a random subset of its steps. Where a value is
-bootstrapped, such a state also has :math:`M'` candidates of :math:`x_{k+1}` from the same network output, of which the
-trajectory takes the first; the last step is then always among those that are kept, as all that is learned starts there.
+bootstrapped, such a state also has :math:`M'` candidates of :math:`x_{k+1}` from the same network output, and the
+trajectory takes the first of them; the last step is then always kept, because backups start there.
 
-Trajectory i depends on (seed, i) only. Its stream is one of rollouts, which no sampling run has: whatever its seed, a
-value does not meet the noise that it was fitted on.
+Trajectory i depends on (seed, i) only. Rollouts have their own random streams, which no sampling run shares: a value is
+never used with the noise that it was fitted on, whatever the seed.
 """
 
 __all__ = ["Rollouts", "read", "roll", "rollout"]
@@ -36,13 +36,13 @@ class Rollouts:
     """Trajectories `i` of `n`, and states `s` of them.
 
     Attributes:
-        x: The states, with shape `(S, *event)`, in as few bits as they need.
+        x: The states, with shape `(S, *event)`, in the smallest type that holds them.
         k: Their steps, with shape `(S,)`.
         of: The trajectory of each state, with shape `(S,)`.
         r: The reward at the end of each trajectory, with shape `(n,)`, finite or -inf.
         following: Candidates of the next state, with shape `(S, M', *event)`, if there are any.
         last: The rewards of the candidates of the last step, with shape `(n, M')`.
-        rows: The network rows that they cost.
+        rows: The number of network rows that were evaluated.
     """
 
     x: Tensor
@@ -65,18 +65,18 @@ def roll(
     batch_size: int = 64,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Rolls out trajectories `0..n-1` into a folder, a file for each batch; those that are there stay as they are.
+    """Rolls out trajectories `0..n-1` into a folder, a file for each batch; existing files are kept.
 
     Args:
-        model: The model for these trajectories.
+        model: Maps numbers of trajectories to the model for them.
         reward: The reward of decoded samples.
         path: The folder.
         n: The number of trajectories.
         seed: The seed.
-        states: The number of states that are kept of each.
-        candidates: The number of candidates `M'` of the next state; 1 for none beside the trajectory itself.
+        states: The number of states kept from each.
+        candidates: The number of candidates `M'` of the next state; 1 for the trajectory itself only.
         batch_size: The number of trajectories that are drawn together.
-        progress: Called with the number of trajectories that are there, after each batch.
+        progress: Called after each batch with the number of trajectories so far.
     """
     make_folder(path)
     for start in range(0, n, batch_size):
@@ -116,14 +116,14 @@ def read(path: Path, n: int, batch_size: int) -> Rollouts:
     """The trajectories `0..n-1` of a folder that :func:`roll` has filled.
 
     Raises:
-        ValueError: A file is missing or torn.
+        GuidedError: A file is missing or truncated.
     """
     shards = []
     for start in range(0, n, batch_size):
         file = _shard(path, start // batch_size)
         shard = _load(file, min(batch_size, n - start))
         if shard is None:
-            raise GuidedError(f"{file} is missing or torn; roll out again")
+            raise GuidedError(f"{file} is missing or truncated; roll out again")
         shards.append(shard)
     whole = {name: torch.from_numpy(np.concatenate([shard[name] for shard in shards])) for name in shards[0]}
     S = whole["k"].shape[1]
@@ -151,7 +151,7 @@ def _small(particles: Particles) -> type[np.generic]:
     tokens = particles.model.process.tokens
     if tokens is None:
         return np.float32
-    return next(kind for kind in (np.uint8, np.int16, np.int32) if tokens - 1 <= np.iinfo(kind).max)
+    return next(dtype for dtype in (np.uint8, np.int16, np.int32) if tokens - 1 <= np.iinfo(dtype).max)
 
 
 def _shard(path: Path, index: int) -> Path:
@@ -159,7 +159,7 @@ def _shard(path: Path, index: int) -> Path:
 
 
 def _load(file: Path, count: int) -> Arrays | None:
-    """The arrays of the first `count` trajectories; None when they are not there, or torn by a kill."""
+    """The arrays of the first `count` trajectories; None if the file is missing or truncated."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}

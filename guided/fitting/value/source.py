@@ -1,4 +1,4 @@
-"""What a value is fitted to: a model with its prompts."""
+"""The model and the prompts that a value is fitted to."""
 
 __all__ = ["Source"]
 
@@ -14,7 +14,7 @@ from guided.values.learned import describe
 
 @dataclass(frozen=True)
 class Source:
-    """A model, and prompts that its trajectories have in turn: trajectory i has the one with number i modulo P.
+    """A model, and P prompts that its trajectories take in turn: trajectory i has prompt i modulo P.
 
     Attributes:
         model: The model, with the number of steps of the trajectories.
@@ -28,19 +28,23 @@ class Source:
 
     @classmethod
     def of(cls, model: Diffusion, prompt: str | Sequence[str] | None, guidance: float | None) -> "Source":
-        """The model with the prompts that are given, or else with those that it has already.
+        """The model with the given prompts, or with those that it already has.
 
         Raises:
-            ValueError: The model takes no prompt or not these, its steps are deterministic, or it has other pinned
-                tokens for each request.
+            GuidedError: The model takes no prompts or not these, its steps are deterministic, or its pinned tokens
+                differ between requests.
         """
         if not any(model.process.stochastic(k) for k in range(model.steps)):
-            raise GuidedError(f"{model.name} has eta = 0: where steps are deterministic, no value can choose")
+            raise GuidedError(
+                f"{model.name} has eta = 0: its steps are deterministic, so a value has no candidates to select from"
+            )
         fixed = model.process.fixed
         if fixed is not None and fixed.ndim > 1:
-            raise GuidedError("the model has other pinned tokens for each request; a value holds for one (L,) pattern")
+            raise GuidedError(
+                "the model has different pinned tokens for each request; a value is fitted to one pattern of shape (L,)"
+            )
         if model.requests.editing is not None:
-            raise GuidedError("the model starts from a sample; a value holds for runs from noise")
+            raise GuidedError("the model starts from a sample; a value is fitted to runs from noise")
         if prompt is None and guidance is None and not model.prompting.conditional:
             return cls(model)
         if prompt is not None and not isinstance(prompt, str) and not len(prompt):
@@ -51,10 +55,10 @@ class Source:
         if guidance is None and posed is not None and model.prompting.negative is None:
             guidance = posed.scale
         elif guidance is None and model.prompting.guidance is not None and model.requests.conditions:
-            guidance = 1.0  # the model was prompted without
+            guidance = 1.0  # the model was prompted without guidance
         model.prompted(
-            [told or model.prompting.unconditional for told in prompts], guidance
-        )  # says early what is wrong
+            [text or model.prompting.unconditional for text in prompts], guidance
+        )  # raises if something is wrong
         return cls(model, prompts, guidance)
 
     @property
@@ -81,5 +85,5 @@ class Source:
 
     @property
     def description(self) -> dict[str, Any]:
-        """What the value depends on, JSON-able."""
+        """All that a value depends on in the model, JSON-able."""
         return describe(self.part(list(range(len(self.prompts)))))

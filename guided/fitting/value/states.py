@@ -13,7 +13,7 @@ from guided.fitting.value.regression import finite
 from guided.fitting.value.rollouts import Rollouts
 from guided.values.posterior_mean import soft_mean
 
-HELD_OUT = 10  # one trajectory in so many
+HELD_OUT = 10  # one trajectory in ten is held out
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Scaled:
     scale: float
 
     def __call__(self, net: nn.Module, x: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
-        """Maps rows, times and prompts, with as many entries each, to values, on the network's device.
+        """Maps rows, times and prompts, of equal length, to values, on the network's device.
 
         Raises:
-            ValueError: The output is not one number for each row.
+            GuidedError: The output is not one number for each row.
         """
         y = net(x if x.is_floating_point() else x.long(), t, prompt)
         if y.shape != (len(x),):
@@ -44,12 +44,12 @@ class Data:
     Attributes:
         x: With shape `(S, *event)`.
         k: Their steps, with shape `(S,)`.
-        prompt: The numbers of their prompts, with shape `(S,)`.
+        prompt: The indices of their prompts, with shape `(S,)`.
         r: The rewards at the end of their trajectories, with shape `(S,)`, finite.
         following: Candidates of their next states, with shape `(S, M', *event)`.
         last: The rewards of the candidates at the end of their trajectories, with shape `(S, M')`, finite.
         times: The time of each step, from 1 (noise) to 0 (data), with shape `(K + 1,)`.
-        device: Where networks are.
+        device: The device of the networks.
     """
 
     x: Tensor
@@ -70,7 +70,7 @@ class Data:
         Trajectory i has prompt i modulo `prompts`.
 
         Raises:
-            ValueError: There are fewer than ten trajectories of a prompt, or none with a finite reward.
+            GuidedError: There are fewer than ten trajectories of a prompt, or none with a finite reward.
         """
         if len(rollouts.r) < HELD_OUT * prompts:
             raise GuidedError(
@@ -91,7 +91,7 @@ class Data:
         return len(self.k)
 
     def open(self, horizon: int) -> int:
-        """The number of states at steps from the horizon on; they are the first."""
+        """The number of states at steps from the horizon on; these states come first."""
         return int((self.k >= horizon).sum())
 
     def value(self, scaled: Scaled, net: nn.Module, rows: Tensor) -> Tensor:
@@ -109,12 +109,12 @@ class Data:
         """The soft mean of the values of each state's candidates, with shape `(m,)`, on the CPU.
 
         Raises:
-            ValueError: The rollouts have no candidates.
+            GuidedError: The rollouts have no candidates.
         """
         if self.following is None:
             raise GuidedError("these rollouts have no candidates of the next state; a bootstrapped value needs them")
         v = self.last[rows].clone()
-        inner = self.k[rows] < len(self.times) - 2  # the others' candidates are at the last step: rewards, no network
+        inner = self.k[rows] < len(self.times) - 2  # candidates at the last step have rewards, and need no network
         if inner.any():
             x, k, prompt = (part[rows[inner]] for part in (self.following, self.k + 1, self.prompt))
             k, prompt = (part.repeat_interleave(v.shape[1]) for part in (k, prompt))

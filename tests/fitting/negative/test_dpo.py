@@ -126,9 +126,9 @@ def test_larger_beta_weighs_the_same_errors_more():
             FlippedDPO(beta=b, T=8).losses(gaussian(), student, teacher, x, cond, Numbers(N)) for b in (0.05, 0.2)
         )
     inside = [-loss.double().expm1().log() for loss in (one, four)]  # of the sigmoid
-    told = (inside[1].abs() > 1e-2) & (inside[1].abs() < 8)
-    assert told.sum() > N / 2
-    torch.testing.assert_close(4 * inside[0][told], inside[1][told], rtol=1e-2, atol=1e-3)
+    within = (inside[1].abs() > 1e-2) & (inside[1].abs() < 8)
+    assert within.sum() > N / 2
+    torch.testing.assert_close(4 * inside[0][within], inside[1][within], rtol=1e-2, atol=1e-3)
 
 
 rows = st.lists(
@@ -167,9 +167,9 @@ def test_an_odd_one_in_the_middle_is_left_out():
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [({"beta": 0.0}, "beta is 0"), ({"beta": -1}, "beta is -1"), ({"T": 1}, "T is 1"), ({"p": -0.5}, "p is -0.5")],
 )
-def test_hyperparameters_out_of_range(given, told):
-    with pytest.raises(ValueError, match=told):
+def test_hyperparameters_out_of_range(given, message):
+    with pytest.raises(ValueError, match=message):
         FlippedDPO(**given)

@@ -124,19 +124,19 @@ def test_pairs_are_of_one_prompt_and_have_it(tmp_path, monkeypatch):
     """Samples that are their own numbers: those of a pair have the prompt that the pair has, the better one first."""
     n, prompts, seen = 12, ["a", "b", ""], []
     rewards = torch.tensor([5.0, 1.0, 9.0, 2.0, 8.0, 4.0, 3.0, 7.0, 6.0, 0.0, 11.0, 10.0])
-    pool = Dataset(torch.arange(n).view(n, 1).expand(n, 2).float(), rewards)
+    dataset = Dataset(torch.arange(n).view(n, 1).expand(n, 2).float(), rewards)
 
-    def stop(model, student, method, training, x, told, accelerator):
-        seen.append((x[..., 0].long(), told))
+    def stop(model, student, method, training, x, each, accelerator):
+        seen.append((x[..., 0].long(), each))
         raise Killed
 
-    monkeypatch.setattr(job, "draw_dataset", lambda *given: pool)
+    monkeypatch.setattr(job, "draw_dataset", lambda *given: dataset)
     monkeypatch.setattr(job, "Trainer", stop)
     with pytest.raises(Killed):
         train_negative(vectors(), tmp_path / "a", reward=to_the_right, prompts=prompts, training=settings(n=n))
-    pairs, told = seen[0]
-    assert len(pairs) == len(told) == 6
-    for (better, worse), prompt in zip(pairs.tolist(), told, strict=True):
+    pairs, each = seen[0]
+    assert len(pairs) == len(each) == 6
+    for (better, worse), prompt in zip(pairs.tolist(), each, strict=True):
         assert prompts[better % 3] == prompts[worse % 3] == prompt
         assert rewards[better] > rewards[worse]
 
@@ -192,16 +192,16 @@ def test_what_is_done_is_not_done_again(tmp_path):
     given = {"training": settings(), "method": METHOD, "prompts": ["a"]}
     train_negative(vectors(), tmp_path / "a", **given)
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in (tmp_path / "a").rglob("*") if p.is_file()}
-    told = []
-    assert train_negative(vectors(), tmp_path / "a", progress=told.append, **given) == tmp_path / "a"
-    assert not told
+    reports = []
+    assert train_negative(vectors(), tmp_path / "a", progress=reports.append, **given) == tmp_path / "a"
+    assert not reports
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in (tmp_path / "a").rglob("*") if p.is_file()} == before
 
 
 def test_a_folder_of_another_training_is_refused(tmp_path):
     given = {"training": settings(), "method": METHOD, "prompts": ["a"]}
     train_negative(vectors(), tmp_path / "a", **given)
-    for model, changes, told in (
+    for model, changes, message in (
         (vectors(), {"training": settings(seed=3)}, "seed is 2 there and 3 here"),
         (vectors(), {"method": replace(METHOD, j=2)}, "j is 1 there and 2 here"),
         (vectors(), {"prompts": ["b"]}, "prompts"),
@@ -212,7 +212,7 @@ def test_a_folder_of_another_training_is_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match="holds another negative checkpoint: ") as error:
             train_negative(model, tmp_path / "a", **{**given, **changes})
-        assert told in str(error.value)
+        assert message in str(error.value)
     train_negative(tokens(), tmp_path / "b", training=settings(), method=METHOD)
     warmer = replace(tokens(), process=replace(tokens().process, temperature=2.0))
     with pytest.raises(ValueError, match=r"temperature is 1\.0 there and 2\.0 here"):
@@ -239,9 +239,9 @@ def test_the_samples_are_the_models_own(tmp_path):
     out = train_negative(
         vectors(), tmp_path / "a", training=settings(), method=METHOD, prompts=["a", "b"], guidance=3.0
     )
-    pool = torch.cat([load_file(file)["x"] for file in sorted((out / "samples").glob("*.safetensors"))])
+    dataset = torch.cat([load_file(file)["x"] for file in sorted((out / "samples").glob("*.safetensors"))])
     run = guided.sample(vectors(), sampler="unguided", n=8, seed=2, prompt=["a", "b"] * 4, guidance=3.0)
-    torch.testing.assert_close(pool, torch.stack(list(run.samples)))
+    torch.testing.assert_close(dataset, torch.stack(list(run.samples)))
 
 
 def test_half_precision_trains_lora_weights_in_single_precision(tmp_path):
@@ -351,7 +351,7 @@ def test_flipped_dpo_is_of_use(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "given", "told"),
+    ("change", "given", "message"),
     [
         ({"network": None}, {}, "does not say which network it has: it cannot be trained"),
         ({"prompting": Prompting(dict, negative=lambda x, t, **cond: x)}, {}, "has a negative side already"),
@@ -368,7 +368,7 @@ def test_flipped_dpo_is_of_use(tmp_path):
         ({}, {"reward": lambda samples: [1.0] * len(samples), "method": None}, "no two of the 8 samples"),
     ],
 )
-def test_what_cannot_be_trained(change, given, told, tmp_path):
+def test_what_cannot_be_trained(change, given, message, tmp_path):
     model = replace(vectors(), **change)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         train_negative(model, tmp_path / "a", **{"training": settings(), "method": METHOD, "prompts": ["a"], **given})

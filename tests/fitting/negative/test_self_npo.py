@@ -1,4 +1,4 @@
-"""Truncated fine-tuning against the same law by quadrature and by enumeration."""
+"""Truncated fine-tuning against the same distribution by quadrature and by enumeration."""
 
 import itertools
 import math
@@ -10,7 +10,7 @@ import torch
 from guided.core.gaussian import Gaussian
 from guided.core.guidance import Conditions
 from guided.core.masked import SCHEDULES, Masked
-from guided.fitting.negative.self_npo import Lesson, SelfNPO, lesson
+from guided.fitting.negative.self_npo import Example, SelfNPO, make_examples
 from tests.toys.chains import Chain
 from tests.toys.small import Numbers, cosine
 
@@ -19,7 +19,7 @@ SIGMAS = 4.5  # standard errors; some fifty are looked at
 
 
 class Mixture:
-    """Data from two normal laws, noised along a path; its exact denoiser."""
+    """Data from two normal distributions, noised along a path; its exact denoiser."""
 
     shares, means, stds = torch.tensor([[0.3, 0.7], [-1.5, 1.0], [0.3, 0.5]], dtype=torch.float64)
 
@@ -128,9 +128,11 @@ def agree(draws, wanted, what=""):
 @pytest.mark.parametrize("j", [0, 2, 9])
 @pytest.mark.parametrize("path", ["cosine", "flow"])
 def test_the_law_of_states_and_targets(path, j):
-    """Moments, and those of the joint law."""
+    """Moments, and those of the joint distribution."""
     mixture, numbers = Mixture(path), Numbers(N)
-    given = lesson(mixture.process, mixture.denoiser, mixture.draw(N), Conditions(), SelfNPO(K=K, j=j, T=T), numbers)
+    given = make_examples(
+        mixture.process, mixture.denoiser, mixture.draw(N), Conditions(), SelfNPO(K=K, j=j, T=T), numbers
+    )
     reference = Quadrature(mixture, j)
     assert reference.chosen.sum() == pytest.approx(1, abs=1e-4)
     x, y = given.x[:, 0], given.target[:, 0]
@@ -176,7 +178,7 @@ def test_states_are_noised_by_the_forward_law_to_a_time_drawn_uniformly():
         seen.append(t.double())
         return x
 
-    given = lesson(mixture.process, teacher, mixture.draw(N), Conditions(), SelfNPO(K=K, j=1, T=T), Numbers(N))
+    given = make_examples(mixture.process, teacher, mixture.draw(N), Conditions(), SelfNPO(K=K, j=1, T=T), Numbers(N))
     z, now, t = given.target[:, 0].double(), seen[-1], given.t.double()
     (a, s), (b, r) = mixture.level(now), mixture.level(t)
     noise = (given.x[:, 0] - b / a * z) / (r**2 - (b / a * s) ** 2).sqrt()
@@ -203,7 +205,7 @@ def test_the_teacher_takes_the_deterministic_steps_of_its_process():
         return torch.tanh(2 * x) + t[:, None]
 
     x = Mixture("cosine").draw(64)
-    given = lesson(process, teacher, x, Conditions(), SelfNPO(K=K, j=3, T=T), Numbers(64))
+    given = make_examples(process, teacher, x, Conditions(), SelfNPO(K=K, j=3, T=T), Numbers(64))
     assert len(seen) == 4
     still = 0
     for (x, t), (new, after) in itertools.pairwise(seen):
@@ -225,7 +227,7 @@ def test_the_teacher_takes_the_deterministic_steps_of_its_process():
 def test_no_signal_at_the_first_level_is_fine(levels, steps):
     """Zero terminal SNR: with one level the states are noise alone, and stay as they are."""
     mixture = Mixture("flow")
-    given = lesson(
+    given = make_examples(
         mixture.process,
         mixture.denoiser,
         mixture.draw(20_000),
@@ -244,7 +246,7 @@ def test_no_signal_at_the_first_level_is_fine(levels, steps):
 
 def test_a_process_without_a_grid_is_taken_as_it_is():
     process = Gaussian((1,), *cosine(3))
-    given = lesson(process, lambda x, t: x, torch.zeros(200, 1), Conditions(), SelfNPO(K=25, j=1), Numbers(200))
+    given = make_examples(process, lambda x, t: x, torch.zeros(200, 1), Conditions(), SelfNPO(K=25, j=1), Numbers(200))
     assert {round(3 * t) for t in given.t.tolist()} == {2, 3}
 
 
@@ -258,7 +260,9 @@ def test_a_student_is_told_how_noisy_its_state_is_with_fewer_times_than_steps(T)
 
     process = Gaussian((1,), *late(8), grid=late)
     n = 40_000
-    given = lesson(process, lambda x, t: 0 * x, torch.zeros(n, 1), Conditions(), SelfNPO(K=8, j=0, T=T), Numbers(n))
+    given = make_examples(
+        process, lambda x, t: 0 * x, torch.zeros(n, 1), Conditions(), SelfNPO(K=8, j=0, T=T), Numbers(n)
+    )
     shares = given.x[:, 0] / (given.t + 0.05)
     agree(shares, 0.0)
     agree(shares**2, 1.0)
@@ -273,7 +277,7 @@ def test_the_last_step_is_no_level_even_if_it_has_noise():
         seen.append(t)
         return x
 
-    given = lesson(process, teacher, torch.zeros(200, 1), Conditions(), SelfNPO(j=3), Numbers(200))
+    given = make_examples(process, teacher, torch.zeros(200, 1), Conditions(), SelfNPO(j=3), Numbers(200))
     assert set(torch.cat(seen).tolist()) == {1.0, 2.0} and set(given.t.tolist()) == {2.0}
 
 
@@ -284,13 +288,13 @@ def enumerated(chain, j):
     the same one: a + b tokens keep a given a with probability a! b! / (a + b + 1)!.
     """
     states, S, mask = chain.states, len(chain.states), chain.V
-    laws = chain.conditionals.exp()
-    targets = torch.where((states == mask)[..., None], laws.nan_to_num(), 0.0)
+    distributions = chain.conditionals.exp()
+    targets = torch.where((states == mask)[..., None], distributions.nan_to_num(), 0.0)
     for v in range(chain.V):
         targets[..., v] += (states == v).double()
     fits = ((states[:, None] == mask) | (states[:, None] == chain.clean)).all(-1).double() @ chain.table
     hidden = (states == mask).sum(1)
-    joint, law = torch.zeros_like(targets), torch.zeros(S, dtype=torch.float64)
+    joint, distribution = torch.zeros_like(targets), torch.zeros(S, dtype=torch.float64)
     for k in range(chain.K):
         rate = 1 - k / chain.K
         p, now = fits * rate**hidden * (1 - rate) ** (chain.L - hidden) / chain.K, k
@@ -304,19 +308,19 @@ def enumerated(chain, j):
                 chance = math.factorial(kept) * math.factorial(lost) / math.factorial(kept + lost + 1)
                 if now == 0:
                     chance = float(kept == 0)
-                law[s] += p[z] * chance
+                distribution[s] += p[z] * chance
                 joint[s] += p[z] * chance * targets[z]
-    return joint, law
+    return joint, distribution
 
 
 @pytest.mark.parametrize("j", [0, 2])
 def test_the_law_of_masked_states_and_targets(j):
     chain = Chain(L=3, V=2, K=4)
-    joint, law = enumerated(chain, j)
-    assert law.sum() == pytest.approx(1)
+    joint, distribution = enumerated(chain, j)
+    assert distribution.sum() == pytest.approx(1)
     n = 60_000
     x = chain.clean[torch.multinomial(chain.table, n, True, generator=torch.Generator().manual_seed(0))]
-    given = lesson(
+    given = make_examples(
         chain.process,
         lambda x, t: chain.conditionals[chain.index(x)].float(),
         x,
@@ -327,16 +331,16 @@ def test_the_law_of_masked_states_and_targets(j):
     index = chain.index(given.x)
     for s in range(len(chain.states)):
         here = (index == s)[:, None, None]
-        agree(here[:, 0, 0].double(), law[s], f"state {chain.states[s].tolist()}")
+        agree(here[:, 0, 0].double(), distribution[s], f"state {chain.states[s].tolist()}")
         agree(here * given.target, joint[s], f"target at {chain.states[s].tolist()}")
 
 
 def test_an_exact_teacher_is_its_own_best_student_without_steps():
     """The tower property: noise upon noise is noise, so that the mean of what it says later is what it says now."""
     chain = Chain(L=3, V=2, K=4)
-    joint, law = enumerated(chain, 0)
+    joint, distribution = enumerated(chain, 0)
     hidden = chain.states == chain.V
-    mean = joint / law[:, None, None]
+    mean = joint / distribution[:, None, None]
     torch.testing.assert_close(mean[hidden], chain.conditionals.exp()[hidden])
     moved = enumerated(chain, 2)
     assert (moved[0] / moved[1][:, None, None] - mean)[hidden].abs().max() > 1e-3  # which steps in parallel undo
@@ -352,7 +356,7 @@ def test_masks_grow_from_the_state_that_was_reached(schedule):
         return logits.expand(len(x), 8, 3)
 
     x = torch.multinomial(logits.exp(), n, True, generator=torch.Generator().manual_seed(1)).T.contiguous()
-    given = lesson(process, teacher, x, Conditions(), SelfNPO(K=5, j=2), Numbers(n))
+    given = make_examples(process, teacher, x, Conditions(), SelfNPO(K=5, j=2), Numbers(n))
     z, now = seen[-1]
     shown = z != process.mask
     assert bool((given.x[~shown] == process.mask).all())
@@ -406,8 +410,8 @@ def test_a_token_that_is_ruled_out_costs_nothing():
     assert said.grad.isfinite().all()
 
 
-@pytest.mark.parametrize(("p", "told"), [(0.0, 1.0), (1.0, -1.0)])
-def test_the_student_is_told_its_prompt_or_none(p, told):
+@pytest.mark.parametrize(("p", "condition"), [(0.0, 1.0), (1.0, -1.0)])
+def test_the_student_gets_its_prompt_or_none(p, condition):
     """And the teacher is given both sides."""
     seen = {"student": [], "teacher": []}
 
@@ -424,12 +428,12 @@ def test_the_student_is_told_its_prompt_or_none(p, told):
     )
     assert all(call == (cond.positive, cond.negative) for call in seen["teacher"])
     [(mine, other)] = seen["student"]
-    assert other is None and mine.keys() == {"c"} and bool((mine["c"] == told).all())
+    assert other is None and mine.keys() == {"c"} and bool((mine["c"] == condition).all())
 
 
 def test_the_huber_loss_is_between_squared_and_absolute():
     """sqrt(d^2 + c^2) - c is d^2 / 2c near 0 and |d| - c far away."""
-    given = lesson(
+    given = make_examples(
         Mixture("flow").process,
         lambda x, t: torch.zeros_like(x),
         torch.zeros(3, 1),
@@ -451,12 +455,12 @@ def test_the_loss_of_a_masked_row_is_the_mean_over_its_masked_tokens_alone():
     entropy = -(target * y).sum(-1)
     wanted = torch.stack([entropy[i, :n].mean() for i, n in enumerate((1, 5, 8))])
     for shown in (y, torch.where(hidden[..., None], y, -50.0)):
-        given = Lesson(torch.zeros(3, 8, dtype=torch.long), torch.ones(3), target, hidden)
+        given = Example(torch.zeros(3, 8, dtype=torch.long), torch.ones(3), target, hidden)
         torch.testing.assert_close(SelfNPO().distance(shown, given), wanted)
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"K": 0}, "K is 0"),
         ({"j": -1}, "j is -1"),
@@ -468,6 +472,6 @@ def test_the_loss_of_a_masked_row_is_the_mean_over_its_masked_tokens_alone():
         ({"w": float("inf")}, "w is inf"),
     ],
 )
-def test_hyperparameters_out_of_range(given, told):
-    with pytest.raises(ValueError, match=told):
+def test_hyperparameters_out_of_range(given, message):
+    with pytest.raises(ValueError, match=message):
         SelfNPO(**given)

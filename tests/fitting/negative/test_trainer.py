@@ -187,16 +187,16 @@ def test_the_average_is_the_exponential_one_with_a_warm_start(ema, tmp_path):
 
 
 def test_the_rate_grows_and_the_progress_is_told(tmp_path):
-    run, rates, told = trainer(vectors(), warmup=3, lr=0.4), [], []
+    run, rates, reports = trainer(vectors(), warmup=3, lr=0.4), [], []
 
     def progress(step, loss):
         rates.append(run.loop.optimizers[0].param_groups[0]["lr"])
-        told.append((step, loss))
+        reports.append((step, loss))
 
     run.run(tmp_path / "training", progress)
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4])
     losses = [loss for _, loss in run.history]
-    assert told == [(u, pytest.approx(sum(losses[:u]) / u)) for u in range(1, 6)]
+    assert reports == [(u, pytest.approx(sum(losses[:u]) / u)) for u in range(1, 6)]
 
 
 def test_the_gradient_is_clipped(tmp_path):
@@ -258,7 +258,7 @@ def test_the_student_begins_as_the_model_and_leaves_it_alone(tmp_path):
 
 
 def test_a_student_forgets_its_prompt_where_samples_do_not_depend_on_it(tmp_path):
-    """The teacher is told none, so that the prompt says nothing about the target beyond what the state does."""
+    """The teacher gets no prompt, so that the prompt says nothing about the target beyond what the state does."""
     model, method = vectors(), SelfNPO(K=4, j=1, T=8, loss="squared")
     run = trainer(model, method=method, n=512, steps=150, batch=48, lr=1e-2)
     x, t = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)), torch.full((200,), 0.75)
@@ -274,7 +274,7 @@ def test_a_student_forgets_its_prompt_where_samples_do_not_depend_on_it(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "message"),
     [
         ({"steps": 0}, "steps is 0"),
         ({"batch": 1.5}, "batch is 1.5"),
@@ -288,8 +288,8 @@ def test_a_student_forgets_its_prompt_where_samples_do_not_depend_on_it(tmp_path
         ({"precision": "fp8"}, "precision is 'fp8'; it is one of no, bf16, fp16"),
     ],
 )
-def test_settings_out_of_range(setting, told):
-    with pytest.raises(ValueError, match=told):
+def test_settings_out_of_range(setting, message):
+    with pytest.raises(ValueError, match=message):
         NegativeTraining(**setting)
 
 

@@ -124,7 +124,7 @@ def test_values_share_rollouts(tmp_path):
 
 
 def test_a_value_of_several_prompts_knows_them_apart(tmp_path):
-    """Before anything is revealed all that it can tell by is the prompt: E[GC] is .8 and .2."""
+    """Before any token is revealed the value depends only on the prompt: E[GC] is .8 and .2."""
     value = fit(tmp_path, target="mean", prompt=["GC", "AT"], n=100, updates=150, batch=64, lr=0.01)
     x = torch.full((2, 12), 4)
     v = value.predict(x, 1.0, torch.tensor([0, 1]))
@@ -163,7 +163,7 @@ def test_a_network_of_ones_own(tmp_path):
 
 
 def test_it_helps(tmp_path):
-    """Small as it is: the share of G and C in independent letters is easy."""
+    """Small as it is: the share of G and C in independent tokens is easy."""
     value = fit(tmp_path, target="mean", n=100, updates=100, batch=64, lr=0.01, n_check=16, prompt="")
     reached = value.config["metrics"]["reward"]
     assert reached["sampler"] == "SVDD(M=10, alpha=0.0)"
@@ -214,7 +214,7 @@ def test_the_report_is_zero_bias_and_full_correlation_for_what_is_right():
         ({"model": gaussian(), "prompt": "GC"}, "takes no prompt"),
         ({"model": gaussian(), "prompt": None, "guidance": 2.0}, "takes no prompt and no guidance"),
         ({"model": gaussian(eta=0.0), "prompt": None}, "eta = 0"),
-        ({"model": dna().prompted(["GC"]).pinned(torch.full((1, 12), 4))}, "other pinned tokens for each request"),
+        ({"model": dna().prompted(["GC"]).pinned(torch.full((1, 12), 4))}, "different pinned tokens for each request"),
         ({"network": "image"}, r"no network 'image' for rows of shape \(12,\) of 5 tokens"),
         ({"network": "convolution"}, "no network 'convolution'"),
         ({"network": {"wide": 3}}, "does not take {'wide': 3}"),

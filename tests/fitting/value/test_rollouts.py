@@ -1,4 +1,4 @@
-"""Rollouts: the chain's own law, the same for (seed, i) whatever else is drawn, and whole after a kill."""
+"""Rollouts: the chain's own distribution, the same for (seed, i) whatever else is drawn, and whole after a kill."""
 
 import pytest
 import torch
@@ -23,9 +23,9 @@ def test_states_and_candidates_have_the_law_of_the_chain(tmp_path):
     n, S = 20_000, len(CHAIN.states)
     rollouts = rolled(tmp_path, n, n, states=3)
     assert rollouts.x.dtype == torch.uint8 and rollouts.x.shape == (3 * n, CHAIN.L)
-    for k, law in enumerate(occupancy()):
+    for k, distribution in enumerate(occupancy()):
         state = CHAIN.index(rollouts.x[rollouts.k == k].long())
-        assert distance(torch.bincount(state, minlength=S) / n, law) < 0.015
+        assert distance(torch.bincount(state, minlength=S) / n, distribution) < 0.015
         mean = rollouts.r[rollouts.of[rollouts.k == k]].mean()
         assert abs(mean - CHAIN.distribution() @ chain_reward(CHAIN.states)) < 0.01
     last = rollouts.k == CHAIN.K - 1
@@ -35,8 +35,8 @@ def test_states_and_candidates_have_the_law_of_the_chain(tmp_path):
     assert torch.equal(x[:, 1:], following[:, :-1, 0])  # a trajectory goes on with the first candidate
     assert torch.equal(rollouts.r, rollouts.last[:, 0])
     common = start.mode().values
-    law = torch.bincount(ends[start == common].flatten(), minlength=S).double()
-    assert distance(law / law.sum(), CHAIN.transition(CHAIN.K - 1)[common]) < 0.03
+    distribution = torch.bincount(ends[start == common].flatten(), minlength=S).double()
+    assert distance(distribution / distribution.sum(), CHAIN.transition(CHAIN.K - 1)[common]) < 0.03
 
 
 def test_a_trajectory_depends_on_the_seed_and_its_number_only(tmp_path):
@@ -67,7 +67,7 @@ def test_a_torn_file_is_drawn_again(tmp_path, kept):
         file.unlink()
     else:
         file.write_bytes(whole[:kept])
-    with pytest.raises(ValueError, match=r"00001\.npz is missing or torn"):
+    with pytest.raises(ValueError, match=r"00001\.npz is missing or truncated"):
         read(tmp_path, 8, 4)
     rolled(tmp_path, 8, 4)
     assert file.read_bytes() == whole

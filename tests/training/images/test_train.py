@@ -23,11 +23,11 @@ FLAG = Emoji("flag.png", ("flag peru",), (), "Flags", "country-flag", False)
 def blob(colour: tuple[int, int, int]) -> np.ndarray:
     """A disc of a colour with a lighter half and a black rim, on nothing."""
     y, x = np.mgrid[-32:32, -32:32]
-    picture = np.zeros((64, 64, 4), dtype=np.uint8)
-    picture[..., :3] = np.where((x > 0)[..., None], colour, np.array(colour) * 0.9).astype(np.uint8)
-    picture[x**2 + y**2 > 26**2, :3] = 0
-    picture[..., 3] = 255 * (x**2 + y**2 < 28**2)
-    return picture
+    image = np.zeros((64, 64, 4), dtype=np.uint8)
+    image[..., :3] = np.where((x > 0)[..., None], colour, np.array(colour) * 0.9).astype(np.uint8)
+    image[x**2 + y**2 > 26**2, :3] = 0
+    image[..., 3] = 255 * (x**2 + y**2 < 28**2)
+    return image
 
 
 def test_saturation_and_hue_are_a_change_of_coordinates() -> None:
@@ -39,13 +39,13 @@ def test_saturation_and_hue_are_a_change_of_coordinates() -> None:
 @pytest.mark.parametrize("colour", COLOURS)
 @pytest.mark.parametrize("own", [(220, 30, 30), (250, 200, 40), (60, 120, 220), (120, 120, 120), (240, 240, 240)])
 def test_a_recoloured_picture_has_the_named_colour_and_its_outline(own: tuple[int, int, int], colour: str) -> None:
-    picture = blob(own)
-    new = recolour(picture, colour)
+    image = blob(own)
+    new = recolour(image, colour)
     assert main_colour(on_white(new)) == colour
-    np.testing.assert_array_equal(new[..., 3], picture[..., 3])
-    rim = (picture[..., :3] == 0).all(-1) & (picture[..., 3] > 0)
+    np.testing.assert_array_equal(new[..., 3], image[..., 3])
+    rim = (image[..., :3] == 0).all(-1) & (image[..., 3] > 0)
     if max(own) - min(own) > 50:
-        np.testing.assert_array_equal(new[rim], picture[rim])
+        np.testing.assert_array_equal(new[rim], image[rim])
 
 
 def test_captions_of_a_new_colour_name_it_and_no_other() -> None:
@@ -74,8 +74,8 @@ def test_hashes_spread_evenly() -> None:
 
 def test_what_is_held_out_is_in_no_row() -> None:
     entries = [Emoji("", (f"thing {i}",), (), "Objects", "tool", bool(i % 2)) for i in range(200)]
-    pictures = torch.from_numpy(np.stack([blob((220, 30, 30))] * 200)).permute(0, 3, 1, 2)
-    rows = images.coloured_rows(entries, pictures, plain=2)
+    rgba = torch.from_numpy(np.stack([blob((220, 30, 30))] * 200)).permute(0, 3, 1, 2)
+    rows = images.coloured_rows(entries, rgba, plain=2)
     kept = [i for i, e in enumerate(entries) if not e.variant and not held_out(e)]
     assert 80 < len(kept) < 100
     assert sorted({i for i, *_ in rows}) == kept
@@ -86,22 +86,22 @@ def test_what_is_held_out_is_in_no_row() -> None:
 
 
 def test_rows_show_the_colour_that_their_captions_name() -> None:
-    pictures = torch.from_numpy(blob((220, 30, 30)))[None].permute(0, 3, 1, 2)
-    rows = images.coloured_rows([CAR], pictures, plain=1)
+    rgba = torch.from_numpy(blob((220, 30, 30)))[None].permute(0, 3, 1, 2)
+    rows = images.coloured_rows([CAR], rgba, plain=1)
     assert len(rows) > 6
-    for _, colour, new, picture in rows:
-        assert picture.shape == (64, 64, 4)
-        assert main_colour(on_white(picture)) == colour
+    for _, colour, new, image in rows:
+        assert image.shape == (64, 64, 4)
+        assert main_colour(on_white(image)) == colour
         assert new or colour == "red"
 
 
 def test_no_held_out_picture_is_in_a_batch() -> None:
     entries = [Emoji("", (f"thing {i}",), (), "Objects", "tool", False) for i in range(60)]
     assert any(held_out(e) for e in entries)
-    pictures = torch.zeros(60, 4, 64, 64, dtype=torch.uint8)
+    rgba = torch.zeros(60, 4, 64, 64, dtype=torch.uint8)
     for i, entry in enumerate(entries):
-        pictures[i, 3] = 0 if held_out(entry) else 255
-    x = torch.cat([next(images.batches(entries, pictures, 64)) for _ in range(4)])
+        rgba[i, 3] = 0 if held_out(entry) else 255
+    x = torch.cat([next(images.batches(entries, rgba, 64)) for _ in range(4)])
     assert x[:, :, 20:44, 20:44].max() < -0.99
 
 
@@ -113,11 +113,11 @@ def test_a_subcategory_counts_as_the_root_of_its_pictures() -> None:
 
 
 def test_varied_pictures_are_on_white_and_untouched_where_nothing_is_varied() -> None:
-    picture = torch.from_numpy(blob((220, 30, 30)))[None].permute(0, 3, 1, 2)
-    x = vary(picture / 255, turned=0.0, flipped=0.0, moved=0.0)
-    white = torch.from_numpy(on_white(picture[0].permute(1, 2, 0).numpy()).copy()).permute(2, 0, 1)
+    image = torch.from_numpy(blob((220, 30, 30)))[None].permute(0, 3, 1, 2)
+    x = vary(image / 255, turned=0.0, flipped=0.0, moved=0.0)
+    white = torch.from_numpy(on_white(image[0].permute(1, 2, 0).numpy()).copy()).permute(2, 0, 1)
     torch.testing.assert_close(x[0], white / 127.5 - 1, atol=1e-4, rtol=0)
-    torch.testing.assert_close(vary(picture / 255, turned=0.0, flipped=1.0, moved=0.0), x.flip(3), atol=1e-4, rtol=0)
+    torch.testing.assert_close(vary(image / 255, turned=0.0, flipped=1.0, moved=0.0), x.flip(3), atol=1e-4, rtol=0)
     assert (vary(torch.zeros(8, 4, 64, 64)) == 1).all()
 
 

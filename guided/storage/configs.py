@@ -1,0 +1,87 @@
+"""JSON files, and folders that are claimed by the JSON file in them."""
+
+__all__ = ["claim", "difference", "plain", "read_json", "write_json"]
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from guided.errors import GuidedError
+from guided.storage.files import make_folder, refuse_links, write_whole
+
+Json = Any
+RESULTS = ("shift", "scale", "metrics")  # entries that are added to a configuration at the end
+
+
+def difference(old: Json, new: Json, key: str = "") -> tuple[str, str, str]:
+    """The first entry, in the order of `new`, in which two JSON values differ: its key and both values."""
+    inner: Mapping[Any, tuple[Json, Json]] = {}
+    if isinstance(old, dict) and isinstance(new, dict):
+        inner = {f"{key}.{k}".strip("."): (old.get(k), new.get(k)) for k in [*new, *(k for k in old if k not in new)]}
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        inner = {f"{key}[{i}]": pair for i, pair in enumerate(zip(old, new, strict=True))}
+    for name, (was, now) in inner.items():
+        if was != now:
+            return difference(was, now, name)
+    was, now = (json.dumps(value, ensure_ascii=False) for value in (old, new))
+    return key, was, now
+
+
+def plain(value: Any) -> Any:
+    """The value as it would be read back from a JSON file."""
+    return json.loads(json.dumps(value))
+
+
+def read_json(path: Path, advice: str = "; use another --out") -> dict[str, Json]:
+    """The object in a file; empty if the file holds something else.
+
+    Args:
+        path: The file.
+        advice: The end of the error message.
+
+    Raises:
+        GuidedError: It is not JSON.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise GuidedError(f"{str(path)!r} is not JSON: {error}{advice}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def write_json(file: Path, config: Mapping[str, Any]) -> None:
+    """Writes a JSON file whole."""
+    write_whole(file, json.dumps(config, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def claim(path: Path, name: str, config: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Makes a folder with its configuration in a JSON file, or checks that an existing folder has this configuration.
+
+    Args:
+        path: The folder.
+        name: The name of the JSON file.
+        config: The configuration.
+        what: Names the contents of another folder, in error messages.
+
+    Returns:
+        The contents of the file: the configuration, with the results if there are any.
+
+    Raises:
+        GuidedError: The folder has another configuration, or cannot be written.
+    """
+    make_folder(path)
+    refuse_links(path, os.listdir(path))
+    file, wanted = path / name, plain(config)
+    if not file.exists():
+        if (path / "run.json").exists():
+            raise GuidedError(f"{str(path)!r} holds a run of samples; use another folder")
+        write_json(file, wanted)
+        return dict(wanted)
+    found = read_json(file)
+    old = {key: entry for key, entry in found.items() if key not in RESULTS}
+    if old != wanted:
+        key, was, now = difference(old, wanted)
+        raise GuidedError(f"{str(path)!r} holds {what}: {key} is {was} there and {now} here; use another folder")
+    return found
