@@ -1,6 +1,6 @@
 """Errors of the user. Each is one line that says what was given and what is accepted."""
 
-__all__ = ["GuidedError", "RewardError", "check_number", "fail", "nearest", "one_line", "shown"]
+__all__ = ["GuidedError", "RewardError", "check_number", "check_texts", "fail", "nearest", "one_line", "shown"]
 
 import math
 import re
@@ -73,6 +73,23 @@ def check_number(
         words += [f"{word} {bound}" for word, bound in bounds if bound is not None]
         raise GuidedError(f"{name} is {value!r}; it must be {', '.join(words)}")
     return kind(number)
+
+
+def check_texts(name: str, value: Any) -> str | list[str | None] | None:
+    """A text, or a list of texts in which None may stand, from what numpy and pandas hold them in, too.
+
+    Raises:
+        GuidedError: An entry is no text.
+    """
+    if value is None or isinstance(value, str):
+        return value if value is None else str(value)
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(value, list | tuple):
+        raise GuidedError(f"{name} is a {type(value).__name__}; it must be a text, or a list with one for each sample")
+    for i, entry in enumerate(value):
+        if not isinstance(entry, str | None):
+            raise GuidedError(f"{name}[{i}] is {entry!r}; it must be a text, or None for no prompt")
+    return [entry if entry is None else str(entry) for entry in value]
 
 
 def _plain(value: Any) -> int | float | None:

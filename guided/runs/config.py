@@ -23,14 +23,14 @@ __all__ = [
     "TrustRewards",
 ]
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import SkipValidation
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_number, check_texts
 from guided.runs.options import Config, Option, spelled
 
 AGGREGATES, ON_ERROR = ("mean", "product"), ("stop", "worst")
@@ -139,7 +139,9 @@ class PromptOptions(Config):
     ] = None
 
     def check(self) -> None:
-        """Checks that there is guidance where it is needed."""
+        """Checks that prompts are texts, and that there is guidance where it is needed."""
+        for name in ("prompt", "negative_prompt"):
+            object.__setattr__(self, name, check_texts(spelled(name), getattr(self, name)))
         for name, value in (("negative_prompt", self.negative_prompt), ("rescale", self.rescale or None)):
             if value is not None and self.guidance == 1:
                 raise GuidedError(
@@ -298,7 +300,8 @@ class RunOptions(Config):
         """Checks the numbers of the requests."""
         if self.only is None:
             return
-        only = [self.only] if isinstance(self.only, int) else list(self.only)
+        given: Any = self.only.tolist() if hasattr(self.only, "tolist") else self.only
+        only = [_whole(i) for i in (given if isinstance(given, Iterable) else [given])]
         strange = [i for i in only if not isinstance(i, int) or not 0 <= i < self.n]
         if strange or not only:
             what = f"request {strange[0]!r} is not" if strange else "only is empty: name some requests"
@@ -355,3 +358,11 @@ class Shorthand(Config):
             metavar="FILE",
         ),
     ] = None
+
+
+def _whole(value: Any) -> Any:
+    """A whole number as Python's own; anything else as it is."""
+    try:
+        return check_number("request", value, int)
+    except GuidedError:
+        return value

@@ -59,11 +59,13 @@ def whole(path: Path) -> Iterator[Path]:
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file so that a kill leaves the old one or the new one; text as UTF-8.
 
+    What UTF-8 has no bytes for, as in a file's name that is no UTF-8, is written as an escape, which JSON reads back.
+
     Raises:
         GuidedError: The folder cannot be written, or the disk is full.
     """
     with whole(path) as part:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
+        part.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
 
 def refuse_links(folder: Path, names: Iterable[str]) -> None:

@@ -47,3 +47,14 @@ def test_a_name_that_the_encoding_lacks_is_printed_with_question_marks(tmp_path,
     done = subprocess.run([*GUIDED, *words], capture_output=True, cwd=tmp_path, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert b"samples.csv: 1 samples, finished" in done.stdout
+
+
+def test_a_name_that_is_no_utf_8_is_a_name(tmp_path):
+    """As a Latin-1 terminal gives it: the folder, run.json and a second run of the same command."""
+    name = os.fsencode(tmp_path) + b"/r\xe9s"
+    words = [*(os.fsencode(word) for word in GUIDED), b"sample", b"rna", b"-r", b"gc", b"-n", b"1", b"--steps", b"1"]
+    command = [*words, b"-M", b"1", b"--no-report", b"--out", name]
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert b"already finished" in done.stdout

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 import guided
 from guided.cli.main import app
@@ -187,3 +189,23 @@ def test_every_part_is_made_of_options():
     for part in (it.type for it in fields(RunConfig)):
         assert issubclass(part, Config)
     assert app.registered_commands
+
+
+@pytest.mark.parametrize("hold", [np.array, pd.Series, lambda texts: tuple(np.str_(text) for text in texts)])
+def test_prompts_come_as_numpy_and_pandas_hold_them(hold):
+    config = RunConfig.of(model="dna", reward="gc", n=2, prompt=hold(["HepG2", "K562"]))
+    assert config.prompting.prompt == ["HepG2", "K562"]
+    assert all(type(text) is str for text in config.prompting.prompt)
+
+
+@pytest.mark.parametrize("prompt", [[1, 2], ["HepG2", float("nan")], 3, {"HepG2"}])
+def test_what_is_no_prompt_is_refused(prompt):
+    with pytest.raises(GuidedError, match=r"^prompt.*must be a text"):
+        RunConfig.of(model="dna", reward="gc", n=2, prompt=prompt)
+
+
+@pytest.mark.parametrize("only", [[np.int64(2), 0], np.array([2, 0]), torch.tensor([2, 0])])
+def test_requests_come_as_numpy_and_torch_hold_them(only):
+    config = RunConfig.of(model="dna", reward="gc", n=3, only=only)
+    assert config.run.only == [2, 0] and all(type(i) is int for i in config.run.only)
+    assert RunConfig.of(model="dna", reward="gc", n=3, only=np.int64(1)).run.only == [1]

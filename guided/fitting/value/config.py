@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import SkipValidation
 
-from guided.errors import GuidedError, check_number, nearest
+from guided.errors import GuidedError, check_number, check_texts, nearest
 from guided.runs.config import Aggregate, Device, Dtype, OnError, TimeLimit, TrustRewards
 from guided.runs.options import REQUIRED, Config, Option, spelled
 
@@ -132,6 +132,7 @@ class FitConfig(Config):
         """Checks the target and the options that it needs."""
         if self.reward is None:
             raise GuidedError(f"a value needs a {spelled('reward')}; `guided rewards` lists them")
+        object.__setattr__(self, "prompt", check_texts(spelled("prompt"), self.prompt))
         target, alpha = self.target, self.alpha
         if target not in TARGETS:
             known = ", ".join(TARGETS)
