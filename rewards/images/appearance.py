@@ -1,6 +1,6 @@
 """Rewards of images that need the pixels only: size as a JPEG, light, colour, symmetry, sharpness.
 
-A sample is a picture or a video (:mod:`guided.rewards.images.pixels`); a video scores the mean over its frames.
+A sample is an image or a video (:mod:`guided.rewards.images.pixels`); a video scores the mean over its frames.
 
 Luma is that of Rec. 601, Y = .299 R + .587 G + .114 B, of the gamma-encoded values. Except where it is said otherwise
 values are in [0, 1].
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from guided.errors import GuidedError, nearest
-from guided.rewards.images.pixels import Pictures, Scores, per_picture, pixels
+from guided.rewards.images.pixels import Images, Scores, per_image, pixels
 from guided.scoring.registry import register_reward
 
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -46,36 +46,36 @@ _LAB = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]])
 
 
 @register_reward("compressibility", modality="images")
-def compressibility(samples: Pictures) -> Scores:
-    """Minus the size as a JPEG of quality 95, in kB (1000 bytes): smooth pictures score high."""
-    return per_picture(samples, lambda image: -_kilobytes(image))
+def compressibility(samples: Images) -> Scores:
+    """Minus the size as a JPEG of quality 95, in kB (1000 bytes): smooth images score high."""
+    return per_image(samples, lambda image: -_kilobytes(image))
 
 
 @register_reward("incompressibility", modality="images")
-def incompressibility(samples: Pictures) -> Scores:
-    """Size as a JPEG of quality 95, in kB (1000 bytes): pictures full of detail score high."""
-    return per_picture(samples, _kilobytes)
+def incompressibility(samples: Images) -> Scores:
+    """Size as a JPEG of quality 95, in kB (1000 bytes): images full of detail score high."""
+    return per_image(samples, _kilobytes)
 
 
 @register_reward("brightness", modality="images")
-def brightness(samples: Pictures) -> Scores:
+def brightness(samples: Images) -> Scores:
     """Mean luma, 0 (black) to 1 (white)."""
-    return per_picture(samples, lambda image: float(_luma(image).mean()))
+    return per_image(samples, lambda image: float(_luma(image).mean()))
 
 
 @register_reward("contrast", modality="images")
-def contrast(samples: Pictures) -> Scores:
+def contrast(samples: Images) -> Scores:
     """Standard deviation of the luma, 0 to 0.5."""
-    return per_picture(samples, lambda image: float(_luma(image).std()))
+    return per_image(samples, lambda image: float(_luma(image).std()))
 
 
 @register_reward("colourfulness", modality="images")
-def colourfulness(samples: Pictures) -> Scores:
+def colourfulness(samples: Images) -> Scores:
     """Colourfulness of Hasler and Süsstrunk: 0 for greys, 33 moderate, 82 high, on a scale of 255.
 
     With rg = R - G and yb = (R + G) / 2 - B it is |standard deviations| + 0.3 |means| of the two.
     """
-    return per_picture(samples, _colourfulness)
+    return per_image(samples, _colourfulness)
 
 
 def _check_colour(colour: str) -> None:
@@ -83,11 +83,11 @@ def _check_colour(colour: str) -> None:
 
 
 @register_reward("target_colour", modality="images", check=_check_colour)
-def target_colour(samples: Pictures, colour: str) -> Scores:
+def target_colour(samples: Images, colour: str) -> Scores:
     """Minus the mean distance of the pixels to a colour, in CIELAB: 0 for that colour, -100 from black to white.
 
     The distance is CIE76's, 2.3 is just noticeable. A share of pixels that are near enough would be easier to read, but
-    it is 0 for nearly every picture, and says nothing about which of them is on its way.
+    it is 0 for nearly every image, and says nothing about which of them is on its way.
 
     Args:
         samples: n samples.
@@ -97,23 +97,23 @@ def target_colour(samples: Pictures, colour: str) -> Scores:
         ValueError: There is no such colour.
     """
     target = lab(np.array(_rgb(colour)) / 255)
-    return per_picture(samples, lambda image: -float(np.linalg.norm(lab(pixels(image)) - target, axis=-1).mean()))
+    return per_image(samples, lambda image: -float(np.linalg.norm(lab(pixels(image)) - target, axis=-1).mean()))
 
 
 @register_reward("symmetry", modality="images")
-def symmetry(samples: Pictures) -> Scores:
-    """1 minus the mean difference between a picture and its mirror image, left to right: 1 where they are the same."""
-    return per_picture(samples, lambda image: 1 - float(np.abs(pixels(image) - pixels(image)[:, ::-1]).mean()))
+def symmetry(samples: Images) -> Scores:
+    """1 minus the mean difference between an image and its mirror image, left to right: 1 where they are the same."""
+    return per_image(samples, lambda image: 1 - float(np.abs(pixels(image) - pixels(image)[:, ::-1]).mean()))
 
 
 @register_reward("sharpness", modality="images")
-def sharpness(samples: Pictures) -> Scores:
-    """Variance of the Laplacian of the luma, on a scale of 255: low where a picture is blurred, high with noise too.
+def sharpness(samples: Images) -> Scores:
+    """Variance of the Laplacian of the luma, on a scale of 255: low where an image is blurred, high with noise too.
 
     Raises:
-        ValueError: A picture has fewer than 3 x 3 pixels.
+        ValueError: An image has fewer than 3 x 3 pixels.
     """
-    return per_picture(samples, _sharpness)
+    return per_image(samples, _sharpness)
 
 
 def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -143,7 +143,7 @@ def _colourfulness(image: Image.Image) -> float:
 
 def _sharpness(image: Image.Image) -> float:
     if min(image.size) < 3:
-        raise GuidedError(f"sharpness needs pictures of at least 3 x 3 pixels, given {image.width} x {image.height}")
+        raise GuidedError(f"sharpness needs images of at least 3 x 3 pixels, given {image.width} x {image.height}")
     y = 255 * _luma(image)
     return float((y[1:-1, :-2] + y[1:-1, 2:] + y[:-2, 1:-1] + y[2:, 1:-1] - 4 * y[1:-1, 1:-1]).var())
 

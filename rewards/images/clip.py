@@ -1,6 +1,6 @@
-"""Rewards by CLIP: how a picture fits its prompt, and how beautiful it is.
+"""Rewards by CLIP: how an image fits its prompt, and how beautiful it is.
 
-CLIP turns a picture into u and a text into w, both of length 1.
+CLIP turns an image into u and a text into w, both of length 1.
 
     clip_score    100 u . w
     aesthetic     a linear function of u, or linear layers one after the other, fitted to ratings from 1 to 10
@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from guided.errors import GuidedError
-from guided.rewards.images.pixels import Pictures, Prompts, Scores, frames, mean_over_frames, prompts_of
+from guided.rewards.images.pixels import Images, Prompts, Scores, frames, mean_over_frames, prompts_of
 from guided.rewards.support.hub import ROWS, chain, clip_pixels, device, pretrained, read_state, version
 from guided.rewards.support.settings import own_settings
 from guided.scoring.registry import register_reward
@@ -53,7 +53,7 @@ class Clip:
     @own_settings
     @torch.inference_mode()
     def images(self, images: list[Image.Image], whole: bool = False) -> Tensor:
-        """From m RGB pictures to u, `(m, D)`, on the CPU. `whole` as in :func:`~hub.clip_pixels`."""
+        """From m RGB images to u, `(m, D)`, on the CPU. `whole` as in :func:`~hub.clip_pixels`."""
         network, parts = self.network, [images[i : i + ROWS] for i in range(0, len(images), ROWS)]
         found = [torch.zeros(0, network.config.projection_dim)]
         for part in parts:
@@ -82,8 +82,8 @@ def _check_clip(model: str = MODEL) -> None:
 
 
 @register_reward("clip_score", modality="images", check=_check_clip)
-def clip_score(samples: Pictures, model: str = MODEL, prompts: Prompts = None) -> Scores:
-    """How a picture fits its prompt by CLIP: 100 times the cosine of the two.
+def clip_score(samples: Images, model: str = MODEL, prompts: Prompts = None) -> Scores:
+    """How an image fits its prompt by CLIP: 100 times the cosine of the two.
 
     Args:
         samples: n samples.
@@ -106,8 +106,8 @@ def _check_aesthetic(weights: str, model: str = MODEL) -> None:
 
 @register_reward("aesthetic", modality="images", check=_check_aesthetic)
 @own_settings
-def aesthetic(samples: Pictures, weights: str, model: str = MODEL) -> Scores:
-    """Rating of a picture's beauty by LAION's predictor, fitted to ratings from 1 to 10.
+def aesthetic(samples: Images, weights: str, model: str = MODEL) -> Scores:
+    """Rating of an image's beauty by LAION's predictor, fitted to ratings from 1 to 10.
 
     Args:
         samples: n samples.

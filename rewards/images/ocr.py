@@ -1,4 +1,4 @@
-"""The text that can be read in a picture, against the text that is wanted there.
+"""The text that can be read in an image, against the text that is wanted there.
 
 PP-OCR's detector and recogniser read it, by RapidOCR, whose wheel has their weights. Lines are joined from top to
 bottom, and letters are compared without their case, their width (NFKC) and the spaces between them:
@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from guided.errors import GuidedError, RewardError
-from guided.rewards.images.pixels import Pictures, Prompts, Scores, frames, mean_over_frames, prompts_of
+from guided.rewards.images.pixels import Images, Prompts, Scores, frames, mean_over_frames, prompts_of
 from guided.scoring.registry import register_reward
 
 # A single quote opens and closes where no letter is on its other side: an apostrophe is none.
@@ -34,13 +34,13 @@ _QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|«([^»]+)»|‘([^’]+)’
 
 def _check_text(text: str | None = None) -> None:
     if text is not None and not _letters(text):
-        raise GuidedError(f"text is what the picture should say, given {text!r}")
+        raise GuidedError(f"text is what the image should say, given {text!r}")
     _engine()
 
 
 @register_reward("ocr", modality="images", check=_check_text)
-def ocr(samples: Pictures, text: str | None = None, prompts: Prompts = None) -> Scores:
-    """How well the text that is read in a picture matches the wanted one, 0 to 1.
+def ocr(samples: Images, text: str | None = None, prompts: Prompts = None) -> Scores:
+    """How well the text that is read in an image matches the wanted one, 0 to 1.
 
     Args:
         samples: n samples.
@@ -69,7 +69,7 @@ def quoted(prompt: str) -> str:
 
 
 def read(image: Image.Image) -> str:
-    """The lines of text in an RGB picture, from top to bottom; "" where there are none."""
+    """The lines of text in an RGB image, from top to bottom; "" where there are none."""
     found = _engine()(np.ascontiguousarray(np.asarray(image)[:, :, ::-1])).txts  # it takes arrays as BGR
     return "\n".join(found or ())
 

@@ -1,4 +1,4 @@
-"""Quality of a picture without another to compare with: PIQE.
+"""Quality of an image without another to compare with: PIQE.
 
 The luma y is made locally standard: with a Gaussian window of 7 x 7, standard deviation 7/6, for the local mean mu and
 the local deviation sigma, each pixel becomes (y - mu) / (sigma + 1). Blocks of 16 x 16 whose variance v is above 0.1
@@ -10,8 +10,8 @@ are active, and only they are looked at, for flat edges (blockiness, blur) and f
 
     PIQE = 100 (costs + 1) / (active blocks + 1)
 
-It is 100 for a picture without active blocks; small pictures have few blocks, and fine detail that fills them reads as
-noise. It is written here from the paper: the package of PyPI, pypiqe 1.2, needs OpenCV, scales each picture by its
+It is 100 for an image without active blocks; small images have few blocks, and fine detail that fills them reads as
+noise. It is written here from the paper: the package of PyPI, pypiqe 1.2, needs OpenCV, scales each image by its
 brightest pixel, and takes another column for one of the middle ones.
 
 References:
@@ -26,7 +26,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image
 
-from guided.rewards.images.pixels import Pictures, Scores, per_picture
+from guided.rewards.images.pixels import Images, Scores, per_image
 from guided.scoring.registry import register_reward
 
 BLOCK, RUN, ACTIVE, FLAT = 16, 6, 0.1, 0.1
@@ -36,9 +36,9 @@ Array = NDArray[np.float64]
 
 
 @register_reward("piqe", modality="images")
-def piqe(samples: Pictures) -> Scores:
-    """Minus PIQE, the distortion seen in a picture alone, -100 (bad) to 0: punishes noise, blur and blocks."""
-    return per_picture(samples, lambda image: -_piqe(image))
+def piqe(samples: Images) -> Scores:
+    """Minus PIQE, the distortion seen in an image alone, -100 (bad) to 0: punishes noise, blur and blocks."""
+    return per_image(samples, lambda image: -_piqe(image))
 
 
 def _piqe(image: Image.Image) -> float:

@@ -1,23 +1,23 @@
-"""What the rewards of images read: samples as models decode them, turned into RGB pictures, and back to one score each.
+"""What the rewards of images read: samples as models decode them, turned into RGB images, and back to one score each.
 
-A sample is a picture or a video. A picture is a `PIL.Image`; an array `(H, W, 3)`; or a tensor `(3, H, W)` on any
-device; arrays and tensors hold uint8, or floats in [0, 1]. A video is a list of pictures, or an array or a tensor with
+A sample is an image or a video. An image is a `PIL.Image`; an array `(H, W, 3)`; or a tensor `(3, H, W)` on any
+device; arrays and tensors hold uint8, or floats in [0, 1]. A video is a list of images, or an array or a tensor with
 an axis of frames in front, and it scores the mean over its frames. A batch is a list of samples, or an array or a
 tensor with an axis of samples in front. Sizes may differ within a list.
 
-Everything becomes 8-bit RGB: what is scored is the picture that would be saved.
+Everything becomes 8-bit RGB: what is scored is the image that would be saved.
 
-Letters: n samples, m pictures in all, height H, width W.
+Letters: n samples, m images in all, height H, width W.
 """
 
 __all__ = [
     "Frames",
-    "Pictures",
+    "Images",
     "Prompts",
     "Scores",
     "frames",
     "mean_over_frames",
-    "per_picture",
+    "per_image",
     "pixels",
     "prompts_of",
 ]
@@ -32,24 +32,24 @@ from PIL import Image
 
 from guided.errors import GuidedError, RewardError
 
-Pictures: TypeAlias = Any  # n samples, in one of the forms above
+Images: TypeAlias = Any  # n samples, in one of the forms above
 Prompts: TypeAlias = "Sequence[str] | None"
 Scores: TypeAlias = NDArray[np.float64]
 
 _ACCEPTED = (
-    "a picture is a PIL image, an array (H, W, 3) or a tensor (3, H, W), with uint8 or floats in [0, 1]; a video is a "
-    "list of pictures, or an array or a tensor with an axis more"
+    "an image is a PIL image, an array (H, W, 3) or a tensor (3, H, W), with uint8 or floats in [0, 1]; a video is a "
+    "list of images, or an array or a tensor with an axis more"
 )
 _DEEP = ("I", "F")  # PIL's modes of more than 8 bits: converting clips them to white
 _SLACK = 0.5 / 255  # beyond [0, 1], as much as rounding to 8 bits moves a value
 
 
 class Frames(NamedTuple):
-    """The pictures of n samples.
+    """The images of n samples.
 
     Attributes:
-        images: m pictures, RGB.
-        owner: the sample that each picture belongs to, with shape `(m,)`, ascending.
+        images: m images, RGB.
+        owner: the sample that each image belongs to, with shape `(m,)`, ascending.
         samples: n.
     """
 
@@ -58,8 +58,8 @@ class Frames(NamedTuple):
     samples: int
 
 
-def frames(samples: Pictures) -> Frames:
-    """The pictures of a batch of n samples.
+def frames(samples: Images) -> Frames:
+    """The images of a batch of n samples.
 
     Raises:
         ValueError: A sample has another type, shape, or range.
@@ -68,56 +68,56 @@ def frames(samples: Pictures) -> Frames:
         raise GuidedError(
             f"a batch of images is a list of samples, or an array or a tensor of them, given {_say(samples)}"
         )
-    pictures = [_pictures(sample) for sample in samples]
-    counts = [len(those) for those in pictures]
+    images = [_images(sample) for sample in samples]
+    counts = [len(those) for those in images]
     return Frames(
-        [image for those in pictures for image in those], np.repeat(np.arange(len(counts)), counts), len(counts)
+        [image for those in images for image in those], np.repeat(np.arange(len(counts)), counts), len(counts)
     )
 
 
 def mean_over_frames(batch: Frames, scores: Any) -> Scores:
-    """Scores `(m,)` of pictures -> `(n,)` of samples."""
+    """Scores `(m,)` of images -> `(n,)` of samples."""
     if not batch.samples:
         return np.zeros(0)
     total = np.bincount(batch.owner, np.asarray(scores, dtype=np.float64), minlength=batch.samples)
     return total / np.bincount(batch.owner, minlength=batch.samples)
 
 
-def per_picture(samples: Pictures, score: Callable[[Image.Image], float]) -> Scores:
-    """Scores `(n,)` by a function of one picture."""
+def per_image(samples: Images, score: Callable[[Image.Image], float]) -> Scores:
+    """Scores `(n,)` by a function of one image."""
     batch = frames(samples)
     return mean_over_frames(batch, [score(image) for image in batch.images])
 
 
 def pixels(image: Image.Image) -> NDArray[np.float64]:
-    """A picture in [0, 1], with shape `(H, W, 3)`."""
+    """An image in [0, 1], with shape `(H, W, 3)`."""
     return np.asarray(image, dtype=np.float64) / 255
 
 
 def prompts_of(batch: Frames, prompts: Prompts) -> list[str]:
-    """The prompt of each of the m pictures.
+    """The prompt of each of the m images.
 
     Raises:
         RewardError: There are no prompts.
     """
     if prompts is None:
-        raise RewardError("judges pictures by their prompts, and there are none: give the run prompts")
+        raise RewardError("judges images by their prompts, and there are none: give the run prompts")
     if len(prompts) != batch.samples:
         raise GuidedError(f"there are {len(prompts)} prompts for {batch.samples} samples; give one for each")
     return [prompts[i] for i in batch.owner.tolist()]
 
 
-def _pictures(sample: Any) -> list[Image.Image]:
-    """The pictures of one sample, at least one."""
+def _images(sample: Any) -> list[Image.Image]:
+    """The images of one sample, at least one."""
     if isinstance(sample, Image.Image):
         return [_rgb(sample)]
     if isinstance(sample, list | tuple) and sample:
-        return [image for part in sample for image in _pictures(part)]
+        return [image for part in sample for image in _images(part)]
     if isinstance(sample, torch.Tensor) and sample.ndim in (3, 4):
         values = sample.detach().cpu().movedim(-3, -1)
         sample = (values.float() if values.is_floating_point() else values).numpy()  # numpy has no bfloat16
     if isinstance(sample, np.ndarray) and sample.ndim in (3, 4):
-        return [Image.fromarray(_bytes(picture)) for picture in (sample if sample.ndim == 4 else sample[None])]
+        return [Image.fromarray(_bytes(image)) for image in (sample if sample.ndim == 4 else sample[None])]
     raise GuidedError(f"{_ACCEPTED}; given {_say(sample)}")
 
 
@@ -127,18 +127,18 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _bytes(picture: NDArray[Any]) -> NDArray[np.uint8]:
+def _bytes(image: NDArray[Any]) -> NDArray[np.uint8]:
     """An array of one of the accepted types and ranges as uint8, `(H, W, 3)`."""
-    if picture.shape[-1] != 3 or 0 in picture.shape:
-        raise GuidedError(f"{_ACCEPTED}; given {_say(picture)}")
-    if picture.dtype == np.uint8:
-        return np.ascontiguousarray(picture)
-    if not np.issubdtype(picture.dtype, np.floating):
-        raise GuidedError(f"{_ACCEPTED}; given {picture.dtype}")
-    low, high = picture.min(), picture.max()
+    if image.shape[-1] != 3 or 0 in image.shape:
+        raise GuidedError(f"{_ACCEPTED}; given {_say(image)}")
+    if image.dtype == np.uint8:
+        return np.ascontiguousarray(image)
+    if not np.issubdtype(image.dtype, np.floating):
+        raise GuidedError(f"{_ACCEPTED}; given {image.dtype}")
+    low, high = image.min(), image.max()
     if not (low >= -_SLACK and high <= 1 + _SLACK):  # nan is in no range
         raise GuidedError(f"{_ACCEPTED}; given floats from {low:g} to {high:g}")
-    return np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
+    return np.rint(image.clip(0, 1) * 255).astype(np.uint8)
 
 
 def _say(sample: Any) -> str:

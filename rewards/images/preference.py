@@ -1,6 +1,6 @@
 """Rewards by networks that were trained on what people prefer: PickScore and HPS v2.
 
-Both are a CLIP ViT-H/14 that was trained on, with u of the picture and w of the prompt, of length 1:
+Both are a CLIP ViT-H/14 that was trained on, with u of the image and w of the prompt, of length 1:
 
     pickscore    s u . w, with the network's own scale s
     hpsv2        u . w
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from guided.errors import GuidedError
 from guided.rewards.images.clip import Clip, load_clip, load_tokenizer
-from guided.rewards.images.pixels import Pictures, Prompts, Scores, frames, mean_over_frames, prompts_of
+from guided.rewards.images.pixels import Images, Prompts, Scores, frames, mean_over_frames, prompts_of
 from guided.rewards.support.hub import State, load_into, pretrained, read_state, version
 from guided.rewards.support.settings import own_settings
 from guided.scoring.registry import register_reward
@@ -59,7 +59,7 @@ def _check_pickscore(model: str = PICKSCORE) -> None:
 
 
 @register_reward("pickscore", modality="images", check=_check_pickscore)
-def pickscore(samples: Pictures, model: str = PICKSCORE, prompts: Prompts = None) -> Scores:
+def pickscore(samples: Images, model: str = PICKSCORE, prompts: Prompts = None) -> Scores:
     """What people prefer for a prompt by PickScore: a scaled cosine.
 
     Args:
@@ -84,10 +84,10 @@ def _check_hps(weights: str, model: str = BASE) -> None:
 
 
 @register_reward("hpsv2", modality="images", check=_check_hps)
-def hpsv2(samples: Pictures, weights: str, model: str = BASE, prompts: Prompts = None) -> Scores:
+def hpsv2(samples: Images, weights: str, model: str = BASE, prompts: Prompts = None) -> Scores:
     """What people prefer for a prompt by HPS v2: a cosine.
 
-    As its authors do, a picture that is not square is resized whole, with black beside it.
+    As its authors do, an image that is not square is resized whole, with black beside it.
 
     Args:
         samples: n samples.

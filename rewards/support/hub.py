@@ -1,6 +1,6 @@
 """Networks of images from the Hugging Face hub or a folder, and weight files; one line where they are not as expected.
 
-Pictures are prepared as CLIP's authors do: the shorter side is resized to the network's size (bicubic), the middle is
+Images are prepared as CLIP's authors do: the shorter side is resized to the network's size (bicubic), the middle is
 cut out, and the channels are made standard with CLIP's means and deviations.
 
 References:
@@ -24,7 +24,7 @@ from guided.errors import GuidedError
 
 State: TypeAlias = dict[str, Tensor]
 
-ROWS = 64  # pictures in one pass of a network
+ROWS = 64  # images in one pass of a network
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 _FOLDER = "a name on the Hugging Face hub, with network, or a folder with config.json and model.safetensors is accepted"
@@ -122,10 +122,10 @@ def chain(state: Mapping[str, Tensor], places: Sequence[str], what: str) -> nn.S
 
 
 def clip_pixels(images: Sequence[Image.Image], size: int, whole: bool = False) -> Tensor:
-    """RGB pictures -> what CLIP's vision network reads, with shape `(m, 3, size, size)`, float32.
+    """RGB images -> what CLIP's vision network reads, with shape `(m, 3, size, size)`, float32.
 
     Args:
-        images: m pictures.
+        images: m images.
         size: The network's, in pixels.
         whole: The longer side is resized, and the rest is black, instead of cutting the middle out.
     """

@@ -117,7 +117,7 @@ def test_a_network_is_loaded_once(folder: str) -> None:
 
 
 def test_no_prompts_is_one_clear_error(folder: str) -> None:
-    with pytest.raises(RewardError, match=r"^reward 'clip_score' judges pictures by their prompts, and there are none"):
+    with pytest.raises(RewardError, match=r"^reward 'clip_score' judges images by their prompts, and there are none"):
         resolve_reward(f"clip_score?model={folder}", on_error="worst")(drawn(2))
 
 
@@ -135,7 +135,7 @@ def test_the_linear_predictor(folder: str, tmp_path: Path) -> None:
     assert aesthetic(drawn(3), str(tmp_path / "linear.pth"), folder) == pytest.approx(wanted, abs=1e-4)
     spec = f"aesthetic?weights={tmp_path / 'linear.pth'}&model={folder}"
     assert resolve_reward(spec)(drawn(3)).numpy() == pytest.approx(wanted, abs=1e-4)
-    assert resolve_reward(spec).identity["terms"][0]["files"].keys() == {"weights"}
+    assert resolve_reward(spec).identity["terms"][0]["files"].keys() == {"weights", "model"}
 
 
 def mlp(seed: int = 0) -> dict[str, torch.Tensor]:

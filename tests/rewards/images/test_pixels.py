@@ -10,7 +10,7 @@ from PIL import Image
 
 from guided.errors import RewardError
 from guided.rewards.images.appearance import brightness, target_colour
-from guided.rewards.images.pixels import frames, mean_over_frames, per_picture, pixels, prompts_of
+from guided.rewards.images.pixels import frames, mean_over_frames, per_image, pixels, prompts_of
 from guided.scoring.objective import resolve_reward
 
 Bytes = NDArray[np.uint8]
@@ -97,7 +97,7 @@ def test_sizes_and_lengths_may_differ() -> None:
 def test_the_mean_is_each_samples_own() -> None:
     batch = frames([[BATCH[0], BATCH[1]], BATCH[2], BATCH[:3]])
     assert mean_over_frames(batch, [1, 3, 10, -1, -2, -6]).tolist() == [2, 10, -3]
-    assert per_picture([], lambda image: 1.0).shape == (0,)
+    assert per_image([], lambda image: 1.0).shape == (0,)
 
 
 def test_pixels_are_channels_last_in_0_to_1() -> None:
