@@ -114,8 +114,7 @@ class ProgressBar:
     def _words(self, state: "State") -> list[str]:
         words = [] if state.step is None else [f"step {state.step}/{state.steps}"]
         if state.best is not None and state.mean is not None:
-            self.best = max(self.best, state.best)
-            words += [f"best {self.best:.3f}", f"mean {state.mean:.3f}"]
+            words += [f"best look-ahead {state.best:.3f}", f"mean {state.mean:.3f}"]
         return words if state.loss is None else [*words, f"{self.loss} {state.loss:.4g}"]
 
     def _rate(self, done: float) -> str:

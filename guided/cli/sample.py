@@ -26,15 +26,16 @@ SHOWN = 10
 
 def sample(config: RunConfig) -> None:
     """Draws the run and shows the results."""
-    if (
-        config.prompting.negative is not None and config.prompting.guidance == 1
-    ):  # allowed in Python, where comparisons need it
+    prompting = config.prompting
+    if prompting.negative is not None and prompting.guidance == 1:  # allowed in Python, where comparisons need it
         raise GuidedError("--negative needs guidance, and --guidance 1 is none; give another weight")
     job = resolve(config, shlex.join(["guided", *sys.argv[1:]]))
     if job.out is None and job.model.modality in IMAGE_MODALITIES:
         raise GuidedError(
             f"the samples of {config.source.model!r} are {job.model.modality}; give --out, the folder for them"
         )
+    if prompting.guidance not in (None, 1) and prompting.prompt is None and job.model.prompting.negative is None:
+        print("note: --guidance changes nothing without a prompt", file=sys.stderr)
     with closing(job), _written(config.run.out):
         if config.run.only is not None:
             only(job)
@@ -90,6 +91,8 @@ def only(job: Job) -> None:
     """Draws some requests, the same samples as in the whole run."""
     batches = draw_alone(job) if job.out is not None else job.draw(job.requests)
     show_samples([row for batch in batches for row in dictionaries(batch, job.config.run.seed)])
+    if job.out is not None:
+        print("\n".join(str(job.out / f"only-{request}.csv") for request in job.requests))
 
 
 def dictionaries(batch: Batch, seed: int) -> list[dict[str, Any]]:

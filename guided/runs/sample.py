@@ -89,6 +89,8 @@ def _bound(arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any
     """The arguments by name, with defaults."""
     bound = _SIGNATURE.bind(*arguments, **options)
     bound.apply_defaults()
+    if bound.arguments["report"] and bound.arguments["out"] is None:
+        raise GuidedError("report needs out, the folder that it is written to")
     return dict(bound.arguments)
 
 

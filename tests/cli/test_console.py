@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from guided.cli.console import ProgressBar, printable, show_table
+from guided.core.monitor import Progress
 from guided.runs.engine import Batch, Stats
 
 
@@ -49,3 +50,12 @@ def test_a_dumb_terminal_gets_lines(term, plain, monkeypatch):
         assert bar.plain == plain
         bar.finished(Batch([0, 1], ["a", "b"], [], {}, Stats(), []), 2, 4)
     assert sys.stderr.getvalue().startswith("2/4 samples, ") == plain
+
+
+def test_the_best_of_a_batch_is_that_of_its_samples(monkeypatch):
+    """Not that of a look-ahead, which may promise more."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with ProgressBar(2) as bar:
+        bar(Progress("samples", 0, 2, 3, 4, mean=0.5, best=0.9))
+        bar.finished(Batch([0, 1], ["a", "b"], [0.1, 0.3], {"reward": [0.1, 0.3]}, Stats(), []), 2, 2)
+    assert "best 0.300" in sys.stderr.getvalue() and "0.9" not in sys.stderr.getvalue()

@@ -348,3 +348,14 @@ def test_our_own_mistakes_keep_their_traceback(guided, model, monkeypatch):
     monkeypatch.setattr("guided.cli.sample.sample", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         guided("sample", model, *QED)
+
+
+def test_guidance_without_a_prompt_is_noted(guided):
+    code, _, errors = guided("sample", "rna", "-r", "gc", "-n", 1, "-M", 1, "--steps", 1, "--guidance", 2)
+    assert code == 0 and "note: --guidance changes nothing without a prompt" in errors
+
+
+def test_only_says_where_it_wrote(guided, tmp_path):
+    words = ("sample", "rna", "-r", "gc", "-n", 2, "-M", 1, "--steps", 1, "--only", 1, "--out", tmp_path / "run")
+    code, out, _ = guided(*words)
+    assert code == 0 and str(tmp_path / "run" / "only-1.csv") in out

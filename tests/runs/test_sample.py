@@ -194,3 +194,8 @@ def test_each_request_has_its_own_prompt_and_guidance_sharpens_it():
 def test_wrong_input_is_told_before_anything_is_drawn(options, message):
     with pytest.raises(ValueError, match=message):
         stream(**{"model": dna(), "reward": gc, "sampler": "svdd", **options})
+
+
+def test_a_report_needs_a_folder():
+    with pytest.raises(ValueError, match="report needs out"):
+        guided.sample("rna", "gc", n=1, steps=1, report=True)
