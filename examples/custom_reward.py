@@ -5,6 +5,8 @@
 Neither gradients nor training are needed, so a reward may count, look things up, or run a program.
 """
 
+import argparse
+
 import guided
 from guided.samplers import SVDD
 
@@ -17,6 +19,7 @@ def oxygens(smiles: list[str]) -> list[float]:
 
 def main() -> None:
     """Oxygens only, and oxygens together with drug-likeness."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     model = guided.load("molecules")
     own = guided.sample(model, reward="oxygens", sampler="unguided", n=16)
     many = guided.sample(model, reward="oxygens", sampler=SVDD(M=5), n=16)

@@ -3,6 +3,7 @@
 Imported by dna.py and rna.py; it does nothing by itself.
 """
 
+import argparse
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import torch
 
 import guided
 from guided import Diffusion, correlation, kmer_frequencies, log_likelihood
+from guided.errors import check_number
 from guided.samplers import SVDD, BestOfN, Unguided
 
 
@@ -94,8 +96,18 @@ def quantiles(values: list[float]) -> str:
     return f"{middle:.2f} ({low:.2f}, {high:.2f})"
 
 
+def checked(options: argparse.Namespace) -> argparse.Namespace:
+    """The options, with their numbers and the folder checked."""
+    for name, least in (("n", 1), ("steps", 1), ("rollouts", 10), ("updates", 2), ("seed", 0)):
+        check_number(f"--{name}", getattr(options, name), int, least=least)
+    guided.check_folder(options.out)
+    return options
+
+
 def compare(table: Comparison, rollouts: int, updates: int) -> None:
-    """Fits a value, draws with four samplers, and writes the files."""
+    """Fits a value, draws with four samplers, and writes the files; a wrong reward or prompt fails first."""
+    guided.resolve_reward(table.reward)
+    table.model.prompted([table.prompt])
     table.out.mkdir(parents=True, exist_ok=True)
     value = guided.fit_value(
         table.model,

@@ -16,6 +16,7 @@ from rdkit import Chem
 from rdkit.Chem import Draw
 
 import guided
+from guided.errors import check_number, one_line
 from guided.samplers import SVDD, BestOfN, Unguided
 
 
@@ -37,17 +38,24 @@ def draw(rewards: dict[str, list[float]], samples: list[str], path: Path) -> Non
     figure.savefig(path, dpi=110)
 
 
-def main() -> None:
-    """Draws, prints and writes."""
+def arguments() -> argparse.Namespace:
+    """The command's options, checked before the model is loaded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=64, help="number of samples of each sampler")
     parser.add_argument("--steps", type=int, default=64, help="reverse steps K")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/molecules"))
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    for name, least in (("n", 1), ("steps", 1), ("seed", 0)):
+        check_number(f"--{name}", getattr(options, name), int, least=least)
+    guided.check_folder(options.out)
+    return options
 
+
+def compare(options: argparse.Namespace) -> None:
+    """Draws with three samplers, prints a row of each, and writes the files."""
     model = guided.load("molecules", steps=options.steps)
+    options.out.mkdir(parents=True, exist_ok=True)
     samplers = {"unguided": Unguided(), "best of 10": BestOfN(N=10), "SVDD": SVDD(M=10, alpha=0.0)}
     rewards: dict[str, list[float]] = {}
     print(f"{'':12}{'median QED':>12}{'distinct':>10}{'network rows':>14}{'reward calls':>14}{'seconds':>9}")
@@ -63,6 +71,12 @@ def main() -> None:
             print(f"{stats.network_rows:14}{stats.reward_calls:14}{seconds:9.1f}")
     draw(rewards, run.samples, options.out / "molecules.png")
     print(f"wrote {options.out / 'samples.csv'} and {options.out / 'molecules.png'}")
+
+
+def main() -> None:
+    """Draws, prints and writes."""
+    with one_line():
+        compare(arguments())
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ reward requires it, and the example counts how many contain it.
 import argparse
 
 import torch
-from rdkit import Chem
+from rdkit import Chem, rdBase
 
 import guided
+from guided.errors import GuidedError, check_number, one_line
 from guided.samplers import SVDD
 
 
@@ -22,8 +23,21 @@ def pin(model: guided.Diffusion, scaffold: str) -> guided.Diffusion:
     return model.pinned(torch.where(row == 0, model.process.mask, row))  # token 0 is padding
 
 
-def main() -> None:
-    """Draws, checks and prints."""
+def molecule(smiles: str) -> Chem.Mol:
+    """The molecule of a SMILES.
+
+    Raises:
+        GuidedError: It is none.
+    """
+    with rdBase.BlockLogs():
+        core = Chem.MolFromSmiles(smiles)
+    if core is None or not core.GetNumAtoms():
+        raise GuidedError(f"--scaffold is {smiles!r}; it must be the SMILES of a molecule")
+    return core
+
+
+def arguments() -> argparse.Namespace:
+    """The command's options, checked before the model is loaded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--scaffold",
@@ -32,9 +46,14 @@ def main() -> None:
     )
     parser.add_argument("--n", type=int, default=16)
     options = parser.parse_args()
+    check_number("--n", options.n, int, least=1)
+    options.core = molecule(options.scaffold)
+    return options
 
-    model = pin(guided.load("molecules"), options.scaffold)
-    core = Chem.MolFromSmiles(options.scaffold)
+
+def compare(options: argparse.Namespace) -> None:
+    """Draws without and with guidance, counts the scaffolds and prints the best molecules."""
+    model, core = pin(guided.load("molecules"), options.scaffold), options.core
     reward = ["qed", f"substructure?smarts={Chem.MolToSmarts(core)}"]  # their product: 0 without the scaffold
     for sampler in ("unguided", SVDD(M=10)):
         run = guided.sample(model, reward=reward, sampler=sampler, n=options.n, aggregate="product")
@@ -43,6 +62,12 @@ def main() -> None:
         print(f"{name}: median {run.rewards.median():.3f}, scaffold in {sum(holds)} of {options.n}")
         best = run.rewards.argsort(descending=True)[:3].tolist()
         print("\n".join(f"  {run.rewards[i]:.3f}  {run.samples[i]}" for i in best))
+
+
+def main() -> None:
+    """Draws, checks and prints."""
+    with one_line():
+        compare(arguments())
 
 
 if __name__ == "__main__":

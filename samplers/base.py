@@ -101,7 +101,7 @@ def resolve_sampler(sampler: "str | Mapping[str, Any] | Sampler") -> Sampler:
     """A sampler from its name or its dictionary; an instance is returned unchanged.
 
     Raises:
-        GuidedError: The name is unknown.
+        GuidedError: The name is unknown, or the instance is no frozen dataclass.
     """
     if isinstance(sampler, str):
         return sampler_from_dict({"name": sampler})
@@ -109,6 +109,9 @@ def resolve_sampler(sampler: "str | Mapping[str, Any] | Sampler") -> Sampler:
         return sampler_from_dict(sampler)
     if isinstance(sampler, type) or not callable(sampler):
         raise GuidedError(f"sampler is {sampler!r}; it must be a name, a dictionary, or an instance as SVDD(M=10)")
+    if not is_dataclass(sampler) or not sampler.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        name = type(sampler).__name__
+        raise GuidedError(f"sampler {name!r} is not a frozen dataclass; put @dataclass(frozen=True) above its class")
     return sampler
 
 

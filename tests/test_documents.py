@@ -159,12 +159,31 @@ def test_example_inpaint(tmp_path):
         (("inpaint.py", "--strength", "0"), "--strength is 0.0"),
         (("inpaint.py", "--mask", "README.md"), "'README.md' is no image"),
         (("inpaint.py", "--reward", "target_colour?colour=rde"), "did you mean 'red'"),
+        (("molecules.py", "--n", "0"), "--n is 0; it must be a whole number, at least 1"),
+        (("molecules.py", "--steps", "0"), "--steps is 0"),
+        (("molecules.py", "--seed", "-1"), "--seed is -1"),
+        (("dna.py", "--rollouts", "0", "--n", "2", "--steps", "4"), "--rollouts is 0"),
+        (("dna.py", "--n", "0"), "--n is 0"),
+        (("dna.py", "--updates", "0"), "--updates is 0"),
+        (("rna.py", "--weights", "nope.hdf5"), "nope.hdf5"),
+        (("rna.py", "--species", "mouse", "--steps", "4"), "'mouse'"),
+        (("scaffold.py", "--scaffold", "xx"), "--scaffold is 'xx'; it must be the SMILES of a molecule"),
+        (("scaffold.py", "--scaffold", ""), "--scaffold is ''"),
+        (("scaffold.py", "--scaffold", "[U]"), "[U]"),
+        (("scaffold.py", "--n", "0"), "--n is 0"),
         (("inpaint.py", "--model", "molecules", "--reward", "qed"), "'molecules' are molecules, not images"),
     ],
 )
 def test_examples_say_what_is_wrong_in_one_line(words, expected, tmp_path):
     name, *rest = words
-    command = [sys.executable, ROOT / "examples" / name, *rest, "--out", tmp_path / "out"]
+    out = () if name == "scaffold.py" else ("--out", tmp_path / "out")
+    command = [sys.executable, ROOT / "examples" / name, *rest, *out]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
-    assert expected in done.stderr and not (tmp_path / "out").exists()
+    assert expected in done.stderr and done.stdout == "" and not (tmp_path / "out").exists()
+
+
+def test_every_example_has_a_help():
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        if "__main__" in path.read_text():
+            assert "usage: " in run_example(path.name, "--help"), path.name

@@ -18,7 +18,6 @@ def command(
     options: Mapping[str, Declared],
     run: Callable[[dict[str, Any]], None],
     examples: tuple[str, ...] = (),
-    plain: tuple[str, ...] = (),
 ) -> None:
     """Adds a command to an application.
 
@@ -28,10 +27,9 @@ def command(
         options: Its options; "model" is an argument.
         run: Called with the options that were given, by name. Its docstring is the help.
         examples: Lines of the help.
-        plain: Options that errors name as in Python.
     """
     shown = {key: it for key, it in options.items() if it.option.shell is not None}
-    flags = {key: it.flag for key, it in shown.items() if key != "model" and key not in plain}
+    flags = {key: it.flag for key, it in shown.items() if key != "model"}
 
     def body(**values: Any) -> None:
         given = {key: value for key, value in values.items() if value is not None}

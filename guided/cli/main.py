@@ -13,7 +13,7 @@ from guided.cli.generate import command
 from guided.cli.output import lasting
 from guided.cli.signals import handled
 from guided.errors import fail, one_line
-from guided.fitting.negative.config import NegativeConfig, NegativeTraining
+from guided.fitting.negative.config import NegativeConfig
 from guided.fitting.value.config import FitConfig, FitShorthand
 from guided.runs.config import RunConfig, Shorthand
 from guided.runs.files import assembled
@@ -99,7 +99,6 @@ command(
     options_of(NegativeConfig),
     _train,
     ("guided npo train molecules --out runs/negative",),
-    plain=tuple(options_of(NegativeTraining)),
 )
 
 

@@ -2,22 +2,24 @@
 
 __all__ = ["config_of", "hyperparameters", "train"]
 
-import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from guided.cli.console import ProgressBar
 from guided.errors import GuidedError, nearest
 from guided.fitting.negative.config import NegativeConfig
+from guided.names import read_value, split_pair
+from guided.runs.options import spelled
 from guided.runs.paths import check_folder, read_prompts
 
 
 def config_of(given: Mapping[str, Any]) -> NegativeConfig:
     """The training that the options describe."""
     config = NegativeConfig.of(**given)
-    check_folder(config.out)
+    check_folder(config.out, spelled("out"))
     return config
 
 
@@ -29,41 +31,37 @@ def train(config: NegativeConfig) -> None:
     from guided.loading import load
 
     kind: Any = FlippedDPO if config.reward else SelfNPO
-    try:
-        method = kind(**hyperparameters(kind, config.set))
-    except TypeError as error:  # a list where a number is wanted
-        raise GuidedError(f"--set {' '.join(config.set)}: {error}") from error
+    method = kind(**hyperparameters(kind, config.set))
     prompts = None if config.prompts is None else read_prompts(config.prompts)
     model = load(config.model, device=own_device(config.device), dtype=config.dtype, steps=config.sampling_steps)
     reward = None if not config.reward else config.reward[0] if len(config.reward) == 1 else config.reward
-    how: dict[str, Any] = {"guidance": config.guidance, "aggregate": config.aggregate, "prompts": prompts}
+    how: dict[str, Any] = {
+        name: getattr(config, name) for name in ("training", "guidance", "aggregate", "trust_rewards")
+    }
     with ProgressBar() as bar:
-        train_negative(model, config.out, reward=reward, method=method, training=config.training, **how, progress=bar)
+        train_negative(model, config.out, reward=reward, method=method, prompts=prompts, **how, progress=bar)
     show(config.out, bar.used)
 
 
-def hyperparameters(method: type, pairs: Sequence[str]) -> dict[str, Any]:
-    """The hyperparameters of a method that were given with --set.
+def hyperparameters(method: Any, pairs: Sequence[str]) -> dict[str, Any]:
+    """The hyperparameters of a method that were given with --set; the method checks their values.
 
     Raises:
-        GuidedError: One is unknown, or no number.
+        GuidedError: One is unknown, has no value, or is given twice.
     """
-    known = list(method.__dataclass_fields__)  # type: ignore[attr-defined]
+    known = [field.name for field in fields(method) if field.init]
     found: dict[str, Any] = {}
     for pair in pairs:
-        name, equals, text = pair.partition("=")
+        split = split_pair(pair)
+        name = pair if split is None else split[0]
         if name not in known:
-            raise GuidedError(f"--set is {pair!r}{nearest(name, known)}; the hyperparameters are {', '.join(known)}")
-        if not equals:
-            raise GuidedError(f"--set is {pair!r}; write {name}=VALUE")
-        try:
-            found[name] = json.loads(text)
-        except ValueError:
-            found[name] = text
-        if isinstance(found[name], list | dict):
-            raise GuidedError(f"--set {pair}: {name} must be a number")
-        if isinstance(found[name], str) and not isinstance(getattr(method, name), str):
-            raise GuidedError(f"--set is {pair!r}; {name} must be a number")
+            takes = f"{method.name} takes {', '.join(known)}"
+            raise GuidedError(f"{spelled('set')} is {pair!r}{nearest(name, known)}; {takes}")
+        if split is None:
+            raise GuidedError(f"{spelled('set')} is {pair!r}; it must be {name}=VALUE")
+        if name in found:
+            raise GuidedError(f"{spelled('set')}: {name} is given twice")
+        found[name] = read_value(split[1])
     return found
 
 
@@ -86,7 +84,7 @@ def show(out: Path, new: bool) -> None:
     if metrics is None:  # another process writes it
         return
     state = "finished" if new else "already finished, nothing to do"
-    print(f"{out}: {metrics['steps']} steps, {metrics['rows']} rows; {state}")
+    print(f"{out}: {metrics['steps']} updates, {metrics['rows']} rows; {state}")
     print(
         f"loss {describe_loss(metrics)}; "
         f"samples {metrics['seconds of samples']:.0f} s, training {metrics['seconds']:.0f} s"

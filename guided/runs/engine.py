@@ -15,7 +15,7 @@ from guided.core.diffusion import Diffusion
 from guided.core.monitor import Monitor, Progress
 from guided.core.particles import Particles
 from guided.core.random import Streams
-from guided.errors import GuidedError
+from guided.errors import GuidedError, shown
 from guided.runs.prompts import Prompts
 from guided.samplers import Sampler
 from guided.scoring.objective import Objective
@@ -153,6 +153,9 @@ def _draw(
         calls = objective.calls
     with torch.no_grad():
         particles = sampler(model, value, streams)  # type: ignore[arg-type]  # only Unguided gets no value
+    if not isinstance(particles, Particles):
+        what = f"{type(sampler).__name__} returned {shown(particles)}"
+        raise GuidedError(f"{what}; it must return Particles, one for each of the {len(block)} requests")
     if not particles.done or particles.x.shape[:2] != (len(block), 1):
         where = f"{tuple(particles.x.shape[:2])} particles at step {particles.k} of {model.steps}"
         raise GuidedError(f"{type(sampler).__name__} returned {where}; it must be ({len(block)}, 1) at the last one")

@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from guided.fitting.negative import job
+from guided.fitting.negative.job import train_negative
 from guided.negatives.weights import FULL, LORA
 from guided.nets.convolution import TokenConvolution
 from tests.cli.test_sample import model  # noqa: F401
@@ -49,7 +51,7 @@ def samples_in(folder):
 
 def test_a_checkpoint_is_trained_and_sampled_against(guided, model, trained, tmp_path):  # noqa: F811
     code, out, err = guided("npo", "train", model, "--out", trained, *TRAIN)
-    assert code == 0 and "3 steps, 6 rows; already finished" in out and err == ""
+    assert code == 0 and "3 updates, 6 rows; already finished" in out and err == ""
     assert {"config.json", "README.md", "history.csv", FULL} <= {file.name for file in trained.iterdir()}
     runs = {}
     for name, words in {
@@ -118,24 +120,32 @@ def test_lora_weights(guided, model, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--set", "k=3"), "error: --set is 'k=3' (did you mean 'K'?); the hyperparameters are K, j, w, T, loss, c, p"),
-        (("--set", "K"), "error: --set is 'K'; write K=VALUE"),
-        (("--set", "K=many"), "error: --set is 'K=many'; K must be a number"),
+        (("--set", "k=3"), "error: --set is 'k=3' (did you mean 'K'?); Self-NPO takes K, j, w, T, loss, c, p\n"),
+        (("--set", "K"), "error: --set is 'K'; it must be K=VALUE"),
+        (("--set", "K=many"), "error: K is 'many'; it must be a whole number, at least 1"),
         (("--set", "K=0"), "error: K is 0"),
-        (("--set", "w=nan"), "error: --set is 'w=nan'; w must be a number"),
-        (("--set", "w=[1]"), "error: --set w=[1]"),
+        (("--set", "w=nan"), "error: w is 'nan'; it must be a finite number"),
+        (("--set", "w=[1]"), "error: w is [1]; it must be a finite number"),
+        (("--set", "name=foo"), "error: --set is 'name=foo'; Self-NPO takes K, j, w, T, loss, c, p\n"),
+        (("--set", "pairs=true"), "error: --set is 'pairs=true'; Self-NPO takes K"),
+        (("--set", "=3"), "error: --set is '=3'; Self-NPO takes K"),
+        (("--set", "K=4", "--set", "K=5"), "error: --set: K is given twice"),
+        (("--set", 'loss={"a": 1}'), "error: loss is {'a': 1}; it is one of huber, squared"),
         (("--set", "beta=1"), "error: --set is 'beta=1'"),
         (("--set", "loss=l1"), "error: loss is 'l1'"),
-        (("--reward", "length", "--set", "j=1"), "error: --set is 'j=1'"),
+        (
+            ("--reward", "length", "--set", "j=1"),
+            "error: --set is 'j=1'; Diffusion-NPO (flipped DPO) takes beta, T, p\n",
+        ),
         (("--reward", "qed?wieght=2"), "wieght"),
         (("--reward", "gc"), "molecules"),
-        (("--steps", "0"), "error: steps is 0"),
-        (("--batch", "0"), "error: batch is 0"),
-        (("-n", "1"), "error: n is 1"),
-        (("--lora", "-1"), "error: lora is -1"),
-        (("--ema", "1"), "error: ema is 1"),
-        (("--lr", "0"), "error: lr is 0"),
-        (("--precision", "fp8"), "error: precision is 'fp8'"),
+        (("--steps", "0"), "error: --steps is 0"),
+        (("--batch", "0"), "error: --batch is 0"),
+        (("-n", "1"), "error: -n is 1"),
+        (("--lora", "-1"), "error: --lora is -1"),
+        (("--ema", "1"), "error: --ema is 1"),
+        (("--lr", "0"), "error: --lr is 0"),
+        (("--precision", "fp8"), "error: --precision is 'fp8'"),
         (("--prompts", "missing.txt"), "error: cannot read the prompts"),
         (("--guidance", "2"), "takes no guidance: it is unconditional"),
         (("--dtype", "float8"), "float8"),
@@ -186,6 +196,19 @@ def test_other_wrong_words(guided, model, dna, trained, tmp_path):  # noqa: F811
         assert code == 2 and message in err.splitlines()[-1], (words, err)
         assert err.startswith("error: ") and len(err.splitlines()) == 1, err
     assert not (tmp_path / "run").exists() and not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(("words", "trusted"), [((), False), (("--trust-rewards",), True)])
+def test_the_option_that_trusts_rewards_is_passed_on(guided, model, words, trusted, tmp_path, monkeypatch):  # noqa: F811
+    given = {}
+
+    def recorded(*arguments, trust_rewards, **options):
+        given["trust_rewards"] = trust_rewards
+        return train_negative(*arguments, trust_rewards=trust_rewards, **options)
+
+    monkeypatch.setattr(job, "train_negative", recorded)
+    code, _, err = guided("npo", "train", model, "--out", tmp_path / "npo", *TRAIN, *words)
+    assert code == 0 and given == {"trust_rewards": trusted}, err
 
 
 def test_unfinished(guided, model, trained):  # noqa: F811

@@ -1,5 +1,6 @@
 """A sampler is found by its name, wherever it comes from; adding one is one file."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import guided
 from guided.errors import GuidedError
 from guided.samplers import SVDD, Unguided, base, register_sampler, resolve_sampler, sampler_to_dict, samplers
 
@@ -93,6 +95,40 @@ def test_malformed_names_are_refused(name):
 def test_only_dataclasses_are_samplers(table):
     with pytest.raises(GuidedError, match="not a dataclass"):
         register_sampler("plain")(object)
+
+
+class Plain:
+    def __call__(self, model, value, streams):
+        return model.start(streams, 1)
+
+
+@dataclass
+class Thawed(Plain):
+    N: int = 2
+
+
+@dataclass(frozen=True)
+class Returns:
+    """A sampler that returns what it is given."""
+
+    what: object = None
+
+    def __call__(self, model, value, streams):
+        return self.what
+
+
+@pytest.mark.parametrize("sampler", [Plain(), Thawed(), lambda model, value, streams: None])
+def test_a_sampler_is_a_frozen_dataclass(sampler):
+    name = type(sampler).__name__
+    with pytest.raises(GuidedError, match=rf"'{name}' is not a frozen dataclass; put @dataclass\(frozen=True\)"):
+        resolve_sampler(sampler)
+
+
+@pytest.mark.parametrize("what", [None, "CCO", (1, 2)])
+def test_a_sampler_returns_particles(what):
+    message = f"Returns returned {what!r}; it must return Particles, one for each of the 2 requests"
+    with pytest.raises(GuidedError, match=re.escape(message)):
+        guided.sample("molecules", "qed", Returns(what), n=2, steps=4)
 
 
 def test_fields_of_an_own_sampler_are_checked():

@@ -12,7 +12,7 @@ ENDS = 50  # the number of first and of last updates whose mean losses are repor
 def describe_loss(metrics: Mapping[str, Any]) -> str:
     """The losses at the beginning and at the end of a training."""
     first = min(ENDS, metrics["steps"])
-    return f"{metrics['first loss']:.4g} over the first {first} steps, {metrics['last loss']:.4g} over the last"
+    return f"{metrics['first loss']:.4g} over the first {first} updates, {metrics['last loss']:.4g} over the last"
 
 
 def describe(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -32,8 +32,8 @@ def describe(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 - Base: {base["name"]}, layers `{base["network"]["layers"][:16]}`; another base is refused
 - Method: {method["name"]}; {hyperparameters}
 - Data: {config["data"]}: {training["n"]}, of {prompts or "no"} prompts, {config["samples"]["steps"]} steps{reward}
-- Training: {metrics["steps"]} steps of {training["batch"]} rows at a learning rate of {training["lr"]:g}, decay of the
-  average {training["ema"]}, seed {training["seed"]}; {metrics["seconds"]} s, and {metrics["seconds of samples"]} s for
+- Training: {metrics["steps"]} updates of {training["batch"]} rows at a learning rate of {training["lr"]:g}, decay of
+  the average {training["ema"]}, seed {training["seed"]}; {metrics["seconds"]} s, and {metrics["seconds of samples"]} s for
   the samples
 - Loss: {describe_loss(metrics)}
 - Versions: {", ".join(f"{name} {number}" for name, number in metrics["versions"].items())}

@@ -59,7 +59,7 @@ class FitConfig(Config):
         ),
     ] = 0.1
     n: Annotated[
-        int, Option("The number of rollouts: unguided trajectories to learn from.", flags=("-n",), least=HELD_OUT)
+        int, Option("The number of rollouts, unguided samples to learn from.", flags=("-n",), least=HELD_OUT)
     ] = 2000
     out: Annotated[
         Path,

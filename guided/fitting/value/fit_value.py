@@ -71,7 +71,7 @@ def _job(config: FitConfig, progress: Callable[[Progress], None]) -> ValueJob:
         model if config.steps is None else model.with_steps(config.steps), config.prompt, config.guidance
     )
     if config.n < HELD_OUT * len(source.prompts):
-        needs = f"a value of {len(source.prompts)} prompts needs {HELD_OUT} trajectories of each"
+        needs = f"a value of {len(source.prompts)} prompts needs {HELD_OUT} rollouts of each"
         raise GuidedError(f"n is {config.n}; {needs}")
     plan, factory = plan_network(config.network, source)
     return ValueJob(
