@@ -152,13 +152,8 @@ def _draw(
         objective.clear()
         calls = objective.calls
     with torch.no_grad():
-        particles = sampler(model, value, streams)  # type: ignore[arg-type]  # only Unguided gets no value
-    if not isinstance(particles, Particles):
-        what = f"{type(sampler).__name__} returned {shown(particles)}"
-        raise GuidedError(f"{what}; it must return Particles, one for each of the {len(block)} requests")
-    if not particles.done or particles.x.shape[:2] != (len(block), 1):
-        where = f"{tuple(particles.x.shape[:2])} particles at step {particles.k} of {model.steps}"
-        raise GuidedError(f"{type(sampler).__name__} returned {where}; it must be ({len(block)}, 1) at the last one")
+        returned = sampler(model, value, streams)  # type: ignore[arg-type]  # only Unguided gets no value
+    particles = _finished(returned, type(sampler).__name__, len(block), model.steps)
     rows = particles.x[:, 0]
     with model.monitor.time("decode"), torch.no_grad():
         samples = model.decode(rows)
@@ -173,6 +168,18 @@ def _draw(
     stats = Stats(model.monitor.network_rows, model.monitor.network_calls, calls, seconds)
     rewards = columns.get("reward", [math.nan] * len(block))
     return Batch(block, list(samples), rewards, columns, stats, value.path if value else [])
+
+
+def _finished(particles: object, name: str, n: int, steps: int) -> Particles:
+    """What a sampler returned, checked to be one particle for each of `n` requests, at the last step."""
+    if not isinstance(particles, Particles):
+        raise GuidedError(
+            f"{name} returned {shown(particles)}; it must return Particles, one for each of the {n} requests"
+        )
+    if not particles.done or particles.x.shape[:2] != (n, 1):
+        where = f"{tuple(particles.x.shape[:2])} particles at step {particles.k} of {steps}"
+        raise GuidedError(f"{name} returned {where}; it must be ({n}, 1) at the last one")
+    return particles
 
 
 def _previewed(model: Diffusion, objective: Objective, rows: Tensor) -> list[float]:

@@ -33,8 +33,8 @@ def describe(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 - Method: {method["name"]}; {hyperparameters}
 - Data: {config["data"]}: {training["n"]}, of {prompts or "no"} prompts, {config["samples"]["steps"]} steps{reward}
 - Training: {metrics["steps"]} updates of {training["batch"]} rows at a learning rate of {training["lr"]:g}, decay of
-  the average {training["ema"]}, seed {training["seed"]}; {metrics["seconds"]} s, and {metrics["seconds of samples"]} s for
-  the samples
+  the average {training["ema"]}, seed {training["seed"]}; {metrics["seconds"]} s, and {metrics["seconds of samples"]} s
+  for the samples
 - Loss: {describe_loss(metrics)}
 - Versions: {", ".join(f"{name} {number}" for name, number in metrics["versions"].items())}
 """
