@@ -135,9 +135,9 @@ def pinned(model):
         (pinned, "process was"),
         (lambda m: replace(m, process=gaussian().process), "event was"),
         (lambda m: m.prompted(["GC"], 2.0), "guidance was null there and is 2.0 here"),
-        (lambda m: m.prompted(["AT"]), r"fitted for the prompts \['GC'\], the run has the prompt 'AT'"),
+        (lambda m: m.prompted(["AT"]), r"fitted for the prompt 'GC', the run has the prompt 'AT'"),
         (lambda m: m.prompted(["GC", ""]), "the run has the prompt ''"),
-        (lambda m: m.with_requests(prompts=()), r"fitted for the prompts \['GC'\], the run has no prompt"),
+        (lambda m: m.with_requests(prompts=()), r"fitted for the prompt 'GC', the run has no prompt"),
     ],
 )
 def test_another_model_is_refused(change, message):
