@@ -114,7 +114,7 @@ def test_a_run_gives_it_its_reward_and_checks_it():
     given = {"sampler": SVDD(3), "n": 4, "value": value}
     run = guided.sample(model, gc, prompt=["GC", "AT"] * 2, **given)
     assert run.rewards.tolist() == gc(run.samples)
-    with pytest.raises(ValueError, match=r"the prompts \['GC', 'AT'\], the run has the prompt ''"):
+    with pytest.raises(ValueError, match="the prompts 'GC', 'AT', the run has the prompt ''"):
         guided.sample(model, gc, **given)
     with pytest.raises(ValueError, match="fitted for the reward"):
         guided.sample(model, lambda s: [0.0] * len(s), prompt="GC", **given)
