@@ -85,7 +85,7 @@ def check_texts(name: str, value: Any) -> str | list[str | None] | None:
         return value if value is None else str(value)
     value = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(value, list | tuple):
-        raise GuidedError(f"{name} is a {type(value).__name__}; it must be a text, or a list with one for each sample")
+        raise GuidedError(f"{name} is {kind_of(value)}; it must be a text, or a list with one for each sample")
     for i, entry in enumerate(value):
         if not isinstance(entry, str | None):
             raise GuidedError(f"{name}[{i}] is {entry!r}; it must be a text, or None for no prompt")
@@ -103,6 +103,12 @@ def _plain(value: Any) -> int | float | None:
     except (AttributeError, TypeError, ValueError, RuntimeError):
         return None
     return found if isinstance(found, int | float) else None
+
+
+def kind_of(value: object) -> str:
+    """The type of a value, as in "an int"."""
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def shown(value: object) -> str:

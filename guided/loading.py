@@ -16,7 +16,7 @@ import torch
 from guided.checkpoints import FOLDER, read_config, read_object
 from guided.core.diffusion import Diffusion
 from guided.core.process import check_steps
-from guided.errors import GuidedError, nearest, shown
+from guided.errors import GuidedError, kind_of, nearest, shown
 from guided.names import read_value, split_name
 
 #: The adapter of each `kind` of checkpoint in a folder.
@@ -110,8 +110,10 @@ def _path(place: str) -> Path:
     """The path of a name, with `~` expanded.
 
     Raises:
-        GuidedError: No file can have this name.
+        GuidedError: It is empty, or no file can have this name.
     """
+    if not place:
+        raise GuidedError("the model is empty; give a name of `guided models`, or a path")
     try:
         path = Path(place).expanduser()
         path.exists()
@@ -124,7 +126,7 @@ def _wrapped(pipeline: Any, steps: int | None, options: Mapping[str, Any]) -> Di
     """The model of a pipeline object."""
     if not hasattr(pipeline, "components") or not hasattr(pipeline, "scheduler"):
         raise GuidedError(
-            f"model is a {type(pipeline).__name__}; it must be a Diffusion, a pipeline of diffusers, "
+            f"model is {kind_of(pipeline)}; it must be a Diffusion, a pipeline of diffusers, "
             "or the name or folder of a model"
         )
     wrap = import_module(_PIPELINES).wrap
@@ -196,14 +198,24 @@ def resolve_device(device: str) -> torch.device:
     if str(device) == "auto":
         mps = torch.backends.mps.is_available()
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    target: torch.device | None = None
     try:
         if not isinstance(device, str | torch.device):
             raise RuntimeError("it is not a name")
         target = torch.device(device)
         torch.ones(1, device=target).item()  # a device without data, as meta, is refused
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        first = str(error).strip().splitlines()[0].split("!")[0]
-        raise GuidedError(
-            f"device {shown(device)} cannot be used: {first} (try auto, cpu, cuda, cuda:0 or mps)"
-        ) from error
+        wrong = "is unknown" if target is None else "is not available on this machine"
+        raise GuidedError(f"device {shown(device)} {wrong}; there are {', '.join(_devices())}") from error
     return target
+
+
+def _devices() -> list[str]:
+    """The names of the devices of this machine."""
+    cards = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return [
+        "auto",
+        "cpu",
+        *(["cuda", *cards] if cards else []),
+        *(["mps"] if torch.backends.mps.is_available() else []),
+    ]

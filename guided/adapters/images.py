@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, kind_of
 
 _BITS = 258  # the TIFF tag with the number of bits
 _STILL = ("MPO",)  # a camera's photograph, followed by others of the same scene
@@ -49,7 +49,7 @@ def as_image(source: Any, name: str | None = None) -> Image.Image:
         GuidedError: It is none of these, is damaged, or has several frames.
     """
     if not isinstance(source, Image.Image | str | Path) and not hasattr(source, "read"):
-        raise GuidedError(f"an image is a {type(source).__name__}; it must be a PIL image or a file's path")
+        raise GuidedError(f"an image is {kind_of(source)}; it must be a PIL image or a file's path")
     known = name or ("an image" if isinstance(source, Image.Image) else repr(str(source)))
     try:
         image = source if isinstance(source, Image.Image) else _open(source)

@@ -42,6 +42,7 @@ class Inert:
 
 
 #: The first bytes of torch's old format, before zip files: a pickled magic number.
+ZIP = b"PK"  # how files of torch.save begin
 OLD = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -54,7 +55,8 @@ def read_torch(path: Path) -> Any:
         GuidedError: The file is truncated, in no format of `torch.save`, or names something that is refused.
     """
     with path.open("rb") as file:
-        if file.read(len(OLD)) == OLD:
+        start = file.read(len(OLD))
+        if start == OLD:
             raise GuidedError(f"{path} is in torch's old format: torch.load it, and torch.save its content again")
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
@@ -62,6 +64,10 @@ def read_torch(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a broken pickle can raise anything
         why = reason_of(error)
+        if not start.startswith(ZIP):
+            raise GuidedError(
+                f"{path} is not a checkpoint: a file must be one of torch.save, a folder one of a model"
+            ) from error
         raise GuidedError(f"{path} is truncated, or no file of torch.save that is safe to read ({why})") from error
 
 

@@ -37,6 +37,8 @@ def command(
             if it.shell_default is REQUIRED and key not in given and key != "model":
                 raise GuidedError(f"Missing option '{it.flag}'")
         with spelling(flags):
+            for key, value in given.items():
+                _check_number(shown[key], value, flags.get(key, key))
             run(given)
 
     hints = {key: Annotated[_type(it) | None, _parameter(it)] for key, it in shown.items()}
@@ -64,10 +66,38 @@ def _parameter(declared: Declared) -> Any:
         return typer.Argument(metavar="MODEL", help=option.help, show_default=False)
     default = declared.shell_default
     shown = default is not REQUIRED and default not in (None, []) and not isinstance(default, bool)
+    numeric = _numeric(declared)
     return typer.Option(
         *(option.flags or (declared.flag,)),
         help=f"{option.help} Default: {default}." if shown else option.help,
-        metavar=option.metavar,
+        metavar=option.metavar or {int: "INTEGER", float: "FLOAT"}.get(numeric),
         rich_help_panel=option.panel,
         show_default=False,
+        parser=None if numeric is None else _number(numeric),
     )
+
+
+def _numeric(declared: Declared) -> Any:
+    """The type of an option that is a number, otherwise None."""
+    return _type(declared) if _type(declared) in (int, float) else None
+
+
+def _number(kind: type[int] | type[float]) -> Callable[[str], Any]:
+    """Reads a number; hands on a text that is none, for :func:`_check_number`."""
+
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            return text
+
+    return read
+
+
+def _check_number(declared: Declared, value: Any, spelled: str) -> None:
+    """Raises GuidedError, in the words of the option's own check, for a text that is no number."""
+    if isinstance(value, str) and _numeric(declared) is not None:
+        try:
+            declared.option.checked(value, _numeric(declared))
+        except ValueError as error:
+            raise GuidedError(f"{spelled} {error}") from None

@@ -73,9 +73,7 @@ def _bytes(name: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise GuidedError(
-            f"cannot read {name} {str(path)!r}: {error.strerror}; it is no image that can be read"
-        ) from error
+        raise GuidedError(f"cannot read {name} {str(path)!r}: {error.strerror or error}") from error
 
 
 def _decoded(name: str, path: Path, data: bytes) -> "Image.Image":

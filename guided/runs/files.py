@@ -4,7 +4,7 @@ __all__ = ["assembled", "read_options"]
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,18 @@ def assembled(given: Mapping[str, Any], config: type[RunConfig] = RunConfig) -> 
     missing = next((name for name, value in values.items() if isinstance(value, _Unrecorded)), None)
     if missing is not None:
         raise GuidedError(f"{values[missing]}; give {spelled(missing)}")
-    return config.of(**values)
+    try:
+        return config.of(**values)
+    except GuidedError as error:
+        raise _in_file(error, path, there.keys() - given.keys()) from error
+
+
+def _in_file(error: GuidedError, path: Any, names: Iterable[str]) -> GuidedError:
+    """The error, naming the file if the value of one of the options from there is wrong."""
+    for name in names:
+        if str(error).startswith(f"{spelled(name)} is "):
+            return GuidedError(f"{str(path)!r}: {name}{str(error).removeprefix(spelled(name))}")
+    return error
 
 
 def read_options(path: Path, config: type[RunConfig] = RunConfig) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class Option:
             with suppress(GuidedError):
                 return check_number("", value, kind, **bounds)
         words = {"least": "at least", "most": "at most", "above": "above", "below": "below"}
-        limits = [f"{words[key]} {bound:.15g}" for key, bound in bounds.items() if bound is not None]
+        limits = [f"{words[key]} {_bound(bound)}" for key, bound in bounds.items() if bound is not None]
         what = "a whole number" if kind is int else "a finite number"
         known = kind is float or _SPELLING.get()  # a command line has checked the type
         if known and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
@@ -124,6 +124,10 @@ class Option:
             within = f"in [{self.least:.15g}, {self.most:.15g}]" if both else " and ".join(limits)
             raise ValueError(f"is {value!r}; it must be {within} {self.unit}".rstrip())
         raise ValueError(f"is {value!r}; it must be {', '.join([what, *limits])} {self.unit}".rstrip())
+
+
+def _bound(bound: float) -> str:
+    return "2^64" if bound == 2**64 else f"{bound:.15g}"
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from guided.errors import GuidedError
 
 
 def full(path: str | Path) -> Path:
-    """The absolute path, with `~` expanded; it stays valid when the working directory changes."""
-    return Path(path).expanduser().absolute()
+    """The absolute path, with `~` expanded and no `..`; it stays valid when the working directory changes."""
+    path = Path(path).expanduser().absolute()
+    return path.resolve() if ".." in path.parts else path  # by the file system: a link's parent is not what is written
 
 
 def check_folder(path: Path, name: str = "--out") -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from guided.core.diffusion import Diffusion
 from guided.core.guidance import Conditions
 from guided.errors import GuidedError
+from guided.negatives.weights import NEGATIVES
+from guided.runs.options import spelled
 
 CHECKED = 256  # the number of distinct prompts that are encoded before a run, to find errors early
 ENCODED_AT_ONCE = 32
@@ -79,10 +81,23 @@ class Prompts:
             return model
         negative = self.negative or [None] * len(self.positive)
         first = {pair: i for i, pair in reversed([*enumerate(zip(self.positive, negative, strict=True))])}
+        _check_guided(model, any(self.positive) or self.negative is not None)
         distinct, part, bare = sorted(first.values())[:CHECKED], model, model.with_requests(editing=None)
         for i in range(0, len(distinct), ENCODED_AT_ONCE):
             part = self.block(bare, distinct[i : i + ENCODED_AT_ONCE])
         return part.with_requests(prompts=tuple(prompt or "" for prompt in self.positive), conditions=Conditions())
+
+
+def _check_guided(model: Diffusion, prompted: bool) -> None:
+    """Names the negative checkpoint that is shipped for an unconditional model, if guidance is all that is wanted."""
+    prompting = model.prompting
+    if not (prompted or prompting.conditional or prompting.negative) and (NEGATIVES / model.name).is_dir():
+        option = spelled("negative")
+        give = f"negative={model.name!r}" if option == "negative" else f"{option} {model.name}"
+        raise GuidedError(
+            f"{model.name} takes no prompt and no guidance: it is unconditional; for guidance, give a negative "
+            f"checkpoint ({give})"
+        )
 
 
 def _each(what: str, prompt: str | Sequence[str], n: int) -> list[str | None]:

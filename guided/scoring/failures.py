@@ -76,9 +76,10 @@ class Failures:
         for i in range(len(samples)):
             scores += self(samples[i : i + 1], None if prompts is None else prompts[i : i + 1])
         if self.on_error == "stop" and not isinstance(error, Hang):  # a slow batch is no failure, its samples passed
-            raise RewardError(
-                f"{self._describe(error)}, in a batch of {len(samples)} samples, none of which fails alone"
-            ) from error
+            alone = f", in a batch of {len(samples)} samples, none of which fails alone"
+            if isinstance(error, WrongCount):
+                alone = "; it must return one number for each sample, as it does when samples are given one at a time"
+            raise RewardError(self._describe(error) + alone) from error
         return scores
 
     def _number(self, score: Any, sample: Any) -> float:
@@ -131,7 +132,8 @@ def as_list(result: Any, n: int) -> list[Any]:
     if not isinstance(result, (list, tuple)):
         raise WrongCount(f"{short(result)}, wanted a sequence of {n} numbers")
     if len(result) != n:
-        raise WrongCount(f"{len(result)} scores for {n} samples")
+        found = f"{len(result)} score{'' if len(result) == 1 else 's'}"
+        raise WrongCount(f"{found} for {n} sample{'' if n == 1 else 's'}")
     return list(result)
 
 

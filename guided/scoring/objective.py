@@ -24,6 +24,7 @@ from guided.scoring.term import Term
 from guided.scoring.transforms import weighted_mean, weighted_product
 
 Aggregate = Literal["mean", "product"]
+_MODALITIES = {"dna": "DNA and RNA"}  # in words
 MEMO_SIZE = 1_000_000  # distinct samples; about 300 bytes each
 
 
@@ -110,7 +111,8 @@ class Objective:
             known, own = term.source.modality, modality
             wanted = {"any", own, "images" if own == "videos" else own}  # a video is scored frame by frame
             if own and known not in wanted:
-                raise GuidedError(f"reward {term.name!r} is one of {known}, and the model's samples are {own}")
+                scored, given = _MODALITIES.get(known, known), _MODALITIES.get(own, own)
+                raise GuidedError(f"reward {term.name!r} scores {scored}; the samples of this model are {given}")
 
     def clear(self) -> None:
         """Forgets the scores of the samples seen so far."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import guided.rewards  # noqa: F401  registers the built-in rewards
 from guided.checkpoints import FOLDER
-from guided.errors import GuidedError, nearest
+from guided.errors import GuidedError, kind_of, nearest
 from guided.scoring.dependencies import imported_modules, known_of, path_digest
 from guided.scoring.external import External
 from guided.scoring.function import Function
@@ -99,7 +99,7 @@ def _from_function(
     module: str = "__main__",
 ) -> Source:
     if not callable(function):
-        raise GuidedError(f"reward {reward!r} is not a function but a {type(function).__name__}")
+        raise GuidedError(f"reward {reward!r} is not a function but {kind_of(function)}")
     entry = find_registered(function)
     shipped = getattr(function, "__module__", "").startswith("guided.rewards.")
     parameters = bind(function, given, label)

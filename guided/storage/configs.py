@@ -17,6 +17,9 @@ RESULTS = ("shift", "scale", "metrics")  # entries that are added to a configura
 
 def difference(old: Json, new: Json, key: str = "") -> tuple[str, str, str]:
     """The first entry, in the order of `new`, in which two JSON values differ: its key and both values."""
+    names = [_rewards(value) if key == "reward" else None for value in (old, new)]
+    if names[0] and names[1] and names[0] != names[1]:
+        return key, names[0], names[1]
     inner: Mapping[Any, tuple[Json, Json]] = {}
     if isinstance(old, dict) and isinstance(new, dict):
         inner = {f"{key}.{k}".strip("."): (old.get(k), new.get(k)) for k in [*new, *(k for k in old if k not in new)]}
@@ -27,6 +30,13 @@ def difference(old: Json, new: Json, key: str = "") -> tuple[str, str, str]:
             return difference(was, now, name)
     was, now = (json.dumps(value, ensure_ascii=False) for value in (old, new))
     return key, was, now
+
+
+def _rewards(identity: Json) -> str | None:
+    """The names of the rewards in an identity; None if it holds none."""
+    terms = identity.get("terms") if isinstance(identity, dict) else None
+    named = [term["reward"] for term in terms or () if isinstance(term, dict) and isinstance(term.get("reward"), str)]
+    return ", ".join(named) or None
 
 
 def plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ __all__ = ["TARGETS", "LearnedValue", "describe", "relative"]
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
@@ -109,7 +110,7 @@ class LearnedValue:
         if not self.any_reward and as_recorded(wanted, given) != wanted:
             raise GuidedError(
                 f"the value was fitted for the reward {_name(wanted)}, the run has {_name(given)}; fit another value, "
-                "or load this one with any_reward=True"
+                "or, in Python, load this one with any_reward=True"
             )
         for alpha in alphas if isinstance(alphas, tuple | list) else [alphas]:
             self.check_alpha(alpha)
@@ -121,7 +122,7 @@ class LearnedValue:
         unknown = [prompt for prompt in given["prompts"] if prompt not in mine["prompts"]]
         if unknown or bool(given["prompts"]) != bool(mine["prompts"]):
             what = f"has the prompt {unknown[0]!r}" if unknown else "has no prompt"
-            raise GuidedError(f"the value was fitted for the prompts {mine['prompts'] or 'none'}, the run {what}")
+            raise GuidedError(f"the value was fitted {_prompted(mine['prompts'], model)}, the run {what}")
         names = ["event", "process", "identity", "guidance"] + ([] if mine["identity"] else ["name"])
         for name in names:
             if given[name] != mine[name]:
@@ -180,6 +181,13 @@ def _describe(process: Process) -> dict[str, Any]:
     return found
 
 
+def _prompted(prompts: Sequence[str], model: Diffusion) -> str:
+    """The prompts of a fit, in words."""
+    if not prompts or list(prompts) == [model.prompting.unconditional]:
+        return "without a prompt"
+    return f"for the prompt{'s' if len(prompts) > 1 else ''} {', '.join(map(repr, prompts))}"
+
+
 def _name(identity: Mapping[str, Any] | None) -> str:
     """A reward's identity as a short text."""
     if identity is None:
@@ -189,10 +197,12 @@ def _name(identity: Mapping[str, Any] | None) -> str:
 
 
 def _term(term: Mapping[str, Any]) -> str:
-    given = {**term.get("parameters", {}), "weight": term.get("weight", 1), "transform": term.get("transform")}
+    given = {**term.get("parameters", {}), "weight": term.get("weight", 1)}
     settings = [
         f"{name}={value}" for name, value in given.items() if value is not None and (name, value) != ("weight", 1)
     ]
+    if term.get("transform"):  # as it is given: linear=0,1
+        settings.append(re.sub(r"\.0(?=,|$)", "", term["transform"]))
     found = term.get("sha256") or term.get("source")
     digest = f" ({found[:8]})" if found else ""
     return repr(term["reward"] + ("?" + "&".join(settings) if settings else "")) + digest

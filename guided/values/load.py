@@ -41,6 +41,8 @@ def load_value(
     folder = Path(path)
     if not folder.is_dir():
         raise GuidedError(f"there is no folder {str(path)!r}; a value is a folder that `guided fit-value` wrote")
+    if not (folder / "config.json").is_file():
+        raise GuidedError(f"{str(path)!r} is not the folder of a value, as `guided fit-value` writes")
     config = read_config(folder)
     if config["kind"] != "value":
         raise GuidedError(f"{str(path)!r} holds a model of kind {config['kind']!r}, not a value")

@@ -249,7 +249,7 @@ def test_wrong_input_is_one_line_before_the_model_is_loaded(guided, folder, monk
     [
         (("--image", "blue.png", "--strength", "0.1"), "leaves none to take"),
         (("--image", "blue.png", "--mask", "black.png"), "the mask keeps everything"),
-        (("--reward", "qed"), "reward 'qed' is one of molecules"),
+        (("--reward", "qed"), "reward 'qed' scores molecules; the samples of this model are images"),
     ],
 )
 def test_what_only_the_model_knows_is_one_line_too(guided, folder, words, expected):

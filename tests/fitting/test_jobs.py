@@ -79,7 +79,7 @@ def test_a_reward_of_other_samples_is_refused_before_anything_is_drawn(tmp_path,
         monkeypatch.setattr(module, lambda *given, **options: pytest.fail("it was drawn"))
     model = dna() if job == "value" else tokens()
     model = replace(model, codec=replace(model.codec, modality="dna"))
-    with pytest.raises(ValueError, match=r"reward 'qed' is one of molecules, and the model's samples are dna"):
+    with pytest.raises(ValueError, match=r"reward 'qed' scores molecules; the samples of this model are DNA and RNA"):
         if job == "value":
             guided.fit_value(model, "qed", "mean", out=tmp_path / "a", prompt="GC", **SMALL)
         else:

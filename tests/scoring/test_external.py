@@ -103,7 +103,7 @@ BROKEN = {
     'del answer["scores"]': "without 'scores' or 'error'",
     'print("a banner")': "not JSON on its standard output: 'a banner'",
     "answer = [1]": "not an object: '[1]'",
-    'answer["scores"] = [1.0]': "returned 1 scores for 2 samples",
+    'answer["scores"] = [1.0]': "returned 1 score for 2 samples",
     'answer["scores"] = 1.0': "returned 1.0, wanted a sequence",
     'answer["error"] = "no licence"': "no licence",
     'sys.exit("bad luck")': "the program ended with exit code 1, saying: hello from",

@@ -186,7 +186,7 @@ def test_a_reward_that_appends_to_its_argument_is_scored(recwarn: pytest.Warning
         samples.append("more")
         return [*scores, 0.0]
 
-    with pytest.raises(RewardError, match="returned 2 scores for 1 samples, for sample 'a'"):
+    with pytest.raises(RewardError, match="returned 2 scores for 1 sample, for sample 'a'"):
         resolve_reward(appends)(["a", "b"])
 
 

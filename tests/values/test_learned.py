@@ -114,7 +114,7 @@ def test_a_run_gives_it_its_reward_and_checks_it():
     given = {"sampler": SVDD(3), "n": 4, "value": value}
     run = guided.sample(model, gc, prompt=["GC", "AT"] * 2, **given)
     assert run.rewards.tolist() == gc(run.samples)
-    with pytest.raises(ValueError, match=r"the prompts \['GC', 'AT'\], the run has the prompt ''"):
+    with pytest.raises(ValueError, match="the prompts 'GC', 'AT', the run has the prompt ''"):
         guided.sample(model, gc, **given)
     with pytest.raises(ValueError, match="fitted for the reward"):
         guided.sample(model, lambda s: [0.0] * len(s), prompt="GC", **given)
@@ -135,9 +135,9 @@ def pinned(model):
         (pinned, "process was"),
         (lambda m: replace(m, process=gaussian().process), "event was"),
         (lambda m: m.prompted(["GC"], 2.0), "guidance was null there and is 2.0 here"),
-        (lambda m: m.prompted(["AT"]), r"fitted for the prompts \['GC'\], the run has the prompt 'AT'"),
+        (lambda m: m.prompted(["AT"]), r"fitted for the prompt 'GC', the run has the prompt 'AT'"),
         (lambda m: m.prompted(["GC", ""]), "the run has the prompt ''"),
-        (lambda m: m.with_requests(prompts=()), r"fitted for the prompts \['GC'\], the run has no prompt"),
+        (lambda m: m.with_requests(prompts=()), r"fitted for the prompt 'GC', the run has no prompt"),
     ],
 )
 def test_another_model_is_refused(change, message):

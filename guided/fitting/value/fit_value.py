@@ -8,7 +8,7 @@ from typing import Any
 
 from guided.core.diffusion import Diffusion
 from guided.core.monitor import Progress
-from guided.errors import GuidedError
+from guided.errors import GuidedError, kind_of
 from guided.fitting.value.config import POSITIONAL, FitConfig
 from guided.fitting.value.fit import Settings
 from guided.fitting.value.job import ValueJob
@@ -95,7 +95,7 @@ def _model(config: FitConfig) -> Diffusion:
     if isinstance(model, str | Path):
         return load(model, device=config.device, dtype=config.dtype)
     if not isinstance(model, Diffusion):
-        raise GuidedError(f"model is a {type(model).__name__}; it must be a Diffusion, or the name or folder of one")
+        raise GuidedError(f"model is {kind_of(model)}; it must be a Diffusion, or the name or folder of one")
     return model
 
 

@@ -171,7 +171,7 @@ def test_files_that_are_none_are_told(checkpoint, tmp_path):
         load(path)
     for content in (b"", b"text", pickle.dumps({"state_dict": 1})):
         Path(path).write_bytes(content)
-        with pytest.raises(ValueError, match=r"model\.ckpt is truncated, or no file of torch\.save"):
+        with pytest.raises(ValueError, match=r"model\.ckpt is not a checkpoint: a file must be one of torch\.save"):
             load(path)
     torch.save({}, path, _use_new_zipfile_serialization=False)
     with pytest.raises(ValueError, match="old format"):
