@@ -130,7 +130,7 @@ def score(samples):
         (("--seed", "1"), "seed is 0 there and 1 here"),
         (("-n", "11"), "n is 10 there and 11 here"),
         (("--steps", "5"), "steps is 4 there and 5 here"),
-        (("--reward", "sa"), "reward.terms is"),
+        (("--reward", "sa"), "reward is"),
         (("--sampler", "best-of-n", "--set", "N=3"), 'sampler.name is "svdd" there and "best-of-n" here'),
     ],
 )
@@ -269,7 +269,7 @@ WRONG = {
     "alpha < 0": (("MODEL", *QED, "--alpha", "-1"), "alpha is -1"),
     "alpha nan": (("MODEL", *QED, "--alpha", "NaN"), "alpha is nan"),
     "n = 0": (("MODEL", *QED, "-n", "0"), "-n is 0"),
-    "n no number": (("MODEL", *QED, "-n", "many"), "'-n'"),
+    "n no number": (("MODEL", *QED, "-n", "many"), "-n is 'many'"),
     "seed < 0": (("MODEL", *QED, "--seed", "-1"), "--seed is -1"),
     "seed too large": (("MODEL", *QED, "--seed", str(2**70)), str(2**70)),
     "batch size 0": (("MODEL", *QED, "--batch-size", "0"), "--batch-size is 0"),
