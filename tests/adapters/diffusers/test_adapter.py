@@ -532,13 +532,13 @@ def test_wrong_input_is_one_clear_line(tmp_path: Path) -> None:
     refused("leaves none to take", lambda: run(image=image, strength=0.01, steps=10))
     refused("the mask keeps everything", lambda: run(image=image, mask=Image.new("L", (16, 16))))
     refused("is no image that can be read", lambda: run(image=tmp_path / "no.png"))
-    refused("an image is a int", lambda: run(image=3))
+    refused("an image is an int", lambda: run(image=3))
     refused("2 prompts for 1 samples", lambda: run(prompt=["a", "b"]))
     refused("2 negative prompts for 1 samples", lambda: run(prompt="a", negative_prompt=["a", "b"]))
     refused("need guidance", lambda: guided.sample(build("flux"), bright, n=1, prompt="a", negative_prompt="b"))
     refused("rescale is 2.0; it must be in", lambda: run(prompt="a", rescale=2.0))
     refused("it is unconditional", lambda: guided.sample(build("ddpm"), bright, n=1, prompt="a"))
-    refused("model is a int", lambda: guided.load(3))
+    refused("model is an int", lambda: guided.load(3))
     refused("cannot start from a sample", lambda: guided.sample("molecules", "qed", n=1, image=image))
 
 

@@ -207,7 +207,7 @@ def test_the_report_is_zero_bias_and_full_correlation_for_what_is_right():
         ({"target": "bootstrap", "candidates": 1}, "candidates is 1"),
         ({"seed": -1}, "seed is -1"),
         ({"steps": 0}, "steps is 0"),
-        ({"model": 3}, "model is a int"),
+        ({"model": 3}, "model is an int"),
         ({"model": "molecule"}, "did you mean 'molecules'"),
         ({"prompt": "XX"}, "unknown prompt 'XX'"),
         ({"prompt": []}, "prompt is an empty list"),
