@@ -252,7 +252,7 @@ def test_a_folder_that_is_no_value_is_refused(whole, tmp_path):
     weights.write_bytes(weights.read_bytes()[:100])
     for name, message in {
         "none": "there is no folder",
-        "empty": "neither config.json",
+        "empty": "is not the folder of a value",
         "model": "a model of kind 'molecules', not a value",
         "torn": "truncated",
         "other": "another architecture",
