@@ -177,7 +177,7 @@ def test_other_wrong_words(guided, model, dna, trained, tmp_path):  # noqa: F811
             (*train, dna, "--out", tmp_path / "a", *TRAIN, "--prompts", tmp_path / "wrong.txt"),
             "not a label of the model",
         ),
-        ((*train, dna, "--out", tmp_path / "a", *TRAIN, "--reward", "qed"), "the samples of this model are DNA and RNA"),
+        ((*train, dna, "--out", tmp_path / "a", *TRAIN, "--reward", "qed"), "samples of this model are DNA"),
         ((*train, model, "--out", tmp_path / "drawn", *TRAIN), "holds a run of samples; use another folder"),
         (("sample", model, *SAMPLE, "--out", trained), "holds a checkpoint; use another --out"),
         ((*train, dna, "--out", tmp_path / "a", *TRAIN, "--lora", 2), "no layers for LoRA weights"),
