@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from guided.core.batching import Rows
@@ -45,3 +46,7 @@ class LookAhead:
         if len(samples) != len(rows):
             raise GuidedError(f"the model's decode made {len(samples)} samples of {len(rows)} rows")
         return samples
+
+    def prompts_of(self, part: Rows = slice(None)) -> list[str]:
+        """The prompts of a part of the rows; none where the requests were not kept apart."""
+        return [] if self.prompts is None else [self.prompts[i] for i in torch.arange(len(self))[part].tolist()]

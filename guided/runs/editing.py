@@ -2,7 +2,6 @@
 
 __all__ = ["Start", "read_image"]
 
-import hashlib
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from guided.core.editing import default_strength
 from guided.errors import GuidedError
 from guided.runs.options import spelled
+from guided.storage import digest_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -66,7 +66,7 @@ def _read(name: str, given: Any) -> tuple[Any, dict[str, Any]]:
     path = Path(given).expanduser()
     data = _bytes(spelled(name), path)
     image = _decoded(spelled(name), path, data)
-    return image, {name: {"file": str(path), "sha256": hashlib.sha256(data).hexdigest()}}
+    return image, {name: {"file": str(path), "sha256": digest_of(data)}}
 
 
 def _bytes(name: str, path: Path) -> bytes:
@@ -98,4 +98,4 @@ def _digest(image: Any) -> str | None:
     except (TypeError, ValueError, RuntimeError):
         return None
     head = f"{pixels.dtype} {pixels.shape} ".encode()
-    return None if pixels.dtype == object else hashlib.sha256(head + pixels.tobytes()).hexdigest()
+    return None if pixels.dtype == object else digest_of(head + pixels.tobytes())

@@ -90,8 +90,10 @@ class Prompts:
 
 def _check_guided(model: Diffusion, prompted: bool) -> None:
     """Names the negative checkpoint that is shipped for an unconditional model, if guidance is all that is wanted."""
-    prompting, shipped = model.prompting, {path.name for path in NEGATIVES.iterdir()}
-    if not (prompted or prompting.conditional or prompting.negative) and model.name in shipped:
+    prompting = model.prompting
+    if prompted or prompting.conditional or prompting.negative:
+        return
+    if model.name in {path.name for path in NEGATIVES.iterdir()}:
         option = spelled("negative")
         give = f"negative={model.name!r}" if option == "negative" else f"{option} {model.name}"
         raise GuidedError(

@@ -62,8 +62,7 @@ class PosteriorMean:
     def _score(self, ahead: LookAhead, part: Rows) -> Tensor:
         """The rewards of a part of the samples, with shape `(m,)`, in double precision."""
         samples = ahead.samples(part)
-        chosen = torch.arange(len(ahead))[part].tolist()
-        prompts = () if ahead.prompts is None else ([ahead.prompts[i] for i in chosen],)
+        prompts = () if ahead.prompts is None else (ahead.prompts_of(part),)
         with ahead.monitor.time("reward"):
             scores = torch.as_tensor(self.reward(samples, *prompts), dtype=torch.float64, device="cpu")
         if scores.shape != (len(samples),):
