@@ -39,7 +39,7 @@ LIBRARIES = {  # besides the standard library; the other layers choose their own
     "names": set(),
     "storage": {"torch", "safetensors"},
     "nets": {"torch", "einops"},
-    "core": {"torch", "einops", "numpy"},
+    "core": {"torch", "einops", "numpy", "triton"},
     "checkpoints": {"torch", "safetensors", "pydantic"},
     "loading": {"torch"},
     "scoring.registry": set(),

@@ -6,6 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guided.core.random import Streams
+from guided.core.random.device import DeviceNumbers
+from guided.core.random.host import HostNumbers
 
 
 @given(st.integers(0, 2**64 - 1), st.lists(st.integers(0, 10**6), min_size=1, max_size=5, unique=True))
@@ -66,3 +68,63 @@ def test_the_largest_seed_trains_too():
 def test_no_such_purpose():
     with pytest.raises(ValueError, match="purpose is 'sample'; it is one of samples, likelihood, rollouts, training"):
         Streams(0, [0], purpose="sample")
+
+
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["uniform", "uniform", "normal", "gumbel"]),
+        st.sampled_from([(), (1,), (3,), (2, 5), (7, 3)]),
+        st.sampled_from([None, None, [0], [2, 0]]),
+    ),
+    max_size=12,
+)
+
+
+def drawn(source, operations):
+    """The numbers of some draws, each of all three requests or of some."""
+    return [(source if some is None else source.take(some)).draw(kind, shape) for kind, shape, some in operations]
+
+
+@given(st.integers(0, 2**64 - 1), OPERATIONS)
+def test_a_device_draws_the_numbers_of_numpy(seed, operations):
+    keys = [(seed, 0), (seed, 5), (2**64 - 1, 2**61)]
+    host = drawn(HostNumbers.of(keys, torch.device("cpu")), operations)
+    device = drawn(DeviceNumbers.of(keys, torch.device("cpu")), operations)
+    for (kind, *_), ours, numpys in zip(operations, device, host, strict=True):
+        assert ours.shape == numpys.shape and ours.dtype == numpys.dtype
+        if kind == "gumbel":  # logarithms of two libraries
+            torch.testing.assert_close(ours, numpys, rtol=1e-14, atol=1e-14)
+        else:
+            assert torch.equal(ours, numpys)
+
+
+@given(st.integers(0, 99), OPERATIONS)
+def test_numbers_that_are_drawn_ahead_are_the_same(seed, operations):
+    keys = [(seed, 0), (seed, 5), (1, 2)]
+    plain = drawn(HostNumbers.of(keys, torch.device("cpu")), operations)
+    ahead = drawn(HostNumbers.of(keys, torch.device("cpu"), ahead=True), operations)
+    assert all(map(torch.equal, ahead, plain))
+
+
+def test_a_loop_of_normal_and_gumbel_numbers_is_served_ahead():
+    source = HostNumbers.of([(0, 0), (0, 1)], torch.device("cpu"), ahead=True)
+    filled = []
+    fill, source._fill = source._fill, lambda *wanted: filled.append(wanted) or fill(*wanted)
+    for _ in range(5):
+        source.draw("normal", (4, 2))
+        source.draw("gumbel", (4,))
+    # Two normals and a Gumbel when asked for, one normal for nothing; then two draws ahead of each of four turns.
+    assert len(filled) == 4 + 2 * 4
+
+
+@given(st.integers(0, 99), st.lists(st.sampled_from([[0, 1, 2], [0], [2], [1, 2]]), max_size=8))
+def test_a_request_may_draw_more_often_than_the_others(seed, turns):
+    """What a request draws depends on how much it has drawn before, not on the turns of others."""
+    together = Streams(seed, [4, 5, 6])
+    alone = {i: Streams(seed, [4 + i]) for i in range(3)}
+    for turn in turns:
+        part = together.take(turn)
+        for draw in ("uniform", "normal", "gumbel"):
+            numbers = getattr(part, draw)(3)
+            for row, i in zip(numbers, turn, strict=True):
+                assert torch.equal(row, getattr(alone[i], draw)(3)[0])

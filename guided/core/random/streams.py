@@ -3,7 +3,8 @@ r"""Randomness: one stream of numbers for each request.
 The stream of request `i` is Philox keyed by `(seed, i)`, so what a request draws depends on the seed, on its own
 index and on how much it has drawn before, that is on its step, and on nothing else: not on the other requests,
 micro-batches, devices, processes or interruptions. Distinct keys give distinct streams, without the
-collisions of hashed seeds. Numbers are drawn on the CPU and then moved.
+collisions of hashed seeds. Numpy draws them on the CPU; on a GPU a kernel with the same counters draws the same uniform
+numbers, and normal ones are drawn ahead in a thread while the GPU works.
 
 What numbers are for is part of the key too, so that a value is not fitted on the noise that it will guide, nor a
 sample judged by the noise that it was drawn by: each purpose adds its own numbers to the seed and the request.
@@ -16,12 +17,14 @@ References:
 __all__ = ["PURPOSES", "Purpose", "Streams"]
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Literal, TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from guided.core.random.device import DeviceNumbers
+from guided.core.random.host import HostNumbers, Source
 from guided.errors import GuidedError
 
 Purpose: TypeAlias = Literal["samples", "rollouts", "likelihood", "training"]
@@ -62,23 +65,31 @@ class Streams:
                 raise GuidedError(f"the {name} is {value!r}; it must be a whole number in [0, 2^64)")
         self.device = torch.device(device)
         shifts = PURPOSES[purpose]
-        keys = ([(number + shift) % 2**64 for number, shift in zip((seed, i), shifts, strict=True)] for i in requests)
-        self._generators = [np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64))) for key in keys]
+        keys = [((seed + shifts[0]) % 2**64, (request + shifts[1]) % 2**64) for request in requests]
+        cuda = self.device.type == "cuda"
+        self._source: Source = (DeviceNumbers if cuda else HostNumbers).of(keys, self.device)
 
     def __len__(self) -> int:
-        return len(self._generators)
+        return len(self._source)
+
+    def take(self, index: Sequence[int]) -> "Streams":
+        """The streams of some of the requests: draws from either move on those streams, and no others.
+
+        Args:
+            index: Which of the requests, as positions in 0..B-1.
+        """
+        part = copy(self)
+        part._source = self._source.take(index)
+        return part
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1), with shape `(B, *shape)`."""
-        return self._stack([g.random(shape, dtype=np.float32) for g in self._generators])
+        return self._source.draw("uniform", shape)
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers, with shape `(B, *shape)`."""
-        return self._stack([g.standard_normal(shape, dtype=np.float32) for g in self._generators])
+        return self._source.draw("normal", shape)
 
     def gumbel(self, *shape: int) -> Tensor:
         """Standard Gumbel numbers in double precision, on the CPU as values are, with shape `(B, *shape)`."""
-        return torch.from_numpy(np.stack([g.gumbel(size=shape) for g in self._generators]))
-
-    def _stack(self, arrays: list[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.stack(arrays)).to(self.device)
+        return self._source.draw("gumbel", shape)
