@@ -16,6 +16,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from guided.core.hashing import row_hash
 from guided.errors import GuidedError
 
 #: Some of many rows: a slice, or their positions, with shape `(m,)`.
@@ -85,25 +86,48 @@ class Evaluator:
         self.least = min(self.least, self.size)
 
 
-def distinct(x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Finds the distinct rows.
+def distinct(x: Tensor, group: Tensor | None = None, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Finds the distinct rows, by a hash and a comparison with the row that was found; the host waits once.
 
     Args:
         x: Rows of whole numbers, with shape `(n, *event)`.
         group: The group of each row, with shape `(n,)`; rows of different groups are different.
+        among: Which of the rows count, with shape `(n,)`; None for all.
 
     Returns:
         The positions `first` of one of each set of equal rows, with shape `(u,)`, and `inverse`, with shape `(n,)`,
-        such that `x == x[first][inverse]`.
+        such that `x == x[first][inverse]` for the rows that count.
     """
-    keys = x.flatten(1).long()
+    n, x = len(x), x.flatten(1)
+    hashes = row_hash(x, group) >> 1  # so that no hash is the number of the rows that do not count
+    hashes = hashes if among is None else torch.where(among, hashes, _LAST)
+    order = hashes.sort(stable=True)
+    new = torch.ones(n, dtype=torch.bool, device=x.device)
+    new[1:] = order.values[1:] != order.values[:-1]
+    new &= order.values != _LAST
+    number = (new.cumsum(0) - 1).clamp(min=0)
+    inverse = torch.empty_like(number).scatter_(0, order.indices, number)
+    first = torch.zeros(n + 1, dtype=torch.long, device=x.device)
+    first.scatter_(0, torch.where(new, number, n), order.indices)
+    equal = (x == x[first[inverse]]).all(1)
     if group is not None:
-        keys = torch.cat([group[:, None].to(keys), keys], dim=1)
-    if keys.device.type == "mps":  # torch.unique does not work there
-        keys = keys.cpu()
-    unique, inverse = torch.unique(keys, dim=0, return_inverse=True)
-    first = inverse.new_empty(len(unique)).scatter_(0, inverse, torch.arange(len(x), device=inverse.device))
-    return first.to(x.device), inverse.to(x.device)
+        equal &= group == group[first[inverse]]
+    if among is not None:
+        equal |= ~among
+    count, proved = torch.stack([new.sum(), equal.all().long()]).tolist()
+    return (first[:count], inverse) if proved else _distinct_by_rows(x, group, among)
+
+
+_LAST = 2**63 - 1
+
+
+def _distinct_by_rows(x: Tensor, group: Tensor | None, among: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The same without a hash, for two rows that share theirs."""
+    keys = x.long() if group is None else torch.cat([group[:, None], x.long()], dim=1)
+    counted = torch.arange(len(x), device=x.device) if among is None else among.nonzero()[:, 0]
+    unique, index = torch.unique(keys[counted], dim=0, return_inverse=True)
+    first = index.new_empty(len(unique)).scatter_(0, index, counted)
+    return first, index.new_zeros(len(x)).index_put((counted,), index)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -138,10 +138,10 @@ class Gaussian:
     def noise(self, x: Tensor, k: int, streams: Streams) -> Tensor:
         return self.alphas[k] * x + self.sigmas[k] * streams.normal(*x.shape[1:])
 
-    def distinct(self, x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def distinct(self, x: Tensor, group: Tensor | None = None, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """All rows: two rows of real numbers are practically never equal."""
-        all_rows = torch.arange(len(x), device=x.device)
-        return all_rows, all_rows
+        every = torch.arange(len(x), device=x.device)
+        return every, every
 
     def changed(self, x: Tensor, parents: Tensor) -> Tensor:
         return torch.ones(len(x), dtype=torch.bool, device=x.device)

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from einops import rearrange, repeat
 from torch import Tensor
 
 from guided.core.batching import distinct
@@ -29,6 +28,10 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "log-linear": lambda t: t,
     "cosine": lambda t: math.cos(math.pi / 2 * (1 - t)) if t > 0 else 0.0,
 }
+
+
+#: The numbers of the network's output that are turned into double precision at a time.
+CHUNK = 2**24
 
 
 @dataclass(frozen=True)
@@ -108,24 +111,26 @@ class Masked:
         return self._pin(x)
 
     def propose(self, x: Tensor, y: Tensor, k: int, M: int, streams: Streams) -> Tensor:
-        token = self._tokens(y, M, streams)
-        reveal = streams.uniform(*token.shape[1:]) < 1 - self.rate(k + 1) / self.rate(k)
-        x = repeat(x, "B N L -> B (N M) L", M=M)
-        return torch.where((x == self.mask) & reveal, token, x)
+        u = streams.uniform(x.shape[1], M, self.length)
+        reveal = streams.uniform(x.shape[1] * M, self.length).view_as(u) < 1 - self.rate(k + 1) / self.rate(k)
+        x = self._reveal(x, y, u, reveal)
+        if k + 1 == self.steps and x.device.type != "cpu":  # checked once on a GPU: to look makes the host wait
+            self._check(x == self.mask)
+        return x
 
     def estimate(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.where(x == self.mask, y.argmax(dim=-1), x)
 
     def draw(self, x: Tensor, y: Tensor, draws: int, streams: Streams) -> Tensor:
-        x = repeat(x, "B N L -> B (N draws) L", draws=draws)
-        return torch.where(x == self.mask, self._tokens(y, draws, streams), x)
+        u = streams.uniform(x.shape[1], draws, self.length)
+        return self._reveal(x, y, u, torch.ones_like(u, dtype=torch.bool))
 
     def noise(self, x: Tensor, k: int, streams: Streams) -> Tensor:
         masked = streams.uniform(*x.shape[1:]) < self.rate(k)
         return self._pin(torch.where(masked, self.mask, x))
 
-    def distinct(self, x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return distinct(x, group)
+    def distinct(self, x: Tensor, group: Tensor | None = None, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return distinct(x, group, among)
 
     def changed(self, x: Tensor, parents: Tensor) -> Tensor:
         return (x != parents).flatten(1).any(1)
@@ -146,16 +151,41 @@ class Masked:
             )
         return replace(self, fixed=self.fixed[requests])
 
-    def _tokens(self, y: Tensor, M: int, streams: Streams) -> Tensor:
-        """Draws `M` tokens a position, by inverting the distribution function: `(B, N, L, V)` to `(B, N * M, L)`."""
+    def _reveal(self, x: Tensor, y: Tensor, u: Tensor, reveal: Tensor) -> Tensor:
+        """Draws the masked tokens that are revealed, by uniform numbers: `(B, N, L)` to `(B, N * M, L)`.
+
+        Args:
+            x: The particles.
+            y: Their outputs, with shape `(B, N, L, V)`.
+            u: A number for each token of each candidate, with shape `(B, N, M, L)`.
+            reveal: Which tokens are revealed, where they are masked, with the same shape.
+        """
+        masked = x == self.mask
+        reveal = reveal & masked[:, :, None]
+        token = torch.zeros_like(u, dtype=torch.long).transpose(2, 3).contiguous()  # (B, N, L, M)
+        if y.device.type == "cpu" or y.numel() > CHUNK:  # on a GPU, choosing positions makes the host wait
+            where = reveal.any(2).nonzero()
+            for part in where.split(max(1, CHUNK // self.vocabulary)):
+                b, n, i = part.unbind(1)
+                token[b, n, i] = self._tokens(y[b, n, i], u[b, n, :, i])
+        else:
+            token = self._tokens(y, u.transpose(2, 3))
+        return torch.where(reveal, token.transpose(2, 3), x[:, :, None]).flatten(1, 2)
+
+    def _tokens(self, y: Tensor, u: Tensor) -> Tensor:
+        """Tokens by inverting the distribution function at uniform numbers: `(*, V)` and `(*, M)` to `(*, M)`."""
         y = y.double() if y.device.type != "mps" else y.float()  # a sum over V in float32 need not increase everywhere
         edges = ((y - y.amax(-1, keepdim=True)) / self.temperature).softmax(-1).cumsum(-1)
-        if edges[..., -1].isnan().any():
-            raise GuidedError("the network returned nan, or ruled every token out")
         total = edges[..., -1:]
-        u = rearrange(streams.uniform(y.shape[1], M, self.length), "B N M L -> B N L M") * total
+        if y.device.type == "cpu":
+            self._check(total.isnan())
+        u = u * total
         u = torch.minimum(u, total.nextafter(torch.zeros_like(total)))  # else a rounded-up u names an impossible token
-        return rearrange(torch.searchsorted(edges, u.contiguous(), right=True), "B N L M -> B (N M) L")
+        return torch.searchsorted(edges, u.contiguous(), right=True).masked_fill(total.isnan(), self.mask)
+
+    def _check(self, failed: Tensor) -> None:
+        if failed.any():
+            raise GuidedError("the network returned nan, or ruled every token out")
 
     def _pin(self, x: Tensor) -> Tensor:
         if self.fixed is None:

@@ -30,11 +30,6 @@ class Outputs:
     def take(self, index: Tensor) -> "Outputs":
         return replace(self, index=gather(self.index, index))
 
-    def compact(self) -> "Outputs":
-        """Only the rows that are in use, so that the others can be freed."""
-        used, inverse = self.index.unique(return_inverse=True)
-        return Outputs(self.x[used], self.y[used], inverse)
-
 
 def evaluate(
     network: Callable[[Tensor, Tensor], Tensor],
@@ -56,14 +51,11 @@ def evaluate(
     """
     rows = x.flatten(0, 1)
     request = torch.arange(len(x), device=x.device).repeat_interleave(x.shape[1])
-    todo = torch.arange(len(rows), device=x.device)
-    if parents is not None:
-        todo = todo[process.changed(rows, parents.x[parents.index.flatten()])]
-    first, inverse = process.distinct(rows[todo], request[todo] if by_request else None)
-    new = todo[first]
-    if parents is None:
+    changed = None if parents is None else process.changed(rows, parents.x[parents.index.flatten()])
+    new, inverse = process.distinct(rows, request if by_request else None, changed)
+    if parents is None or changed is None:  # no parents
         return Outputs(rows[new], network(rows[new], request[new]), inverse.view(x.shape[:2]))
-    index = parents.index.flatten().index_put((todo,), len(parents.x) + inverse).view(x.shape[:2])
+    index = torch.where(changed.view(x.shape[:2]), len(parents.x) + inverse.view(x.shape[:2]), parents.index)
     if not len(new):
         return Outputs(parents.x, parents.y, index)
     y = network(rows[new], request[new])

@@ -2,11 +2,9 @@
 
 __all__ = ["Model", "Particles"]
 
-from dataclasses import replace
 from typing import Protocol
 
 import torch
-from einops import repeat
 from torch import Tensor
 
 from guided.core.codec import Codec
@@ -100,28 +98,20 @@ class Particles:
             preview: Whether the look-ahead's own decoder is used before the last step, where the model has one.
             by_request: Whether equal samples of two requests are kept apart, each with its own prompt.
         """
-        rows, index = self._clean() if draws == 1 or self.done else self._drawn(draws)
-        owner = None
-        if by_request:
-            rows, owner = rows[index.flatten()], _owners(index)
-            index = torch.arange(len(rows), device=rows.device).view(index.shape)
+        rows = self._clean() if draws == 1 or self.done else self.draw(draws).flatten(0, 1)
+        owner = _owners(len(self.x), len(rows), rows.device) if by_request else None
         first, inverse = self.model.process.distinct(rows, owner)
         prompts = None if owner is None else [self.requests.prompts[i] for i in owner[first].tolist()]
         decode = self.model.codec.decoder(preview and not self.done)
-        return LookAhead(rows[first], inverse[index], prompts, decode, self.requests.monitor)
+        index = inverse.view(*self.x.shape[:2], -1)
+        return LookAhead(rows[first], index, prompts, decode, self.requests.monitor)
 
-    def _clean(self) -> tuple[Tensor, Tensor]:
-        """Clean rows, with shape `(u, *event)`, and the index `(B, N, 1)` of each particle's row."""
+    def _clean(self) -> Tensor:
+        """The clean row that each particle points to, with shape `(B * N, *event)`."""
         if self.done:
-            B, N = self.x.shape[:2]
-            return self.x.flatten(0, 1), torch.arange(B * N, device=self.x.device).view(B, N, 1)
-        outputs = self.outputs.compact()  # rows that no particle holds are not scored
-        return self.model.process.estimate(outputs.x, outputs.y), outputs.index[..., None]
-
-    def _drawn(self, draws: int) -> tuple[Tensor, Tensor]:
-        """The same for samples of the one-step distribution, with the index `(B, N, draws)`."""
-        rows = self.draw(draws).flatten(0, 1)
-        return rows, torch.arange(len(rows), device=rows.device).view(*self.x.shape[:2], draws)
+            return self.x.flatten(0, 1)
+        outputs = self.outputs  # an output that several particles share is reduced once
+        return self.model.process.estimate(outputs.x, outputs.y)[outputs.index.flatten()]
 
     def draw(self, draws: int) -> Tensor:
         """Clean samples from the network's one-step distribution, with shape `(B, N * draws, *event)`."""
@@ -136,20 +126,22 @@ class Particles:
         """
         if self.done:
             raise GuidedError(f"the particles are at the last step, {self.k}; there is no further one")
-        outputs, parents = self.outputs, None
-        x = self.model.process.propose(self.x, outputs.y[outputs.index], self.k, M, self.streams)
+        y, parents = self.outputs.y[self.outputs.index], None
+        x = self.model.process.propose(self.x, y, self.k, M, self.streams)
         if not self.model.timed:  # a candidate equal to its parent keeps its parent's output
-            parents = outputs.compact()
-            parents = replace(parents, index=repeat(parents.index, "B N -> B (N M)", M=M))
+            B, N = self.x.shape[:2]
+            index = torch.arange(B * N, device=x.device).view(B, N).repeat_interleave(M, 1)
+            parents = Outputs(self.x.flatten(0, 1), y.flatten(0, 1), index)
         self.requests.monitor.step(self.k + 1)
         return Particles(self.model, x, self.k + 1, self.streams, parents=parents)
 
     def take(self, index: Tensor) -> "Particles":
         """Keeps the particles at `index`, with shape `(B, N')`, of each request."""
-        outputs, parents = (o and o.take(index) for o in (self._outputs, self._parents))
+        outputs = self._outputs and self._outputs.take(index)
+        parents = self._parents.take(index) if self._parents and not outputs else None  # no longer needed
         return Particles(self.model, gather(self.x, index), self.k, self.streams, outputs, parents)
 
 
-def _owners(index: Tensor) -> Tensor:
-    """The request of each entry of an index `(B, N, draws)`, with shape `(B * N * draws,)`."""
-    return torch.arange(len(index), device=index.device).repeat_interleave(index[0].numel())
+def _owners(B: int, n: int, device: torch.device) -> Tensor:
+    """The request of each of `n` rows, as many for each of `B` requests, with shape `(n,)`."""
+    return torch.arange(B, device=device).repeat_interleave(n // B)

@@ -77,16 +77,17 @@ class Process(Protocol):
         """Draws `x_k` given clean samples, with shape `(B, N, *event)`."""
         ...
 
-    def distinct(self, x: Tensor, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def distinct(self, x: Tensor, group: Tensor | None = None, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Which to keep of rows `(n, *event)`, once each where rows can be equal.
 
         Args:
             x: The rows.
             group: The group of each row, with shape `(n,)`; rows of different groups are different.
+            among: Which of the rows count, with shape `(n,)`; None for all.
 
         Returns:
             The positions `first` of the rows that are kept, with shape `(u,)`, and `inverse`, with shape `(n,)`, such
-            that `x == x[first][inverse]`.
+            that `x == x[first][inverse]` for the rows that count.
         """
         ...
 
