@@ -57,19 +57,26 @@ class Evaluator:
         Returns:
             The outputs, with shape `(n, *)`.
         """
-        outputs: list[Tensor] = []
+        whole: Tensor | None = None
         done = 0
-        while done < n or not outputs:
+        while done < n or whole is None:
             stop = min(n, done + (self.size or n))
             try:
-                outputs.append(fn(self._filled(done, stop))[: stop - done])
+                part = fn(self._filled(done, stop))[: stop - done]
+                if stop - done == n:
+                    whole = part
+                else:
+                    whole = (
+                        part.new_empty(n, *part.shape[1:]) if whole is None else whole
+                    )  # no second copy of large outputs
+                    whole[done:stop] = part
             except (RuntimeError, MemoryError) as error:
                 self._halve(error, stop - done)
                 continue
             if count is not None:
                 count(stop - done)
             done = stop
-        return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+        return whole
 
     def _filled(self, start: int, stop: int) -> Rows:
         """The rows from `start` to `stop`, filled up to the least number."""

@@ -2,6 +2,7 @@
 
 __all__ = ["Diffusion"]
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,6 +15,7 @@ from guided.core.batching import Evaluator, Rows
 from guided.core.codec import Codec
 from guided.core.denoiser import Denoiser, Network
 from guided.core.guidance import Conditions, Guided
+from guided.core.memory import memory_of
 from guided.core.monitor import Monitor
 from guided.core.outputs import Outputs, check_output, evaluate
 from guided.core.particles import Particles
@@ -62,6 +64,12 @@ class Diffusion:
     def device(self) -> torch.device:
         """Where particles live."""
         return self.evaluator.device
+
+    @property
+    def room(self) -> int:
+        """The number of rows whose outputs are held at a time: an eighth of the device's memory, at least one row."""
+        bytes_each = 4 * math.prod(self.process.output)
+        return max(1, memory_of(self.device) // 8 // bytes_each)
 
     @property
     def modality(self) -> str:

@@ -2,6 +2,8 @@
 
 __all__ = ["Model", "Particles"]
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -44,6 +46,15 @@ class Model(Protocol):
         """The requests whose particles move."""
         ...
 
+    @property
+    def room(self) -> int:
+        """The number of rows whose outputs are held at a time; it takes more for large outputs to be computed twice."""
+        ...
+
+    def select(self, requests: list[int]) -> "Model":
+        """The same model for some of the requests only."""
+        ...
+
     def evaluate(self, x: Tensor, k: int, parents: Outputs | None = None) -> Outputs:
         """The network's outputs at particles, with shape `(B, N, *event)`, at step `k`."""
         ...
@@ -53,7 +64,9 @@ class Particles:
     """`N` particles for each of `B` requests, at step `k` of the reverse process.
 
     The network's output is computed when it is first needed, and stays with its particle: a candidate that was
-    evaluated for its look-ahead is not evaluated again when it is selected and moved.
+    evaluated for its look-ahead is not evaluated again when it is selected and moved. Outputs that are too large to be
+    held (a text model's, with as many numbers as it has tokens at every position) are the exception: they are reduced
+    to clean rows as they come, and those of the selected particles are computed again.
 
     Attributes:
         model: The model that they move through.
@@ -110,11 +123,15 @@ class Particles:
         """The clean row that each particle points to, with shape `(B * N, *event)`."""
         if self.done:
             return self.x.flatten(0, 1)
+        if self._outputs is None and self._large:
+            return torch.cat([part._clean() for part in self._parts()])
         outputs = self.outputs  # an output that several particles share is reduced once
         return self.model.process.estimate(outputs.x, outputs.y)[outputs.index.flatten()]
 
     def draw(self, draws: int) -> Tensor:
         """Clean samples from the network's one-step distribution, with shape `(B, N * draws, *event)`."""
+        if self._outputs is None and self._large:
+            return torch.cat([part.draw(draws) for part in self._parts()])
         y = self.outputs.y[self.outputs.index]
         return self.model.process.draw(self.x, y, draws, self.streams)
 
@@ -126,14 +143,35 @@ class Particles:
         """
         if self.done:
             raise GuidedError(f"the particles are at the last step, {self.k}; there is no further one")
-        y, parents = self.outputs.y[self.outputs.index], None
-        x = self.model.process.propose(self.x, y, self.k, M, self.streams)
-        if not self.model.timed:  # a candidate equal to its parent keeps its parent's output
-            B, N = self.x.shape[:2]
-            index = torch.arange(B * N, device=x.device).view(B, N).repeat_interleave(M, 1)
-            parents = Outputs(self.x.flatten(0, 1), y.flatten(0, 1), index)
+        parents = None
+        if self._large:
+            x = torch.cat([part._moved(M)[0] for part in self._parts()])
+        else:
+            x, y = self._moved(M)
+            if not self.model.timed:  # a candidate equal to its parent keeps its parent's output
+                B, N = self.x.shape[:2]
+                index = torch.arange(B * N, device=x.device).view(B, N).repeat_interleave(M, 1)
+                parents = Outputs(self.x.flatten(0, 1), y.flatten(0, 1), index)
         self.requests.monitor.step(self.k + 1)
         return Particles(self.model, x, self.k + 1, self.streams, parents=parents)
+
+    def _moved(self, M: int) -> tuple[Tensor, Tensor]:
+        """The candidates, and the outputs that they were drawn from, with shape `(B, N, *)`."""
+        y = self.outputs.y[self.outputs.index]
+        return self.model.process.propose(self.x, y, self.k, M, self.streams), y
+
+    @property
+    def _large(self) -> bool:
+        """Whether the outputs of all particles take too much memory: then some requests are served at a time."""
+        return self.x.shape[0] > 1 and self.x.shape[0] * self.x.shape[1] > self.model.room
+
+    def _parts(self) -> Iterator["Particles"]:
+        """The particles of some requests at a time; outputs that are computed for a part go with it."""
+        B, N = self.x.shape[:2]
+        for part in torch.arange(B).split(max(1, self.model.room // N)):
+            some = part.tolist()
+            outputs = self._outputs and replace(self._outputs, index=self._outputs.index[some])
+            yield Particles(self.model.select(some), self.x[some], self.k, self.streams.take(some), outputs)
 
     def take(self, index: Tensor) -> "Particles":
         """Keeps the particles at `index`, with shape `(B, N')`, of each request."""

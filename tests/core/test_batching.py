@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guided.core.batching import Evaluator
+from guided.core import batching
+from guided.core.batching import Evaluator, distinct
 from guided.errors import GuidedError
 
 
@@ -56,3 +57,24 @@ def test_another_error_is_raised():
 def test_sizes_out_of_range_are_refused(size, least):
     with pytest.raises(GuidedError, match="micro-batches have at least"):
         Evaluator(size, least=least)
+
+
+ROWS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 1), st.booleans()), max_size=12)
+
+
+@given(ROWS, st.booleans(), st.booleans(), st.booleans())
+def test_distinct_rows_are_those_of_a_set(rows, grouped, some, collide):
+    """Also where all hashes are equal, and the comparison has to find it out."""
+    x = torch.tensor([row[:2] for row in rows], dtype=torch.long).view(-1, 2)
+    group = torch.tensor([row[2] for row in rows], dtype=torch.long) if grouped else None
+    among = torch.tensor([row[3] for row in rows], dtype=torch.bool) if some else None
+    kinds = [row[: 3 if grouped else 2] for row in rows]
+    counted = [row[3] or not some for row in rows]
+    with pytest.MonkeyPatch.context() as patch:
+        if collide:
+            patch.setattr(batching, "row_hash", lambda x, group=None: torch.full((len(x),), -1))
+        first, inverse = distinct(x, group, among)
+    assert sorted(kinds[i] for i in first.tolist()) == sorted({k for k, c in zip(kinds, counted, strict=True) if c})
+    assert all(counted[i] for i in first.tolist())
+    for kind, count, i in zip(kinds, counted, inverse.tolist(), strict=True):
+        assert not count or kinds[first[i]] == kind

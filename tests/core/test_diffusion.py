@@ -385,3 +385,21 @@ def test_rewards_of_equal_samples_are_asked_once_and_wrong_lengths_told():
     assert all(len(x.unique(dim=0)) == len(x) for x in scored)
     with pytest.raises(ValueError, match="one number for each"):
         SVDD(2)(chain.model(), PosteriorMean(lambda x: x[:1, 0]), Streams(0, range(6)))
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+@pytest.mark.parametrize("room", [1, 5, 16])
+@pytest.mark.parametrize("make", [gaussian, masked])
+def test_outputs_that_are_too_large_to_hold_change_no_sample(monkeypatch, make, room, draws):
+    """They are computed for some requests at a time, and those of the selected particles again."""
+    if make is gaussian and draws > 1:
+        return
+    value = PosteriorMean(reward if make is gaussian else first, draws)
+    plain = SVDD(4, alpha=0.3)(make(K=10), value, Streams(2, range(6)))
+    monkeypatch.setattr(Diffusion, "room", room)
+    model = make(K=10)
+    lean = SVDD(4, alpha=0.3)(model, value, Streams(2, range(6)))
+    assert torch.equal(lean.x, plain.x)
+    assert model.denoiser.largest <= max(room, 4)
+    if make is gaussian:
+        assert model.monitor.network_rows == 10 * 6 + 9 * 6 * 4
