@@ -1,8 +1,8 @@
 """A step makes the host wait for the device a counted number of times, and gives the CPU's samples."""
 
-import pytest
 from itertools import pairwise
 
+import pytest
 import torch
 
 from guided.core.batching import Evaluator
