@@ -19,6 +19,7 @@ from guided.fitting.value.diagnostics import judge
 from guided.fitting.value.fit import Fit, Settings, seeded
 from guided.fitting.value.regression import effective
 from guided.fitting.value.rollouts import Rollouts, read, roll
+from guided.fitting.value.shards import Layout
 from guided.fitting.value.source import Source
 from guided.fitting.value.states import Data
 from guided.runs.sample import sample
@@ -114,7 +115,8 @@ class ValueJob(Job):
         with lock(self.rollouts):  # several values may share them
             self.claim(self.rollouts / "rollouts.json", self.trajectories, "other rollouts")
             roll(self.source.part, self.objective, self.rollouts, self.n, progress=report, **counts)
-        return read(self.rollouts, self.n, counts["batch_size"])
+        layout = Layout.of(self.source.model, counts["states"], counts["candidates"])
+        return read(self.rollouts, self.n, counts["batch_size"], layout)
 
     def fit(self, rollouts: Rollouts) -> tuple[nn.Module, dict[str, Any]]:
         """The fitted network, and `shift`, `scale` and `metrics`."""

@@ -10,25 +10,21 @@ never used with the noise that it was fitted on, whatever the seed.
 
 __all__ = ["Rollouts", "read", "roll", "rollout"]
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from guided.core.diffusion import Diffusion
-from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.errors import GuidedError
-from guided.storage import make_folder, whole
+from guided.fitting.value.shards import Arrays, Layout, load, save, shard, smallest
+from guided.storage import make_folder
 from guided.values.posterior_mean import PosteriorMean
 from guided.values.protocol import Reward
-
-Arrays = dict[str, NDArray[np.generic]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +61,7 @@ def roll(
     batch_size: int = 64,
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Rolls out trajectories `0..n-1` into a folder, a file for each batch; existing files are kept.
+    """Rolls out trajectories `0..n-1` into a folder, a file for each batch; existing whole files are kept.
 
     Args:
         model: Maps numbers of trajectories to the model for them.
@@ -79,13 +75,14 @@ def roll(
         progress: Called after each batch with the number of trajectories so far.
     """
     make_folder(path)
+    layout = Layout.of(model([0]), states, candidates)
     for start in range(0, n, batch_size):
         block = list(range(start, min(n, start + batch_size)))
-        file = _shard(path, start // batch_size)
-        if _load(file, len(block)) is None:
+        file = shard(path, start // batch_size)
+        if load(file, len(block), layout) is None:
             part = model(block)
             streams = Streams(seed, block, part.device, "rollouts")
-            _save(file, rollout(part, reward, streams, states, candidates))
+            save(file, rollout(part, reward, streams, states, candidates))
         progress(block[-1] + 1)
 
 
@@ -95,7 +92,7 @@ def rollout(model: Diffusion, reward: Reward, streams: Streams, states: int, can
     K, B, rows = model.steps, len(streams), model.monitor.network_rows
     k = _steps(streams, K, min(states, K), last=candidates > 1)
     particles = model.start(streams)
-    small = _small(particles)
+    small = smallest(model.process.tokens)
     event = particles.x.shape[2:]
     table = {"x": np.zeros((*k.shape, *event), small), "k": k.numpy().astype(np.int32)}
     if candidates > 1:
@@ -112,20 +109,20 @@ def rollout(model: Diffusion, reward: Reward, streams: Streams, states: int, can
     return table
 
 
-def read(path: Path, n: int, batch_size: int) -> Rollouts:
+def read(path: Path, n: int, batch_size: int, layout: Layout) -> Rollouts:
     """The trajectories `0..n-1` of a folder that :func:`roll` has filled.
 
     Raises:
-        GuidedError: A file is missing or truncated.
+        GuidedError: A file is missing, truncated, or of another layout.
     """
-    shards = []
+    parts = []
     for start in range(0, n, batch_size):
-        file = _shard(path, start // batch_size)
-        shard = _load(file, min(batch_size, n - start))
-        if shard is None:
+        file = shard(path, start // batch_size)
+        part = load(file, min(batch_size, n - start), layout)
+        if part is None:
             raise GuidedError(f"{file} is missing or truncated; roll out again")
-        shards.append(shard)
-    whole = {name: torch.from_numpy(np.concatenate([shard[name] for shard in shards])) for name in shards[0]}
+        parts.append(part)
+    whole = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
     S = whole["k"].shape[1]
     return Rollouts(
         x=whole["x"].flatten(0, 1),
@@ -144,32 +141,3 @@ def _steps(streams: Streams, K: int, states: int, last: bool) -> Tensor:
     if last:
         u[:, -1] = -1.0
     return u.argsort(1)[:, :states].sort(1).values
-
-
-def _small(particles: Particles) -> type[np.generic]:
-    """The smallest type that holds the states."""
-    tokens = particles.model.process.tokens
-    if tokens is None:
-        return np.float32
-    return next(dtype for dtype in (np.uint8, np.int16, np.int32) if tokens - 1 <= np.iinfo(dtype).max)
-
-
-def _shard(path: Path, index: int) -> Path:
-    return path / f"{index:05d}.npz"
-
-
-def _load(file: Path, count: int) -> Arrays | None:
-    """The arrays of the first `count` trajectories; None if the file is missing or truncated."""
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None
-    if len(found["r"]) < count:
-        return None
-    return {name: array[:count] if array.ndim else array[None] for name, array in found.items()}
-
-
-def _save(file: Path, arrays: Arrays) -> None:
-    with whole(file) as part, part.open("wb") as handle:
-        np.savez(handle, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the first for allow_pickle

@@ -1,10 +1,15 @@
 """Rollouts: the chain's own distribution, the same for (seed, i) whatever else is drawn, and whole after a kill."""
 
+import io
+import zipfile
+
+import numpy as np
 import pytest
 import torch
 
 from guided.core.random import Streams
 from guided.fitting.value.rollouts import Rollouts, read, roll, rollout
+from guided.fitting.value.shards import Layout
 from guided.fitting.value.states import Data
 from guided.values.posterior_mean import PosteriorMean
 from tests.samplers.test_svdd import distance
@@ -12,11 +17,13 @@ from tests.toys.chains import gaussian
 from tests.toys.values import BASES, CHAIN, chain_reward, dna, occupancy
 
 OPTIONS = {"seed": 3, "states": 2, "candidates": 3}
+LAYOUT = Layout.of(CHAIN.model(), 2, 3)
 
 
 def rolled(path, n, batch_size, **options):
-    roll(lambda block: CHAIN.model(), chain_reward, path, n, batch_size=batch_size, **{**OPTIONS, **options})
-    return read(path, n, batch_size)
+    given = {**OPTIONS, **options}
+    roll(lambda block: CHAIN.model(), chain_reward, path, n, batch_size=batch_size, **given)
+    return read(path, n, batch_size, Layout.of(CHAIN.model(), given["states"], given["candidates"]))
 
 
 def test_states_and_candidates_have_the_law_of_the_chain(tmp_path):
@@ -68,9 +75,70 @@ def test_a_torn_file_is_drawn_again(tmp_path, kept):
     else:
         file.write_bytes(whole[:kept])
     with pytest.raises(ValueError, match=r"00001\.npz is missing or truncated"):
-        read(tmp_path, 8, 4)
+        read(tmp_path, 8, 4, LAYOUT)
     rolled(tmp_path, 8, 4)
     assert file.read_bytes() == whole
+
+
+def without(name):
+    return lambda arrays: {key: array for key, array in arrays.items() if key != name}
+
+
+def changed(name, change):
+    return lambda arrays: {**arrays, name: change(arrays[name])}
+
+
+DAMAGE = {
+    **{f"no {name}": without(name) for name in ("x", "k", "r", "rows", "following")},
+    "another array": lambda arrays: {**arrays, "y": arrays["x"]},
+    "another kind": lambda arrays: {"embedding": np.zeros((4, 2))},
+    "text for rows": changed("x", lambda x: np.full(x.shape, "a")),
+    "real numbers for tokens": changed("x", lambda x: x.astype(np.float32)),
+    "a token too many": changed("x", lambda x: np.full_like(x, CHAIN.V + 1)),
+    "a candidate of no token": changed("following", lambda x: np.full_like(x, 255)),
+    "a step too many": changed("k", lambda k: k + CHAIN.K),
+    "a step below 0": changed("k", lambda k: k - CHAIN.K),
+    "a step twice": changed("k", lambda k: k[:, [0, 0]]),
+    "no reward": changed("r", lambda r: r * np.nan),
+    "an endless reward": changed("r", lambda r: r + np.inf),
+    "rewards of the trajectory alone": changed("r", lambda r: r[:, :1]),
+    "rewards without candidates": changed("r", lambda r: r[:, 0]),
+    "one reward": changed("r", lambda r: r[0, 0]),
+    "a trajectory less": lambda arrays: {key: a[:3] if a.ndim else a for key, a in arrays.items()},
+    "another length": changed("x", lambda x: x[..., :1]),
+    "other states": lambda arrays: {**arrays, "x": arrays["x"][:, :1], "k": arrays["k"][:, :1]},
+    "two counts of rows": changed("rows", lambda rows: np.array([1, 2])),
+    "rows below 0": changed("rows", lambda rows: rows - 10**6),
+    "an object": changed("r", lambda r: np.array([{}] * 4, dtype=object)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_file_of_other_arrays_is_drawn_again(tmp_path, damage):
+    """Never read as it is: a value would be fitted to it, or a network be given a token that it does not have."""
+    rolled(tmp_path, 4, 4)
+    file = tmp_path / "00000.npz"
+    whole = file.read_bytes()
+    with np.load(file) as arrays:
+        np.savez(file, **damage(dict(arrays)))
+    with pytest.raises(ValueError, match=r"00000\.npz is missing or truncated"):
+        read(tmp_path, 4, 4, LAYOUT)
+    rolled(tmp_path, 4, 4)
+    assert file.read_bytes() == whole
+
+
+def test_no_memory_is_taken_for_an_array_of_terabytes(tmp_path, monkeypatch):
+    """Shapes are read from the headers, and no array before they are as expected."""
+    rolled(tmp_path, 4, 4)
+    file, header = tmp_path / "00000.npz", io.BytesIO()
+    with np.load(file) as arrays:
+        np.savez(file, **without("r")(dict(arrays)))
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**12, 3)})
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("r.npy", header.getvalue())
+    monkeypatch.setattr(np, "load", lambda *given, **options: pytest.fail("an array was read"))
+    with pytest.raises(ValueError, match="is missing or truncated"):
+        read(tmp_path, 4, 4, LAYOUT)
 
 
 def test_rollouts_share_no_noise_with_samples(tmp_path, monkeypatch):
