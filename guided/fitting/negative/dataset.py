@@ -1,4 +1,8 @@
-"""The model's own samples that a negative checkpoint is trained from, stored in blocks in a folder."""
+"""The model's own samples that a negative checkpoint is trained from, stored in blocks in a folder.
+
+A block that is torn, of another shape, or has tokens or rewards that no sample has, is drawn again: it has the same
+bytes then.
+"""
 
 __all__ = ["Dataset", "draw_dataset"]
 
@@ -9,8 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from guided.checkpoints.weights import header
 from guided.core.diffusion import Diffusion
 from guided.core.random import Streams
+from guided.errors import GuidedError
 from guided.runs.prompts import Prompts
 from guided.samplers import Unguided
 from guided.scoring.objective import Objective
@@ -52,13 +58,33 @@ def draw_dataset(
     parts = []
     for start in range(0, n, batch_size):
         file, block = folder / f"{start:06d}.safetensors", list(range(start, min(n, start + batch_size)))
-        if not file.exists():
+        found = _whole(file, len(block), model, objective is not None)
+        if found is None:
             part = wanted.block(model, block)
             x = Unguided()(part, None, Streams(seed, block, model.device)).x[:, 0]
             rewards = torch.full((len(x),), torch.nan)
             if objective is not None:
                 rewards = torch.as_tensor(objective(model.decode(x), part.prompts or None)).float().cpu()
             write_tensors(file, {"x": x, "rewards": rewards})
-        parts.append(read_tensors(file))
+            found = read_tensors(file)
+        parts.append(found)
         progress(block[-1] + 1)
     return Dataset(*(torch.cat([part[name] for part in parts]) for name in ("x", "rewards")))
+
+
+def _whole(file: Path, count: int, model: Diffusion, scored: bool) -> dict[str, Tensor] | None:
+    """The samples of a block; None if the file is missing, torn, or of other samples."""
+    if not file.is_file():
+        return None
+    try:
+        if header(file) != {"x": (count, *model.process.event), "rewards": (count,)}:
+            return None
+        found = read_tensors(file)
+    except GuidedError:
+        return None
+    x, rewards = found["x"], found["rewards"]
+    known = x.isfinite() if model.process.tokens is None else (x >= 0) & (x < model.process.tokens - 1)
+    due = torch.float32 if model.process.tokens is None else torch.int64
+    right = (x.dtype, rewards.dtype) == (due, torch.float32)
+    usable = (rewards < torch.inf) if scored else rewards.isnan()
+    return found if right and known.all() and usable.all() else None
