@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from guided.core.monitor import Progress
+from guided.errors import GuidedError, shown
 from guided.fitting.state import STATE, drop_state
 from guided.scoring.identity import check_trust, recorded
 from guided.scoring.objective import Objective
@@ -74,6 +75,7 @@ class Job(ABC):
         with self.locked():
             config = self.claimed()
             if "metrics" in config:
+                self._check_finished(config["metrics"])
                 return config
             results = self.work(config)
             if results is not None:
@@ -81,6 +83,13 @@ class Job(ABC):
                 write_json(self.out / CONFIG, config)
                 drop_state(self.out / STATE)
             return config
+
+    def _check_finished(self, metrics: Any) -> None:
+        if not isinstance(metrics, dict) or not metrics:
+            raise GuidedError(
+                f"{str(self.out / CONFIG)!r} has metrics {shown(metrics)}; it must be an object with results, as the "
+                "job writes it at the end; use another folder"
+            )
 
     def locked(self) -> AbstractContextManager[None]:
         """Keeps other jobs out of the folder."""

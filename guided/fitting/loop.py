@@ -46,8 +46,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from guided.errors import GuidedError
-from guided.fitting.state import read_state, write_state
+from guided.errors import GuidedError, check_number
+from guided.fitting.state import check_like, intact, read_state, write_state
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERVAL = 60.0  # seconds between two saved states
@@ -295,22 +295,44 @@ class Loop:
         state = read_state(folder, self.processes.device)
         if state is None:
             return None
-        try:
-            with torch.no_grad():
-                for mine, name in ((self.weights, "weights"), (self._copied, "others"), (self.average, "average")):
-                    for key, tensor in mine.items():
-                        tensor.copy_(state[name][key])
+        with intact(folder), torch.no_grad():
+            step = check_number("step", state["step"], int, least=0)
+            seconds = check_number("seconds", state["seconds"], float, least=0)
+            parts = (("weights", self.weights), ("others", self._copied), ("average", self.average))
+            for name, mine in parts:
+                check_like(name, state[name], mine)
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                _check_optimizer(optimizer, saved)
+            more = dict(state["more"])
+            for name, mine in parts:
+                for key, tensor in mine.items():
+                    tensor.copy_(state[name][key])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
             if self.processes.scaler is not None and state["scaler"] is not None:
                 self.processes.scaler.load_state_dict(state["scaler"])
-            self.step, self.seconds = int(state["step"]), float(state["seconds"])
-            return dict(state["more"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise GuidedError(
-                f"the state of the training in {str(folder)!r} is of another network or damaged "
-                f"({type(error).__name__}: {error}); remove the folder to begin again"
-            ) from error
+            self.step, self.seconds = step, seconds
+        return more
+
+
+def _check_optimizer(optimizer: Any, saved: Any) -> None:
+    """Checks the state of an optimizer: its groups have the same weights, and its averages their shapes.
+
+    Raises:
+        GuidedError: It is of another network.
+    """
+    groups, moments = saved["param_groups"], saved["state"]
+    due = optimizer.state_dict()["param_groups"]
+    if [group["params"] for group in groups] != [group["params"] for group in due]:
+        raise GuidedError("the optimizer has other weights")
+    for group in groups:
+        check_number("lr", group["lr"], float, least=0)
+    numbers = [number for group in due for number in group["params"]]
+    weights = dict(zip(numbers, (p for group in optimizer.param_groups for p in group["params"]), strict=True))
+    for number, entries in moments.items():
+        for name in ("exp_avg", "exp_avg_sq", "momentum_buffer"):
+            if name in entries:
+                check_like(f"the optimizer's weight {number}", entries, {name: weights[number]})
 
 
 def _tensors(net: nn.Module) -> dict[str, Tensor]:

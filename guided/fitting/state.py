@@ -4,18 +4,19 @@ A state is nested dictionaries, lists, tuples, tensors and plain values, as `sta
 written last and names the files, so that a kill at any time leaves the old state or the new one. Nothing is unpickled.
 """
 
-__all__ = ["STATE", "drop_state", "read_state", "write_state"]
+__all__ = ["STATE", "check_history", "check_like", "drop_state", "intact", "read_state", "write_state"]
 
 import math
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_number, kind_of, shown
 from guided.storage import make_folder, read_json, read_tensors, write_json, write_tensors, writing
 
 INDEX = "state.json"
@@ -35,7 +36,7 @@ def write_state(folder: Path, state: Mapping[str, Any]) -> None:
     make_folder(folder)
     turn = 0
     if (folder / INDEX).exists():
-        turn = 1 - int(read_json(folder / INDEX, "").get("turn", 1))
+        turn = int(read_json(folder / INDEX, "").get("turn") == 0)
     names = []
     for i, part in enumerate(_parts(tensors)):
         names.append(f"{'ab'[turn]}{i:03d}.safetensors")
@@ -55,17 +56,65 @@ def read_state(folder: Path, device: torch.device | str = "cpu") -> dict[str, An
     """
     if not (folder / INDEX).is_file():
         return None
-    try:
+    with intact(folder):
         found = read_json(folder / INDEX, "")
+        files = found.get("files")
+        if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
+            raise GuidedError(f"files is {shown(files)}; it must be a list of names")
         tensors: dict[str, Tensor] = {}
-        for name in found["files"]:
+        for name in files:
             tensors |= read_tensors(folder / Path(name).name, device)
-        return dict(_put_together(found["state"], tensors))
-    except (GuidedError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
-        why = error if isinstance(error, GuidedError) else f"{type(error).__name__}: {error}"
+        state = _put_together(found.get("state"), tensors)
+        if not isinstance(state, dict):
+            raise GuidedError(f"state is {shown(found.get('state'))}; it must be an object")
+        return state
+
+
+@contextmanager
+def intact(folder: Path) -> Iterator[None]:
+    """Turns an error inside into one line that names the folder of a state and what is wrong in it.
+
+    Raises:
+        GuidedError: Something inside was missing, or of another type.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError, AttributeError, RecursionError) as error:
+        why = f"{error.args[0]} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())[:500]
         raise GuidedError(
-            f"the state of the training in {str(folder)!r} is damaged ({why}); remove the folder to begin again"
+            f"the state of the training in {str(folder)!r} is damaged, or of another network ({why}); "
+            "remove the folder to begin again"
         ) from error
+
+
+def check_like(name: str, found: Any, due: Mapping[str, Tensor]) -> None:
+    """Checks tensors by name: none is missing, all have the due shapes and types, and only finite numbers.
+
+    Raises:
+        GuidedError: One is not as it should be.
+    """
+    if not isinstance(found, Mapping):
+        raise GuidedError(f"{name} is {kind_of(found)}; it must be tensors by name")
+    for key, tensor in due.items():
+        mine, form = found.get(key), (tuple(tensor.shape), tensor.dtype)
+        if not isinstance(mine, Tensor) or (tuple(mine.shape), mine.dtype) != form:
+            given = (tuple(mine.shape), mine.dtype) if isinstance(mine, Tensor) else shown(mine)
+            raise GuidedError(f"{name} has {key} {given}; it must be {form}")
+        if mine.is_floating_point() and not mine.isfinite().all():
+            raise GuidedError(f"{name} has numbers in {key} that are not finite (nan, or infinite)")
+
+
+def check_history(found: Any, most: int) -> list[tuple[int, float]]:
+    """Pairs of a number of updates, at most `most`, and a loss.
+
+    Raises:
+        GuidedError: There is something else.
+    """
+    if not isinstance(found, list) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in found):
+        raise GuidedError(f"history is {shown(found)}; it must be pairs of an update and a loss")
+    return [
+        (check_number("history", update, int, 0, most), check_number("history", loss, float)) for update, loss in found
+    ]
 
 
 def drop_state(folder: Path) -> None:
@@ -114,11 +163,17 @@ def _taken_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
 def _put_together(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
+    if len(value) != 1:
+        raise GuidedError(f"an entry is {shown(value)}; it must have one kind")
     [(kind, content)] = value.items()
     if kind == "tensor":
+        if content not in tensors:
+            raise GuidedError(f"tensor {shown(content)} is missing")
         return tensors[content]
     if kind == "float":
         return float(content)
+    if not isinstance(content, list):
+        raise GuidedError(f"an entry {shown(kind)} is {shown(content)}; it must be a list")
     if kind == "dict":
         return {key: _put_together(entry, tensors) for key, entry in content}
     entries = [_put_together(entry, tensors) for entry in content]

@@ -50,7 +50,7 @@ def recorded(file: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration with its reward as the file records it, where it is the same one."""
     try:
         old = json.loads(file.read_bytes())
-    except (OSError, ValueError):  # not there, or said by who reads it
+    except (OSError, ValueError, RecursionError):  # not there, or said by who reads it
         old = None
     return {**config, "reward": as_recorded(old.get("reward") if isinstance(old, Mapping) else None, config["reward"])}
 

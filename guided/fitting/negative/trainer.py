@@ -14,10 +14,12 @@ from guided.core.denoiser import Denoiser
 from guided.core.diffusion import Diffusion
 from guided.core.guidance import Conditions, Guided
 from guided.core.random import Streams
+from guided.errors import GuidedError, check_number
 from guided.fitting.loop import Loop, decaying, warm_up
 from guided.fitting.negative.config import NegativeTraining
 from guided.fitting.negative.dpo import FlippedDPO
 from guided.fitting.negative.self_npo import SelfNPO
+from guided.fitting.state import check_history, intact
 from guided.fitting.value.fit import seeded
 from guided.negatives.lora import add_lora
 
@@ -75,7 +77,11 @@ class Trainer:
         """
         state = self.loop.load(folder)
         if state is not None:
-            self.history = state["history"]
+            with intact(folder):
+                check_number("step", self.loop.step, int, most=self.training.steps)
+                self.history = check_history(state["history"], self.loop.step)
+                if len(self.history) != self.loop.step:
+                    raise GuidedError(f"history has {len(self.history)} updates; it must have {self.loop.step}")
 
         def report() -> None:
             recent = [value for _, value in self.history[-RECENT:]]

@@ -37,7 +37,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from guided.errors import check_number
 from guided.fitting.loop import Loop
+from guided.fitting.state import check_history, check_like, intact
 from guided.fitting.value.regression import loss
 from guided.fitting.value.states import Data, Scaled
 from guided.values.posterior_mean import soft_mean
@@ -238,6 +240,16 @@ class Fit:
         state = self.loop.load(folder)
         if state is None:
             return
+        with intact(folder):
+            check_number("step", self.update, int, most=self.settings.updates)
+            due, least = self.frozen.state_dict(), state["least"]
+            check_like("frozen", state["frozen"], due)
+            if state["best"] != {}:
+                check_like("best", state["best"], due)
+            self.history = check_history(state["history"], self.update)
+            self.least = least if least == math.inf else check_number("least", least, float)
+            alpha = state["alpha"]
+            self.alpha = None if alpha is None else check_number("alpha", alpha, float, above=0)
+            self.scaled = Scaled(check_number("shift", state["shift"], float), self.scaled.scale)
         self.frozen.load_state_dict(state["frozen"])
-        self.best, self.least, self.history = state["best"], state["least"], state["history"]
-        self.alpha, self.scaled = state["alpha"], Scaled(state["shift"], self.scaled.scale)
+        self.best = state["best"]

@@ -66,7 +66,7 @@ class Layout:
             and (np.diff(k, axis=1) > 0).all()
             and not np.isnan(rewards).any()
             and (rewards < np.inf).all()
-            and int(arrays["rows"]) >= 0  # type: ignore[call-overload]
+            and int(arrays["rows"]) >= 0
         )
 
     def _rows(self, rows: NDArray[np.generic]) -> bool:
@@ -94,7 +94,7 @@ def load(file: Path, count: int, layout: Layout) -> Arrays | None:
         with zipfile.ZipFile(file) as archive:
             given = {entry.removesuffix(".npy"): _header(archive, entry) for entry in archive.namelist()}
         B = next(iter(given["r"][0]), 0)
-        if B < count or given != layout.shapes(B):
+        if count > B or given != layout.shapes(B):
             return None
         with np.load(file, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}

@@ -20,7 +20,9 @@ K = CHAIN.K
 def parts(tmp_path_factory):
     path, n = tmp_path_factory.mktemp("rollouts"), 60
     roll(lambda block: CHAIN.model(), chain_reward, path, n, seed=3, states=3, candidates=4, batch_size=n)
-    return Data.split(read(path, n, n, Layout.of(CHAIN.model(), 3, 4)), [1 - k / K for k in range(K + 1)], 1, torch.device("cpu"))
+    return Data.split(
+        read(path, n, n, Layout.of(CHAIN.model(), 3, 4)), [1 - k / K for k in range(K + 1)], 1, torch.device("cpu")
+    )
 
 
 def made(parts, target, updates=40, alpha=0.2):
