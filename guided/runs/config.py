@@ -30,7 +30,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import SkipValidation
 
-from guided.errors import GuidedError, check_number, check_texts
+from guided.errors import GuidedError, check_number, check_texts, kind_of
 from guided.runs.options import Config, Option, spelled
 
 AGGREGATES, ON_ERROR = ("mean", "product"), ("stop", "worst")
@@ -255,6 +255,13 @@ class SamplerOptions(Config):
             entry="always",
         ),
     ] = 1
+
+    def check(self) -> None:
+        """Checks what the value is."""
+        if not (self.value is None or isinstance(self.value, str | Path) or callable(self.value)):
+            raise GuidedError(
+                f"{spelled('value')} is {kind_of(self.value)}; it must be a folder from `guided fit-value`, or a value"
+            )
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from guided.errors import GuidedError, nearest
+from guided.errors import GuidedError, kind_of, nearest, shown
 from guided.names import split_pair
 from guided.runs.config import RunConfig, Shorthand
 from guided.runs.options import options_of, spelled
@@ -60,7 +60,7 @@ def assembled(given: Mapping[str, Any], config: type[RunConfig] = RunConfig) -> 
 def _in_file(error: GuidedError, path: Any, names: Iterable[str]) -> GuidedError:
     """The error, naming the file if the value of one of the options from there is wrong."""
     for name in names:
-        if str(error).startswith(f"{spelled(name)} is "):
+        if str(error).startswith((f"{spelled(name)} is ", f"{spelled(name)}[")):
             return GuidedError(f"{str(path)!r}: {name}{str(error).removeprefix(spelled(name))}")
     return error
 
@@ -77,13 +77,15 @@ def read_options(path: Path, config: type[RunConfig] = RunConfig) -> dict[str, A
         raise GuidedError(f"cannot read the options {str(path)!r}: {getattr(error, 'strerror', error)}") from error
     try:
         found = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         form = "JSON" if path.suffix == ".json" else "TOML"
         raise GuidedError(f"{str(path)!r} is not {form}: {error}") from error
-    if isinstance(found, dict) and isinstance(found.get("config"), dict):
+    if not isinstance(found, dict):
+        raise GuidedError(f"{str(path)!r} holds {shown(found)}; it must be the run.json of a run, or options by name")
+    if isinstance(found.get("config"), dict):
         found = _of_run(found, str(path))
     known = [name for name in options_of(config, Shorthand) if name != "config"]
-    for name in found if isinstance(found, dict) else ["?"]:
+    for name in found:
         if name not in known:
             raise GuidedError(
                 f"{str(path)!r} has no option {name!r}{nearest(name, known)}; options are {', '.join(known)}"
@@ -94,13 +96,17 @@ def read_options(path: Path, config: type[RunConfig] = RunConfig) -> dict[str, A
 def _of_run(run: Mapping[str, Any], path: str) -> dict[str, Any]:
     """The options in a `run.json`, also in one of the former version."""
     if "options" in run:
+        if not isinstance(run["options"], dict):
+            raise GuidedError(
+                f"{path!r} has options {shown(run['options'])}; it must be an object with options by name"
+            )
         options = {name: _located(name, value, run.get("folder", "")) for name, value in run["options"].items()}
     else:
         config = run["config"]
         options = {name: value for name, value in config.items() if name != "identity"}
         for name in ("image", "mask"):
-            if name in options:
-                options[name] = options[name]["file"]
+            if isinstance(options.get(name), dict):
+                options[name] = options[name].get("file")
         if "value" in options:
             options["value"] = {"object": "a value of which only the digest is recorded"}
     for name, value in options.items():
@@ -118,7 +124,7 @@ def _located(name: str, value: Any, folder: str) -> Any:
     if name not in PATHS or not isinstance(value, str):
         return value
     place, mark, query = value.partition("?")
-    moved = Path(folder, place)
+    moved = Path(folder if isinstance(folder, str) else "", place)
     return f"{moved}{mark}{query}" if not Path(place).exists() and moved.exists() else value
 
 
@@ -126,6 +132,8 @@ def _prompt(values: Mapping[str, Any], n: int) -> Any:
     """The prompt of all requests, or one for each; the lines of a file are repeated, each n / lines times."""
     if values.get("prompts") is None:
         return values.get("prompt")
+    if not isinstance(values["prompts"], str | Path):
+        raise GuidedError(f"{spelled('prompts')} is {kind_of(values['prompts'])}; it must be the path of a file")
     if values.get("prompt") is not None:
         raise GuidedError(f"{spelled('prompt')} and {spelled('prompts')} exclude each other")
     lines = read_prompts(values["prompts"])
@@ -148,9 +156,13 @@ def _sampler(there: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
 def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     """The sampler's name and hyperparameters that were given."""
     sampler = values.get("sampler", {})
+    if not isinstance(sampler, str | Mapping):
+        raise GuidedError(f"{spelled('sampler')} is {kind_of(sampler)}; it must be a name, or a table with its fields")
     found = {"name": sampler} if isinstance(sampler, str) else dict(sampler)
     pairs = [(name, values[name]) for name in ("M", "alpha") if values.get(name) is not None]
-    for pair in values.get("set") or ():
+    for pair in _listed(values.get("set") or []):
+        if not isinstance(pair, str):
+            raise GuidedError(f"{spelled('set')} is {shown(pair)}; it must be FIELD=VALUE, as in {spelled('set')} N=10")
         split = split_pair(pair)
         if split is None:
             raise GuidedError(f"{spelled('set')} is {pair!r}; it must be FIELD=VALUE, as in {spelled('set')} N=10")
@@ -160,6 +172,11 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
             raise GuidedError(f"the sampler's {name} is given twice")
         found[name] = _number(name, value) if isinstance(value, str) else value
     return found
+
+
+def _listed(value: Any) -> list[Any]:
+    """The entries of a list; anything else as the only one."""
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _number(name: str, text: str) -> Any:

@@ -18,6 +18,7 @@ __all__ = [
 ]
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -26,6 +27,7 @@ from typing import Any
 
 from guided.errors import GuidedError
 from guided.metrics.summary import summary
+from guided.report.record import Stored, read_record
 from guided.runs.engine import Batch, Stats
 from guided.runs.images import drop, found, stored
 from guided.scoring.identity import as_recorded
@@ -37,7 +39,6 @@ from guided.storage import (
     parse_csv,
     plain,
     read_csv,
-    read_json,
     read_rows,
     refuse_links,
     write_csv,
@@ -82,7 +83,7 @@ class RunFolder:
         self.config: dict[str, Json] = plain(config)
         self.samples, self.run = path / "samples.csv", path / "run.json"
         self.header: list[str] = []
-        self._old: dict[str, Json] = {}
+        self._old = Stored(config={})
         self._open = ExitStack()
         self.done, self.stats = 0, Stats()
 
@@ -127,9 +128,13 @@ class RunFolder:
         with writing(self.path):
             _, rows = table(stored(batch, self.path), self.config["seed"], self.stats)
         append_csv(self.path / "path.csv", None if self.header else PATH, path)
+        done, stats = self.done + len(rows), self.stats + batch.stats
+        before = {"requests_done": self.done, "stats": asdict(self.stats)}
+        self._write_run(done, stats, before)  # first, with both counts: one of them is right after a kill
         append_csv(self.samples, None if self.header else header, rows)
-        self.header, self.done, self.stats = header, self.done + len(rows), self.stats + batch.stats
-        self._write_run()
+        self.header, self.done, self.stats = header, done, stats
+        if done == self.config["n"]:
+            self._write_run(done, stats)
 
     def _refuse_another_run(self) -> None:
         """Refuses a folder with another configuration, or with samples but no `run.json`."""
@@ -143,11 +148,11 @@ class RunFolder:
                     f"{str(self.path)!r} holds {what} but no run.json to say how it was made; use another --out"
                 )
             return
-        self._old = read_json(self.run)
-        old = self._old.get("config", {})
+        _, self._old = read_record(self.run, Stored)
+        old = self._old.config
         config = {**self.config, **_reward(old, self.config)}
         if old != config and not self.samples.exists():
-            self._old = {}  # that run has no samples: nothing is lost
+            self._old = Stored(config={})  # that run has no samples: nothing is lost
         elif old != config:
             key, was, now = difference(old, config)
             raise GuidedError(
@@ -167,9 +172,10 @@ class RunFolder:
         if header and self.done < n:
             write_csv(self.samples, [header, *rows[: self.done]])
             _, path = read_csv(self.path / "path.csv")
-            write_csv(self.path / "path.csv", [PATH, *(row for row in path if int(row[0]) * size < self.done)])
-        if self.done < n or self._old.get("requests_done") != n:
-            self._write_run()
+            kept = (row for row in path if row[0].isdecimal() and int(row[0][:18]) * size < self.done)
+            write_csv(self.path / "path.csv", [PATH, *kept])
+        if self.done < n or self._old.requests_done != n or self._old.before is not None:
+            self._write_run(self.done, self.stats)
 
     def _samples(self) -> tuple[list[str], list[list[str]]]:
         """The header and the rows of the samples, in the order of their requests.
@@ -196,15 +202,28 @@ class RunFolder:
             "changed; put the file back, remove it to draw all samples again, or use another --out"
         )
 
-    def _resume_stats(self, last: dict[str, str]) -> None:
-        """Rows and calls are read from the last kept sample; the seconds count even if samples were removed."""
-        spent = Stats(**self._old.get("stats", {}))
-        rows, calls = int(last.get("network_rows", 0)), int(last.get("reward_calls", 0))
-        self.stats = Stats(rows, spent.network_calls if rows else 0, calls, spent.seconds)
+    def _resume_stats(self, last: Mapping[str, str]) -> None:
+        """Rows and calls are read from the last kept sample; the seconds count even if samples were removed.
 
-    def _write_run(self) -> None:
-        run = {"config": self.config, **self.notes, "requests_done": self.done, "stats": asdict(self.stats)}
-        if self.done == self.config["n"]:
+        Raises:
+            GuidedError: That sample has no numbers there.
+        """
+        spent, before = self._old.stats, self._old.before
+        kept = before.stats if before is not None and before.requests_done == self.done else spent
+        rows, calls = (self._number(last, name) for name in ("network_rows", "reward_calls"))
+        self.stats = Stats(rows, kept.network_calls if rows else 0, calls, spent.seconds)
+
+    def _number(self, last: Mapping[str, str], name: str) -> int:
+        text = last.get(name, "0")
+        if not re.fullmatch(r"[0-9]{1,18}", text):
+            raise self._edited(f"{name} of row {self.done}", text[:80], "a whole number")
+        return int(text)
+
+    def _write_run(self, done: int, stats: Stats, before: Mapping[str, Json] | None = None) -> None:
+        run = {"config": self.config, **self.notes, "requests_done": done, "stats": asdict(stats)}
+        if before is not None:
+            run["before"] = before
+        elif done == self.config["n"]:
             run["summary"] = self.summary
         write_whole(self.run, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
 

@@ -3,20 +3,24 @@
 __all__ = ["batches_in", "open_run"]
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 import torch
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, shown
+from guided.report.record import Stored, read_record
 from guided.runs.engine import Batch, Run, Stats, StepValue
 from guided.runs.paths import full
-from guided.storage import read_json, read_rows
+from guided.storage import read_rows
 
-NOT_REWARDS = ("request", "seed", "sample", "reward_calls", "network_rows")  # columns that are not of the reward
+TAIL = ("network_rows", "reward_calls")
+NOT_REWARDS = ("request", "seed", "sample", *TAIL)  # columns that are not of the reward
+Row: TypeAlias = Mapping[str, str]
+Number = TypeVar("Number", int, float)
 ENDINGS = (".png", ".webp")
 
 
@@ -52,18 +56,16 @@ def open_run(path: str | Path) -> Run:
     folder = full(path)
     if not (folder / "run.json").is_file():
         raise GuidedError(f"{str(path)!r} holds no run: there is no run.json")
-    run = read_json(folder / "run.json")
-    if not {"config", "stats"} <= run.keys():
-        raise GuidedError(f"{str(folder / 'run.json')!r} has no config and stats; it is not of a run")
+    _, run = read_record(folder / "run.json", Stored)
     rows = read_rows(folder / "samples.csv")
-    columns = _columns(rows)
+    columns = _columns(folder, rows)
     return Run(
-        samples=_samples(folder, [row["sample"] for row in rows]),
+        samples=_samples(folder, [_text(folder, row) for row in rows]),
         rewards=torch.tensor(columns.get("reward", [math.nan] * len(rows)), dtype=torch.float64),
-        stats=Stats(**run["stats"]),
+        stats=Stats(run.stats.network_rows, run.stats.network_calls, run.stats.reward_calls, run.stats.seconds),
         columns=columns,
         path=[step for _, step in _path(folder)],
-        config=run["config"],
+        config=run.config,
     )
 
 
@@ -72,16 +74,16 @@ def batches_in(folder: Path) -> Iterator[Batch]:
     rows = read_rows(folder / "samples.csv")
     if not rows:
         return
-    size = read_json(folder / "run.json")["config"]["batch_size"]
+    size = read_record(folder / "run.json", Stored)[1].config["batch_size"]  # that of the run, as was checked
     paths = {i: [step for _, step in steps] for i, steps in groupby(_path(folder), key=lambda pair: pair[0])}
     rows_before = calls_before = 0
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
-        spent, calls = (int(part[-1][name]) for name in ("network_rows", "reward_calls"))
-        columns = _columns(part)
+        spent, calls = (_number(folder, "samples.csv", part[-1], name, int) for name in TAIL)
+        columns = _columns(folder, part)
         yield Batch(
-            requests=[int(row["request"]) for row in part],
-            samples=list(_samples(folder, [row["sample"] for row in part])),
+            requests=[_number(folder, "samples.csv", row, "request", int) for row in part],
+            samples=list(_samples(folder, [_text(folder, row) for row in part])),
             rewards=columns.get("reward", [math.nan] * len(part)),
             columns=columns,
             stats=replace(Stats(), network_rows=spent - rows_before, reward_calls=calls - calls_before),
@@ -90,21 +92,43 @@ def batches_in(folder: Path) -> Iterator[Batch]:
         rows_before, calls_before = spent, calls
 
 
-def _columns(rows: Sequence[dict[str, str]]) -> dict[str, list[float]]:
+def _columns(folder: Path, rows: Sequence[Row]) -> dict[str, list[float]]:
     """The columns of the terms, then of the reward and of previews, in the order of a run that was just drawn."""
     names = [name for name in (rows[0] if rows else ()) if name not in NOT_REWARDS]
     names = [
         *(name for name in names if name not in ("reward", "preview")),
         *(n for n in ("reward", "preview") if n in names),
     ]
-    return {name: [float(row[name]) for row in rows] for name in names}
+    return {name: [_number(folder, "samples.csv", row, name, float) for row in rows] for name in names}
 
 
 def _path(folder: Path) -> list[tuple[int, StepValue]]:
-    return [
-        (int(row["batch"]), StepValue(int(row["step"]), float(row["mean"]), float(row["best"])))
-        for row in read_rows(folder / "path.csv")
-    ]
+    found = []
+    for row in read_rows(folder / "path.csv"):
+        batch, step = (_number(folder, "path.csv", row, name, int) for name in ("batch", "step"))
+        mean, best = (_number(folder, "path.csv", row, name, float) for name in ("mean", "best"))
+        found.append((batch, StepValue(step, mean, best)))
+    return found
+
+
+def _text(folder: Path, row: Row) -> str:
+    if "sample" not in row:
+        raise GuidedError(f"{str(folder / 'samples.csv')!r} has no column 'sample'")
+    return row["sample"]
+
+
+def _number(folder: Path, name: str, row: Row, column: str, kind: type[Number]) -> Number:
+    """The number in a cell.
+
+    Raises:
+        GuidedError: There is none.
+    """
+    try:
+        return kind(row[column])
+    except (KeyError, ValueError) as error:
+        what = f"has {column} {shown(row[column])}" if column in row else f"has no column {column!r}"
+        accepted = "a whole number" if kind is int else "a number"
+        raise GuidedError(f"{str(folder / name)!r} {what}; it must be {accepted}, as the run wrote it") from error
 
 
 def _samples(folder: Path, names: list[str]) -> Sequence[Any]:

@@ -6,7 +6,7 @@ import os
 import unicodedata
 from pathlib import Path
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, shown
 
 
 def full(path: str | Path) -> Path:
@@ -39,10 +39,10 @@ def read_prompts(path: str | Path) -> list[str]:
     path = Path(path).expanduser()
     try:
         text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise GuidedError(f"cannot read the prompts {str(path)!r}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise GuidedError(f"the prompts {str(path)!r} are not UTF-8 text") from error
+    except (OSError, ValueError) as error:  # no such file, or a name that no file can have
+        raise GuidedError(f"cannot read the prompts {shown(str(path))}: {getattr(error, 'strerror', error)}") from error
     lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
     for number, line in enumerate(lines, 1):
         control = next((c for c in line if unicodedata.category(c) == "Cc"), None)

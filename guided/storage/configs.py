@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, shown
 from guided.storage.files import make_folder, refuse_links, write_whole
 
 Json = Any
+LONGEST = 200  # characters of an entry in a message
 RESULTS = ("shift", "scale", "metrics")  # entries that are added to a configuration at the end
 
 
@@ -29,13 +30,18 @@ def difference(old: Json, new: Json, key: str = "") -> tuple[str, str, str]:
         if was != now:
             return difference(was, now, name)
     was, now = (json.dumps(value, ensure_ascii=False) for value in (old, new))
-    return key, was, now
+    return (key or "the configuration"), _short(was), _short(now)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _rewards(identity: Json) -> str | None:
     """The names of the rewards in an identity; None if it holds none."""
     terms = identity.get("terms") if isinstance(identity, dict) else None
-    named = [term["reward"] for term in terms or () if isinstance(term, dict) and isinstance(term.get("reward"), str)]
+    terms = terms if isinstance(terms, list) else []
+    named = [term["reward"] for term in terms if isinstance(term, dict) and isinstance(term.get("reward"), str)]
     return ", ".join(named) or None
 
 
@@ -45,20 +51,24 @@ def plain(value: Any) -> Any:
 
 
 def read_json(path: Path, advice: str = "; use another --out") -> dict[str, Json]:
-    """The object in a file; empty if the file holds something else.
+    """The object in a file.
 
     Args:
         path: The file.
         advice: The end of the error message.
 
     Raises:
-        GuidedError: It is not JSON.
+        GuidedError: It cannot be read, or is not a JSON object.
     """
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise GuidedError(f"{str(path)!r} is not JSON: {error}{advice}") from error
-    return content if isinstance(content, dict) else {}
+    except OSError as error:
+        raise GuidedError(f"cannot read {str(path)!r}: {error.strerror or error}{advice}") from error
+    if not isinstance(content, dict):
+        raise GuidedError(f"{str(path)!r} must be a JSON object; it holds {shown(content)}{advice}")
+    return content
 
 
 def write_json(file: Path, config: Mapping[str, Any]) -> None:
