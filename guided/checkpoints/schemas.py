@@ -10,6 +10,7 @@ __all__ = [
     "Mdlm",
     "MdlmLength",
     "Nucleotides",
+    "OracleConfig",
     "Schema",
     "Selfies",
     "Shards",
@@ -136,6 +137,13 @@ class MdlmLength(Schema):
     length: Size
 
 
+class OracleConfig(Schema):
+    """The ensemble of networks that scores regulatory DNA."""
+
+    members: Depth
+    width: Size
+
+
 class Shards(Schema):
     """The index of weights in several files (shards)."""
 
@@ -163,6 +171,7 @@ class Card(Schema):
     """The configuration of a negative checkpoint that is finished."""
 
     base: Annotated[Base, Field(description="an object with name and network")]
+    metrics: Annotated[dict[str, Any], Field(description="an object with the results")]
 
 
 class ValueNetwork(Schema):
@@ -220,9 +229,12 @@ class ValueConfig(Schema):
     times: Annotated[list[Finite], Field(min_length=2, max_length=2, description="two numbers")]
     shift: Finite
     scale: Finite
+    metrics: Annotated[dict[str, Any], Field(description="an object with the results")]
 
     @model_validator(mode="after")
     def _fits(self) -> "ValueConfig":
+        if self.times[0] == self.times[1]:
+            raise ValueError(f"times is {self.times}; it must be two different numbers, of noise and of data")
         if (self.alpha is None) != (self.target == "mean"):
             raise ValueError(
                 f"alpha is {self.alpha} of a value with target {self.target!r}; "

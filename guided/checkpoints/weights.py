@@ -146,10 +146,14 @@ def check_finite(weights: Mapping[str, Tensor], path: Path) -> None:
     """Refuses weights that would silently give wrong samples.
 
     Raises:
-        GuidedError: A weight is nan or infinite.
+        GuidedError: A weight is nan or infinite, complex, or no plain tensor with numbers.
     """
     for key, weight in weights.items():
-        if weight.is_floating_point() and not weight.isfinite().all():
+        if weight.layout is not torch.strided or weight.is_quantized or weight.is_complex() or weight.is_meta:
+            what = "meta" if weight.is_meta else f"{weight.layout}, {weight.dtype}"
+            raise GuidedError(f"{path} has {key} in a form that is not read ({what}); save it as a plain tensor")
+        small = weight.element_size() == 1 and weight.is_floating_point()  # float8 has no isfinite
+        if weight.is_floating_point() and not (weight.float() if small else weight).isfinite().all():
             raise GuidedError(f"{path} has numbers in {key} that are not finite (nan, or infinite)")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
-from guided.errors import GuidedError
+from guided.errors import GuidedError, shown
 from guided.loading import load
 from guided.negatives.fingerprint import equal_weights, fingerprint, same_fingerprint
 from guided.negatives.lora import merged_weights, put_lora, scale_lora
@@ -44,7 +44,10 @@ def attach(model: Any, negative: str | Path, *, alpha: float = 1.0, beta: float 
     network = model.trainable("it takes no negative checkpoint")
     checkpoint = read_negative(negative, network)
     base_network = _base_network(checkpoint, model, base)
-    module = _combined(checkpoint, network, base_network, alpha, beta)
+    try:
+        module = _combined(checkpoint, network, base_network, alpha, beta)
+    except GuidedError as error:
+        raise GuidedError(f"the negative checkpoint {shown(checkpoint.name)}: {error}") from error
     weight = next(network.bare.parameters())
     module = module.to(weight.device).eval().requires_grad_(False)
     if network.module is not network.bare:

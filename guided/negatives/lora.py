@@ -147,7 +147,9 @@ def _check(module: nn.Module, halves: Mapping[str, Mapping[str, Tensor]]) -> Non
         shape = None if weight is None else tuple(weight.shape)
         a, b = (tuple(pair[half].shape) for half in ("lora_A", "lora_B"))
         kernel = () if shape is None else shape[2:]
-        fitting = shape and len(shape) > 1 and (a, b) == ((a[0], *shape[1:]), (shape[0], a[0], *[1] * len(kernel)))
+        rank = a[0] if a else 0
+        due = () if not rank or not shape else ((rank, *shape[1:]), (shape[0], rank, *[1] * len(kernel)))
+        fitting = shape is not None and len(shape) > 1 and (a, b) == due
         if not fitting:
             what = "is not a layer of the network" if shape is None else f"has shape {shape}"
             raise GuidedError(f"LoRA weights {a} and {b} are for {layer!r}, which {what}")

@@ -63,6 +63,9 @@ def read_negative(negative: str | Path, network: Network) -> NegativeWeights:
         if any(key.startswith(SINGLE) for key in weights):
             raise GuidedError(advice(weights, file))
         return NegativeWeights(str(negative), _bare(weights, network), False, weights_digest(file), card)
+    whole = next((key for key, weight in weights.items() if not weight.is_floating_point()), None)
+    if whole is not None:
+        raise GuidedError(f"{file} has {whole} in {weights[whole].dtype}; LoRA weights are numbers with a fraction")
     weights, alphas = _layers(weights, network, file)
     return NegativeWeights(str(negative), weights, True, weights_digest(file), card, alphas)
 

@@ -5,18 +5,18 @@ Apart from the rewards, so that those can be listed before torch is there.
 
 __all__ = ["Member", "Oracle", "load_oracle", "log_odds"]
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from guided.checkpoints import FOLDER
+from guided.checkpoints import FOLDER, read_object
+from guided.checkpoints.schemas import OracleConfig, validated
+from guided.checkpoints.weights import header, load_network
 from guided.errors import GuidedError, nearest
 from guided.rewards.sequences.cells import CELLS
 from guided.rewards.support.settings import own_settings
@@ -82,13 +82,12 @@ def load_oracle(name: str = "guide") -> Oracle:
 @lru_cache(maxsize=8)
 @own_settings
 def _load(folder: Path, changed: int) -> Oracle:
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        oracle = Oracle(int(config["members"]), int(config["width"]))
-        oracle.load_state_dict(load_file(folder / "model.safetensors"))
-    except Exception as error:  # a broken file shows in many ways
-        reason = " ".join(str(error).split())[:200]
-        raise GuidedError(f"{folder} holds no oracle that could be read: {type(error).__name__} {reason}") from error
+    file, weights = folder / "config.json", folder / "model.safetensors"
+    config = validated(OracleConfig, read_object(file), file)
+    tensors = len(header(weights))
+    if config.members > tensors:  # before so many networks are sketched
+        raise GuidedError(f"{file} has members {config.members}; {weights.name} has {tensors} tensors in all")
+    oracle, _ = load_network(lambda: Oracle(config.members, config.width), weights)
     return oracle.eval().requires_grad_(False)
 
 

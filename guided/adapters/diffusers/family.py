@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from guided.adapters.diffusers.sizes import Frames, Latents, Size, latent_size
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_number
 
 Prompts = Sequence[str | None]  # None stands for no prompt
 Conditions = dict[str, Tensor]
@@ -74,7 +74,11 @@ class Family:
     def own_size(self) -> int | tuple[int, int]:
         """The side of the latents that the network was trained for."""
         size = self.net.config.sample_size
-        return int(size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        if isinstance(size, list | tuple) and len(size) == 2:
+            return check_number("sample_size", size[0], int, least=1), check_number(
+                "sample_size", size[1], int, least=1
+            )
+        return check_number("sample_size of the network's configuration", size, int, least=1)
 
     @property
     def latents(self) -> Latents:

@@ -14,6 +14,7 @@ from guided.adapters.diffusers.adapter import fingerprint, wrap
 from guided.adapters.diffusers.families import FAMILIES
 from guided.adapters.diffusers.index import check_folder, check_index
 from guided.adapters.diffusers.lora import add_lora
+from guided.adapters.diffusers.parts import check_loaded
 from guided.adapters.diffusers.quiet import quiet
 from guided.checkpoints.torch_files import reason_of
 from guided.core.diffusion import Diffusion
@@ -141,10 +142,12 @@ def _read(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
     if folder.is_dir():
         check_folder(folder)
     try:
-        with quiet():
+        with quiet() as heard:
             if not folder.is_dir():
                 check_index(pipeline_class.load_config(str(folder)), str(folder))
-            return pipeline_class.from_pretrained(str(folder), torch_dtype=dtype, variant=variant)
+            pipeline = pipeline_class.from_pretrained(str(folder), torch_dtype=dtype, variant=variant)
+        check_loaded(pipeline, heard, str(folder))
+        return pipeline
     except GuidedError:
         raise
     except Exception as error:  # from the hub, a file or a part, of any class

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from guided.adapters.diffusers.families import FAMILIES
+from guided.adapters.diffusers.parts import check_parts
 from guided.checkpoints import read_object
 from guided.errors import GuidedError, nearest, shown
 
@@ -30,11 +31,13 @@ def check_folder(folder: Path) -> None:
         index = read_object(folder / INDEX)
     except GuidedError as error:
         raise GuidedError(f"{folder / INDEX} is not the index of a pipeline ({error})") from error
-    for part, (library, name) in check_index(index, str(folder)).items():
+    parts = check_index(index, str(folder))
+    for part, (library, name) in parts.items():
         if not (folder / part).is_dir() or not any((folder / part).iterdir()):
             raise GuidedError(f"{folder} has no folder {part!r}, which its {INDEX} names ({name})")
         if (folder / part / f"{library}.py").exists():
             raise GuidedError(f"{folder / part} contains code, {library}.py, which is not run; remove it")
+    check_parts(folder, parts)
 
 
 def check_index(index: Mapping[str, Any], place: str) -> dict[str, tuple[str, str]]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from guided.adapters.diffusers.quiet import quiet
 from guided.checkpoints.published import check_effect
 from guided.checkpoints.torch_files import reason_of
+from guided.checkpoints.weights import check_finite
 from guided.errors import GuidedError, shown
 
 
@@ -82,6 +83,7 @@ def _check_used(given: Mapping[str, Any], loaded: Iterable[Tensor], name: str) -
         GuidedError: A tensor was not loaded.
     """
     left = Counter((weight.dtype, _digest(weight)) for weight in loaded)
+    check_finite({key: w for key, w in given.items() if isinstance(w, Tensor)}, Path(name))
     tensors = {key: w for key, w in given.items() if isinstance(w, Tensor) and not key.endswith("alpha")}
     unused = []
     for key, weight in tensors.items():

@@ -67,8 +67,8 @@ def load(
     length = _length(settings, path) if length is None else length
     weights = _backbone(file, path)
     size = _size(weights)
-    length = check_length(length, size["width"], len(alphabet) + 1, device)
     check(sketched(lambda: MaskedCNN(len(alphabet) + 1, **size), path), weights, path)
+    length = check_length(length, size["width"], len(alphabet) + 1, device)
     net = MaskedCNN(len(alphabet) + 1, **size)
     shadow = entry(file, "ema", "shadow_params")
     if shadow is not None and ema:
