@@ -1,7 +1,8 @@
-"""A damaged run folder: one line with the file and the entry, whether it is resumed, opened, or read for its options."""
+"""A damaged run folder: one line with the file and the entry, when it is resumed, opened, or read for its options."""
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +157,8 @@ def test_calls_are_counted_once_wherever_a_run_was_killed(whole, tmp_path, monke
 
         with monkeypatch.context() as patch:
             patch.setattr("os.fsync", kill)
-            try:
+            with suppress(KeyboardInterrupt):
                 draw(folder)
-            except KeyboardInterrupt:
-                pass
         draw(folder)
         stats = json.loads((folder / "run.json").read_text())["stats"]
         counts = {name: count for name, count in stats.items() if name != "seconds"}
