@@ -82,7 +82,7 @@ def load(
     target = resolve_device(device)
     dtype = str(dtype).removeprefix("torch.")
     if dtype not in DTYPES:
-        raise GuidedError(f"unknown dtype {shown(dtype)}{nearest(dtype, DTYPES)}; known are {', '.join(DTYPES)}")
+        raise GuidedError(f"unknown dtype {shown(dtype)}{nearest(dtype, DTYPES)}; it is one of {', '.join(DTYPES)}")
     place, given = split_options(name_or_path)
     path = FOLDER / place if place in _SHIPPED else _path(place)
     adapter, config = _adapter(path)
@@ -158,11 +158,11 @@ def _adapter(path: Path) -> tuple[ModuleType, Mapping[str, Any]]:
         return import_module(_PIPELINES), {}
     if not path.is_dir():
         hint = nearest(str(path), _SHIPPED)
-        known = ", ".join(_SHIPPED)
-        raise GuidedError(f"no model, no folder and no file is called {shown(str(path))}{hint}; models are {known}")
+        known = f"it is one of {', '.join(_SHIPPED)}, or a path"
+        raise GuidedError(f"no model, no folder and no file is called {shown(str(path))}{hint}; {known}")
     config = _read_config(path)
     if config["kind"] not in _ADAPTERS:
-        raise GuidedError(f"{path} holds a model of kind {config['kind']!r}; known are {', '.join(_ADAPTERS)}")
+        raise GuidedError(f"{path} holds a model of kind {config['kind']!r}; it is one of {', '.join(_ADAPTERS)}")
     return import_module(_ADAPTERS[config["kind"]]), config
 
 
@@ -206,7 +206,7 @@ def resolve_device(device: str) -> torch.device:
         torch.ones(1, device=target).item()  # a device without data, as meta, is refused
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         wrong = "is unknown" if target is None else "is not available on this machine"
-        raise GuidedError(f"device {shown(device)} {wrong}; there are {', '.join(_devices())}") from error
+        raise GuidedError(f"device {shown(device)} {wrong}; it is one of {', '.join(_devices())}") from error
     return target
 
 

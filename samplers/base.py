@@ -127,7 +127,7 @@ def _find(name: str) -> type[Any]:
     if name in _installed() or ":" in name:
         return _imported(name, _installed().get(name, name))
     known = sorted({*_table, *_installed()})
-    raise GuidedError(f"unknown sampler {name!r}{nearest(name, known)}; known are {', '.join(known)}")
+    raise GuidedError(f"unknown sampler {name!r}{nearest(name, known)}; it is one of {', '.join(known)}")
 
 
 def _installed() -> dict[str, str]:

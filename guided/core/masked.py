@@ -65,7 +65,7 @@ class Masked:
         if min(self.length, self.vocabulary) < 1:
             raise GuidedError(f"length is {self.length} and vocabulary {self.vocabulary}; both must be at least 1")
         if self.schedule not in SCHEDULES:
-            raise GuidedError(f"the schedule is {self.schedule!r}; known are {', '.join(SCHEDULES)}")
+            raise GuidedError(f"the schedule is {self.schedule!r}; it is one of {', '.join(SCHEDULES)}")
         if not 0 < self.temperature < math.inf:
             raise GuidedError(f"the temperature is {self.temperature}; it must be above 0, and finite")
         if self.fixed is not None:

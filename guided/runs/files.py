@@ -88,7 +88,7 @@ def read_options(path: Path, config: type[RunConfig] = RunConfig) -> dict[str, A
     for name in found:
         if name not in known:
             raise GuidedError(
-                f"{str(path)!r} has no option {name!r}{nearest(name, known)}; options are {', '.join(known)}"
+                f"{str(path)!r} has no option {name!r}{nearest(name, known)}; it is one of {', '.join(known)}"
             )
     return {name: value for name, value in found.items() if value is not None}
 

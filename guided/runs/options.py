@@ -171,7 +171,7 @@ class Config:
         given, own, known = {}, cast("Any", cls), options_of(cls)
         for name in values:
             if name not in known:
-                raise GuidedError(f"there is no option {name!r}{nearest(name, known)}; options are {', '.join(known)}")
+                raise GuidedError(f"there is no option {name!r}{nearest(name, known)}; it is one of {', '.join(known)}")
         for name, hint in _hints(own).items():
             if _part(hint) is not None:
                 given[name] = hint.of(**{key: values[key] for key in options_of(hint) if key in values})

@@ -81,7 +81,7 @@ def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> S
         raise GuidedError(_which_function(path, reward))
     known = known_rewards()
     name = reward[:LONGEST]
-    raise GuidedError(f"unknown reward {name!r}{nearest(name, known)}; there are {', '.join(known)}")
+    raise GuidedError(f"unknown reward {name!r}{nearest(name, known)}; it is one of {', '.join(known)}")
 
 
 def known_rewards() -> list[str]:

@@ -112,7 +112,7 @@ def parse_transform(text: str) -> Transform:
     name, _, values = text.partition("=")
     if name not in TRANSFORMS:
         accepted = ", ".join(f"{known}={form}" for known, (_, form) in TRANSFORMS.items())
-        raise GuidedError(f"unknown transform {text!r}; there are {accepted}")
+        raise GuidedError(f"unknown transform {text!r}; it is one of {accepted}")
     kind, form = TRANSFORMS[name]
     try:
         numbers = [float(value) for value in values.split(",")]

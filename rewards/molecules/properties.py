@@ -192,6 +192,6 @@ def _filters(catalogs: str) -> Any:
     parameters = FilterCatalogParams()
     for name in catalogs.split(","):
         if name.strip().upper() not in known:
-            raise GuidedError(f"unknown catalog {name!r} of alerts; there are {', '.join(sorted(known))}")
+            raise GuidedError(f"unknown catalog {name!r} of alerts; it is one of {', '.join(sorted(known))}")
         parameters.AddCatalog(known[name.strip().upper()])
     return FilterCatalog(parameters)

@@ -155,7 +155,7 @@ def recognition_sequences(enzymes: str) -> tuple[str, ...]:
     for name in (name.strip() for name in enzymes.split(",")):
         site = known.get(name.lower(), name.upper().replace("U", "T"))
         if not site or not set(site) <= set(_IUPAC) - {"-"}:
-            hint = nearest(name, ENZYMES) or f"; there are {', '.join(ENZYMES)}"
+            hint = nearest(name, ENZYMES) or f"; it is one of {', '.join(ENZYMES)}"
             raise GuidedError(
                 f"unknown restriction enzyme {name!r}{hint}; or give its recognition sequence, in ACGTRYSWKMBDHVN"
             )

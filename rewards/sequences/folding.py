@@ -60,7 +60,7 @@ def _folder(engine: str) -> Callable[[str], float]:
     if engine != "auto":
         if engine not in folders:
             known = ["auto", *folders]
-            raise GuidedError(f"unknown engine {engine!r}{nearest(engine, known)}; there are {', '.join(known)}")
+            raise GuidedError(f"unknown engine {engine!r}{nearest(engine, known)}; it is one of {', '.join(known)}")
         return folders[engine]()
     try:
         return _vienna()

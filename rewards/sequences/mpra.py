@@ -157,7 +157,7 @@ def _apply(network: nn.Module, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _dragonn(weights: str, task: str) -> nn.Module:
     if task not in TASKS:
-        raise GuidedError(f"unknown task {task!r}{nearest(task, TASKS)}; there are {', '.join(TASKS)}")
+        raise GuidedError(f"unknown task {task!r}{nearest(task, TASKS)}; it is one of {', '.join(TASKS)}")
     return _load(_build_dragonn, TASKS.index(task), *version(weights))
 
 

@@ -121,7 +121,7 @@ def test_look_ahead_is_a_clean_sample():
     ("options", "message"),
     [
         ({"steps": 0}, "steps is 0"),
-        ({"schedule": "linear"}, "known are log-linear, cosine"),
+        ({"schedule": "linear"}, "it is one of log-linear, cosine"),
         ({"temperature": 0.0}, "above 0"),
         ({"temperature": math.inf}, "finite"),
         ({"fixed": torch.zeros(7, dtype=torch.long)}, "L = 8"),

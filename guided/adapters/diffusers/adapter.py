@@ -70,7 +70,7 @@ def wrap(
     """
     name = type(pipeline).__name__
     if name not in FAMILIES:
-        raise GuidedError(f"{name} is not a pipeline that is supported; known are {', '.join(sorted(FAMILIES))}")
+        raise GuidedError(f"{name} is not a pipeline that is supported; it is one of {', '.join(sorted(FAMILIES))}")
     number = check_number("eta", eta, float)
     eta = eta if isinstance(eta, int) else number  # unchanged, for the message about its bounds
     if micro_batch is not None:

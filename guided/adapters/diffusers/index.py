@@ -79,4 +79,4 @@ def _check_part(part: str, library: str, name: str, place: str) -> None:
 
 
 def _known() -> str:
-    return f"known are {', '.join(sorted(FAMILIES))}"
+    return f"it is one of {', '.join(sorted(FAMILIES))}"

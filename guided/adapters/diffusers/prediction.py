@@ -44,7 +44,7 @@ class Prediction:
 
     def __post_init__(self) -> None:
         if self.target not in PREDICTIONS:
-            raise GuidedError(f"the network predicts {self.target!r}; known are {', '.join(PREDICTIONS)}")
+            raise GuidedError(f"the network predicts {self.target!r}; it is one of {', '.join(PREDICTIONS)}")
 
     def __call__(self, x: Tensor, t: Tensor, **cond: Tensor) -> Tensor:
         return self.clean(x, t, self.network(x, t, **cond))

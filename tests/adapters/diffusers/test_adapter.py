@@ -552,7 +552,7 @@ def test_wrong_folders_are_one_clear_line(tmp_path: Path) -> None:
         (folder / "model_index.json").write_text(json.dumps({**index, **changes}))
 
     write(_class_name="StableDifusionPipeline")
-    refused(f"did you mean 'StableDiffusionPipeline'.*; known are {known}", lambda: guided.load(folder))
+    refused(f"did you mean 'StableDiffusionPipeline'.*; it is one of {known}", lambda: guided.load(folder))
     write(scheduler=["diffusers", "NoScheduler"])
     refused("cannot load the pipeline", lambda: guided.load(folder, device="cpu"))
     (folder / "model_index.json").write_text("{")
@@ -560,7 +560,7 @@ def test_wrong_folders_are_one_clear_line(tmp_path: Path) -> None:
     write()
     (folder / "unet").rename(folder / "gone")
     refused("has no folder 'unet', which its model_index.json names", lambda: guided.load(folder))
-    refused("StableDiffusionUpscalePipeline|known are", lambda: wrap(type("StableDiffusionUpscalePipeline", (), {})()))
+    refused("StableDiffusionUpscalePipeline|is one of", lambda: wrap(type("StableDiffusionUpscalePipeline", (), {})()))
 
 
 def test_a_repository_that_is_not_there_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
