@@ -22,7 +22,7 @@ LAYERS: dict[str, set[str]] = {
     "loading": {"errors", "names", "storage", "checkpoints", "core", "adapters"},
     "scoring.registry": {"errors"},
     "rewards": {"errors", "checkpoints", "scoring.registry"},
-    "scoring": {"errors", "names", "storage", "checkpoints", "scoring.registry", "rewards"},
+    "scoring": {"errors", "names", "storage", "checkpoints", "core", "scoring.registry", "rewards"},
     "values": {"errors", "storage", "nets", "checkpoints", "core", "scoring.registry", "scoring"},
     "samplers": {"errors", "core", "values"},
     "metrics": {"errors", "core"},

@@ -1,6 +1,6 @@
-"""How clean rows become samples, and samples rows."""
+"""How clean rows become samples and the other forms that rewards take, and samples rows."""
 
-__all__ = ["Codec"]
+__all__ = ["VIEWS", "Codec"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +10,9 @@ from torch import Tensor
 
 from guided.core.editing import Editing, default_strength
 from guided.errors import GuidedError
+
+#: The forms in which a reward may take clean rows.
+VIEWS = ("samples", "tokens", "pixels", "latents")
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,13 @@ class Codec:
         region: Maps a mask over a sample to where its row is free, with shape `(*event)` or one that broadcasts to it;
             None where there are no masks.
         modality: What the samples are, "molecules", "dna", "images" or "videos"; "" if unknown.
+        tokens: Maps clean rows to the codes of nucleotides, with shape `(n, L)`, int64, on their device: 0 to 3 for A,
+            C, G and T or U, 4 for anything else, as N or a mask. None where samples are no nucleotides, or of another
+            length than rows.
+        pixels: Maps clean rows to the pixels of their images, with shape `(n, 3, H, W)`, uint8, on their device: those
+            that `decode` would put into PIL images. None where samples are no images.
+        preview_pixels: The same for `preview`.
+        from_pixels: Maps pixels to samples, so that rows are decoded once for both; None where they do not follow.
     """
 
     decode: Callable[[Tensor], Any] = lambda x: x
@@ -30,6 +40,10 @@ class Codec:
     encode: Callable[[Any], Tensor] | None = None
     region: Callable[[Any], Tensor] | None = None
     modality: str = ""
+    tokens: Callable[[Tensor], Tensor] | None = None
+    pixels: Callable[[Tensor], Tensor] | None = None
+    preview_pixels: Callable[[Tensor], Tensor] | None = None
+    from_pixels: Callable[[Tensor], Any] | None = None
 
     def editing(self, model: str, sample: Any, strength: float | None, mask: Any) -> Editing:
         """Where requests that start from a sample begin, and what they keep of it.
@@ -51,3 +65,18 @@ class Codec:
     def decoder(self, preview: bool) -> Callable[[Tensor], Any]:
         """The decoder of look-aheads, or that of samples."""
         return self.preview if preview and self.preview is not None else self.decode
+
+    def view(self, name: str, preview: bool = False) -> Callable[[Tensor], Any] | None:
+        """What makes one of `VIEWS` of clean rows; None where the model has none."""
+        cheap = preview and self.preview is not None
+        makers: dict[str, Callable[[Tensor], Any] | None] = {
+            "samples": self.decoder(preview),
+            "tokens": self.tokens,
+            "pixels": self.preview_pixels if cheap else self.pixels,
+            "latents": _as_they_are,
+        }
+        return makers[name]
+
+
+def _as_they_are(rows: Tensor) -> Tensor:
+    return rows

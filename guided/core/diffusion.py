@@ -23,6 +23,7 @@ from guided.core.process import Process
 from guided.core.prompting import Prompting
 from guided.core.random import Streams
 from guided.core.requests import Requests
+from guided.core.views import Views
 from guided.errors import GuidedError
 
 
@@ -89,6 +90,10 @@ class Diffusion:
     def decode(self, x: Tensor) -> Any:
         """The samples of clean rows, with shape `(n, *event)`."""
         return self.codec.decode(x)
+
+    def views(self, x: Tensor, preview: bool = False) -> Views:
+        """Clean rows, with shape `(n, *event)`, in the forms that rewards take; `preview` as look-aheads have them."""
+        return Views(x, self.codec, preview, self.monitor, self.process.tokens)
 
     def encode(self, sample: Any) -> Tensor:
         """The clean row of a sample, with shape `(*event)`; GuidedError if the model cannot encode it."""

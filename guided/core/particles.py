@@ -15,6 +15,7 @@ from guided.core.outputs import Outputs, gather
 from guided.core.process import Process
 from guided.core.random import Streams
 from guided.core.requests import Requests
+from guided.core.views import EachPrompt, Views
 from guided.errors import GuidedError
 
 
@@ -102,7 +103,9 @@ class Particles:
             self._outputs = self.model.evaluate(self.x, self.k, self._parents)
         return self._outputs
 
-    def look_ahead(self, draws: int = 1, *, preview: bool = True, by_request: bool = False) -> LookAhead:
+    def look_ahead(
+        self, draws: int = 1, *, preview: bool = True, by_request: bool = False, distinct: bool = True
+    ) -> LookAhead:
         r"""The clean samples :math:`\hat{x}_0(x_k)` that the particles point to, or at the last step the particles.
 
         Args:
@@ -110,14 +113,19 @@ class Particles:
                 is its mode, or the clean mean. At the last step it is 1.
             preview: Whether the look-ahead's own decoder is used before the last step, where the model has one.
             by_request: Whether equal samples of two requests are kept apart, each with its own prompt.
+            distinct: Whether equal rows are found, and given once. If not, there is a row for each draw of each
+                particle, in their order, and nothing waits for the device.
         """
         rows = self._clean() if draws == 1 or self.done else self.draw(draws).flatten(0, 1)
         owner = _owners(len(self.x), len(rows), rows.device) if by_request else None
-        first, inverse = self.model.process.distinct(rows, owner)
-        prompts = None if owner is None else [self.requests.prompts[i] for i in owner[first].tolist()]
-        decode = self.model.codec.decoder(preview and not self.done)
-        index = inverse.view(*self.x.shape[:2], -1)
-        return LookAhead(rows[first], index, prompts, decode, self.requests.monitor)
+        index = torch.arange(len(rows))
+        if distinct:
+            first, index = self.model.process.distinct(rows, owner)
+            rows, owner = rows[first], None if owner is None else owner[first]
+        prompts = None if owner is None else EachPrompt.of(self.requests.prompts, rows.device).select(owner)
+        codec, tokens = self.model.codec, self.model.process.tokens
+        views = Views(rows, codec, preview and not self.done, self.requests.monitor, tokens)
+        return LookAhead(views, index.view(*self.x.shape[:2], -1), prompts)
 
     def _clean(self) -> Tensor:
         """The clean row that each particle points to, with shape `(B * N, *event)`."""

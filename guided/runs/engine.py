@@ -154,15 +154,16 @@ def _draw(
     with torch.no_grad():
         returned = sampler(model, value, streams)  # type: ignore[arg-type]  # only Unguided gets no value
     particles = _finished(returned, type(sampler).__name__, len(block), model.steps)
-    rows = particles.x[:, 0]
-    with model.monitor.time("decode"), torch.no_grad():
-        samples = model.decode(rows)
+    views = model.views(particles.x[:, 0])
+    with torch.no_grad():
+        samples = views["samples"]
+        views.make(objective.takes if objective is not None else ())
     columns: dict[str, list[float]] = {}
     if objective is not None:
         with model.monitor.time("reward"):
-            columns = objective.columns(samples, model.prompts or None)
+            columns = objective.columns(views, model.prompts or None)
         if model.codec.preview is not None and value is not None and value.looked_ahead(model):
-            columns["preview"] = _previewed(model, objective, rows)
+            columns["preview"] = _previewed(model, objective, views.rows)
         calls = objective.calls - calls
     seconds = {**model.monitor.seconds, "total": time.perf_counter() - start}
     stats = Stats(model.monitor.network_rows, model.monitor.network_calls, calls, seconds)
@@ -184,7 +185,8 @@ def _finished(particles: object, name: str, n: int, steps: int) -> Particles:
 
 def _previewed(model: Diffusion, objective: Objective, rows: Tensor) -> list[float]:
     """The rewards of the samples as the decoder of look-aheads shows them, for comparison."""
-    with model.monitor.time("decode"), torch.no_grad():
-        samples = model.codec.decoder(preview=True)(rows)
+    views = model.views(rows, preview=True)
+    with torch.no_grad():
+        views.make(objective.takes)
     with model.monitor.time("reward"):
-        return [float(r) for r in objective(samples, model.prompts or None)]
+        return [float(r) for r in objective(views, model.prompts or None)]

@@ -7,18 +7,22 @@ samples that fail are blamed. They stop the run (on_error="stop") or count as -i
 __all__ = ["LARGEST", "Failures", "OnError", "as_list", "printable", "short"]
 
 import re
+from collections.abc import Callable
+from functools import partial
 from math import isnan
 from numbers import Real
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from guided.errors import RewardError
 from guided.scoring.limits import Hang
 from guided.scoring.protocol import Prompts, Samples, Scorer
 
 OnError = Literal["stop", "worst"]
+Shown: TypeAlias = "Callable[[], Samples] | None"
 WORST = float("-inf")
 LARGEST = 1e100  # of a score's absolute value: what is computed with scores must not overflow
 LONGEST = 2000  # characters of a message
@@ -43,23 +47,55 @@ class Failures:
         self.failures = 0
         self.first_failure: str | None = None
 
-    def __call__(self, samples: Samples, prompts: Prompts = None) -> list[float]:
+    def __call__(self, samples: Samples, prompts: Prompts = None, shown: Shown = None) -> list[float]:
         """Scores of n samples, with a prompt each where there are any: n numbers, finite or -inf.
+
+        Args:
+            samples: n samples.
+            prompts: their prompts.
+            shown: gives what messages call them; None for the samples themselves.
 
         Raises:
             RewardError: on_error is "stop" and a sample failed; or no sample is to blame (a missing library).
         """
         if len(samples) == 0:
             return []
+        called = shown or (lambda: samples)
         try:
             scores = as_list(self.inner(samples, prompts), len(samples))
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
-            if isinstance(error, (RewardError, ImportError)):  # no sample's fault: never counted as a bad sample
-                raise RewardError(self._describe(error)) from error
-            return self._one_by_one(samples, prompts, error)
-        return [self._number(score, sample) for score, sample in zip(scores, samples, strict=True)]
+            return self._failed(samples, prompts, called, error)
+        return [self._number(score, partial(_nth, called, i)) for i, score in enumerate(scores)]
+
+    def tensor(self, samples: torch.Tensor, prompts: Prompts, shown: Callable[[], Samples]) -> torch.Tensor:
+        """Scores of n samples that are a tensor, `(n,)`, where they are: they are for :meth:`checked`.
+
+        What is no tensor of n numbers, or raises, is dealt with at once. The arguments are those of a call.
+
+        Raises:
+            RewardError: as a call.
+        """
+        try:
+            scores = self.inner(samples, prompts)
+            if isinstance(scores, torch.Tensor) and scores.shape == (len(samples),) and not scores.is_complex():
+                return scores.detach()
+            given = as_list(scores, len(samples))
+        except BaseException as error:
+            return torch.tensor(self._failed(samples, prompts, shown, error), dtype=torch.float64, device="cpu")
+        numbers = [self._number(score, partial(_nth, shown, i)) for i, score in enumerate(given)]
+        return torch.tensor(numbers, dtype=torch.float64, device="cpu")
+
+    def checked(self, scores: NDArray[np.float64], shown: Callable[[], Samples]) -> NDArray[np.float64]:
+        """Scores `(n,)` after the failure policy, each finite or -inf; `shown` as in a call.
+
+        Raises:
+            RewardError: on_error is "stop" and a sample failed.
+        """
+        bad = np.flatnonzero(~((np.abs(scores) <= LARGEST) | np.isneginf(scores)))
+        if len(bad):
+            scores = scores.copy()
+            scores[bad] = [self._number(float(scores[i]), partial(_nth, shown, i)) for i in bad.tolist()]
+        return scores
 
     def cancel(self) -> bool:
         """Ends a call that is under way in another thread; whether that can be done."""
@@ -69,31 +105,39 @@ class Failures:
         """Ends what is kept running."""
         self.inner.close()
 
-    def _one_by_one(self, samples: Samples, prompts: Prompts, error: BaseException) -> list[float]:
+    def _failed(
+        self, samples: Samples, prompts: Prompts, shown: Callable[[], Samples], error: BaseException
+    ) -> list[float]:
+        """Scores after a call that raised: sample by sample, to find those at fault."""
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        if isinstance(error, (RewardError, ImportError)):  # no sample's fault: never counted as a bad sample
+            raise RewardError(self._describe(error)) from error
         if len(samples) == 1:
-            return [self._blame(self._describe(error), samples[0], error)]
+            return [self._blame(self._describe(error), shown()[0], error)]
         scores: list[float] = []
         for i in range(len(samples)):
-            scores += self(samples[i : i + 1], None if prompts is None else prompts[i : i + 1])
+            alone = slice(i, i + 1)
+            scores += self(samples[alone], None if prompts is None else prompts[alone], partial(_some, shown, alone))
         if self.on_error == "stop" and not isinstance(error, Hang):  # a slow batch is no failure, its samples passed
-            alone = f", in a batch of {len(samples)} samples, none of which fails alone"
+            said = f", in a batch of {len(samples)} samples, none of which fails alone"
             if isinstance(error, WrongCount):
-                alone = "; it must return one number for each sample, as it does when samples are given one at a time"
-            raise RewardError(self._describe(error) + alone) from error
+                said = "; it must return one number for each sample, as it does when samples are given one at a time"
+            raise RewardError(self._describe(error) + said) from error
         return scores
 
-    def _number(self, score: Any, sample: Any) -> float:
+    def _number(self, score: Any, sample: Callable[[], Any]) -> float:
         try:
             number = _as_number(score)
         except Exception:  # an object that raises when it is looked at
             number = None
         if number is None:
-            return self._blame(f"reward {self.name!r} returned {short(score)}, which is not a number", sample)
+            return self._blame(f"reward {self.name!r} returned {short(score)}, which is not a number", sample())
         if isnan(number) or number == -WORST:
-            return self._blame(f"reward {self.name!r} returned {number}", sample)
+            return self._blame(f"reward {self.name!r} returned {number}", sample())
         if abs(number) > LARGEST and number != WORST:
             what = f"returned {short(score)}; a score is at most {LARGEST:g} in size, and the worst is -inf"
-            return self._blame(f"reward {self.name!r} {what}", sample)
+            return self._blame(f"reward {self.name!r} {what}", sample())
         return number
 
     def _blame(self, what: str, sample: Any, cause: BaseException | None = None) -> float:
@@ -111,6 +155,14 @@ class Failures:
         if isinstance(error, WrongCount):
             return f"reward {self.name!r} returned {text}"
         return f"reward {self.name!r} raised {type(error).__name__}{': ' if text else ''}{text}"
+
+
+def _nth(shown: Callable[[], Samples], i: int) -> Any:
+    return shown()[i]
+
+
+def _some(shown: Callable[[], Samples], part: slice) -> Samples:
+    return shown()[part]
 
 
 def as_list(result: Any, n: int) -> list[Any]:

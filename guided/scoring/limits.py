@@ -7,6 +7,7 @@ import ctypes
 import os
 import sys
 import threading
+from contextvars import copy_context
 from dataclasses import dataclass
 
 from guided.errors import RewardError
@@ -56,7 +57,8 @@ class TimeLimit:
             except BaseException as error:
                 outcome.append((None, error))
 
-        thread = threading.Thread(target=work, daemon=True, name="reward")
+        context = copy_context()  # the run's device
+        thread = threading.Thread(target=context.run, args=(work,), daemon=True, name="reward")
         thread.start()
         try:
             thread.join(min(self.limit, threading.TIMEOUT_MAX))

@@ -16,9 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from guided.core.batching import Evaluator
+from guided.core.views import EachPrompt, Views
 from guided.errors import GuidedError, RewardError
+from guided.rewards.support.settings import on_device
 from guided.scoring.failures import OnError, short
 from guided.scoring.protocol import Prompts, Samples
+from guided.scoring.rows import RowScores, takes_rows
 from guided.scoring.specification import RewardSpec, from_spec, terms_of, unique_names
 from guided.scoring.term import Term
 from guided.scoring.transforms import weighted_mean, weighted_product
@@ -38,15 +42,21 @@ class Objective:
         terms: the rewards.
         aggregate: "mean" or "product".
         prompted: whether a reward wants the samples' prompts; the same sample has a score for each prompt then.
-        calls: samples that were really scored.
+        takes: the forms in which the rewards take samples.
     """
 
     def __init__(self, terms: Sequence[Term], aggregate: str = "mean") -> None:
         self.terms, self.aggregate = tuple(terms), aggregate
         self.prompted = any(term.source.prompted for term in self.terms)
-        self.calls = 0
+        self.takes = frozenset(term.source.takes for term in self.terms)
+        self._calls, self._rows = 0, RowScores(self.terms)
         self._memo: OrderedDict[Hashable, tuple[float, ...]] = OrderedDict()
         self._weights = np.array([term.weight for term in self.terms])
+
+    @property
+    def calls(self) -> int:
+        """Samples that were really scored."""
+        return self._calls + self._rows.calls
 
     @property
     def name(self) -> str:
@@ -80,21 +90,26 @@ class Objective:
         """What the first failure was, in one line, if there was any."""
         return next((term.raw.first_failure for term in self.terms if term.raw.first_failure), None)
 
-    def __call__(self, samples: Samples, prompts: Prompts = None) -> torch.Tensor:
-        """Rewards of n decoded samples, with shape `(n,)`, float64 on the CPU; finite or -inf.
+    def __call__(self, samples: Samples, prompts: Prompts = None, parts: Evaluator | None = None) -> torch.Tensor:
+        """Rewards of n samples, with shape `(n,)`, float64 on the CPU; finite or -inf.
+
+        Args:
+            samples: decoded samples; or the views of clean rows, of which each reward is given the one that it takes.
+            prompts: a prompt for each.
+            parts: how many clean rows a reward of tensors is given at a time; None for all.
 
         Raises:
             RewardError: a reward failed (on_error="stop"), or a term of a product is negative.
         """
-        return torch.from_numpy(self._aggregated(self.scores(samples, prompts), samples))
+        return torch.from_numpy(self._aggregated(self.scores(samples, prompts, parts), samples))
 
-    def scores(self, samples: Samples, prompts: Prompts = None) -> NDArray[np.float64]:
+    def scores(self, samples: Samples, prompts: Prompts = None, parts: Evaluator | None = None) -> NDArray[np.float64]:
         """The transformed score of each of T terms for each of n samples, `(T, n)`; finite or -inf.
 
         Raises:
             RewardError: a reward failed (on_error="stop").
         """
-        return self._transformed(self._raw(samples, prompts))
+        return self._transformed(self._raw(samples, prompts, parts))
 
     def columns(self, samples: Samples, prompts: Prompts = None) -> dict[str, list[float]]:
         """For each term "<name>_raw" and "<name>" (transformed), then "reward" (aggregated); n numbers each."""
@@ -117,25 +132,38 @@ class Objective:
     def clear(self) -> None:
         """Forgets the scores of the samples seen so far."""
         self._memo.clear()
+        self._rows.clear()
 
     def close(self) -> None:
         """Ends external programs; the next call would start them again."""
         for term in self.terms:
             term.raw.close()
 
-    def _raw(self, samples: Samples, prompts: Prompts) -> NDArray[np.float64]:
+    def _raw(self, samples: Samples, prompts: Prompts = None, parts: Evaluator | None = None) -> NDArray[np.float64]:
+        """Raw scores `(T, n)`."""
+        if prompts is not None and len(prompts) != len(samples):
+            raise GuidedError(f"there are {len(prompts)} prompts for {len(samples)} samples; give one for each")
+        prompts = prompts if self.prompted else None
+        if not isinstance(samples, Views):
+            return self._of_samples(samples, prompts, None)
+        with on_device(samples.rows.device):
+            if not takes_rows(self.takes, samples.codec, samples.preview):
+                return self._of_samples(samples["samples"], prompts, samples)
+            each = prompts if prompts is None or isinstance(prompts, EachPrompt) else None
+            if prompts is not None and each is None:
+                each = EachPrompt.of(prompts, samples.rows.device)
+            return self._rows(samples, each, parts or Evaluator())
+
+    def _of_samples(self, samples: Samples, prompts: Prompts, views: Views | None) -> NDArray[np.float64]:
         """Raw scores `(T, n)`. Text is its own key, with its prompt where that matters; any other sample is nobody's
         duplicate. Arrays stay arrays.
         """
-        if prompts is not None and len(prompts) != len(samples):
-            raise GuidedError(f"there are {len(prompts)} prompts for {len(samples)} samples; give one for each")
-        prompts = list(prompts) if prompts is not None and self.prompted else None
+        prompts = None if prompts is None else list(prompts)
         if isinstance(samples, np.ndarray) and samples.ndim == 1 and samples.dtype.kind in "UO":
             samples = samples.tolist()  # texts, or objects
         if isinstance(samples, torch.Tensor | np.ndarray):
-            self.calls += len(samples)
-            scores = [term.raw(samples, prompts) for term in self.terms]
-            return np.array(scores, dtype=np.float64).reshape(-1, len(samples))
+            self._calls += len(samples)
+            return np.array(self._by_term(samples, prompts, views), dtype=np.float64).reshape(-1, len(samples))
         samples = list(samples)
         keys = [_key(sample, i, prompts) for i, sample in enumerate(samples)]
         known: dict[Hashable, tuple[float, ...]] = {}
@@ -147,13 +175,22 @@ class Objective:
             else:
                 fresh[key] = i
         if fresh:
-            self.calls += len(fresh)
+            self._calls += len(fresh)
             new, theirs = ([it[i] for i in fresh.values()] if it is not None else None for it in (samples, prompts))
-            by_term = [term.raw(new, theirs) for term in self.terms]
+            by_term = self._by_term(new, theirs, views and _selected(views, [*fresh.values()]))
             known.update(zip(fresh, zip(*by_term, strict=True), strict=True))
             self._remember({key: known[key] for key in fresh if not isinstance(key, int)})
         table = np.array([known[key] for key in keys], dtype=np.float64).reshape(len(keys), len(self.terms))
         return np.ascontiguousarray(table.T)
+
+    def _by_term(self, samples: Samples, prompts: Prompts, views: Views | None) -> list[list[float]]:
+        """The raw scores of each term, which is given the view that it takes where there is one."""
+        return [
+            term.raw(views[term.source.takes], prompts, lambda: samples)
+            if views is not None and term.source.takes != "samples" and views.gives(term.source.takes)
+            else term.raw(samples, prompts)
+            for term in self.terms
+        ]
 
     def _remember(self, scores: dict[Hashable, tuple[float, ...]]) -> None:
         self._memo.update(scores)
@@ -170,7 +207,7 @@ class Objective:
         for i, j in np.argwhere((scores < 0) & ~np.isneginf(scores))[:1]:
             raise RewardError(
                 f"a weighted product takes scores >= 0, but reward {self.terms[i].name!r} gave {scores[i, j]:g} "
-                f"for sample {short(samples[j])}: give it a transform (linear=, sigmoid= or window=)"
+                f"for sample {short(_sample(samples, j))}: give it a transform (linear=, sigmoid= or window=)"
             )
         return weighted_product(scores, self._weights)
 
@@ -222,6 +259,18 @@ def _seconds(limit: Any) -> float | None:
     if not seconds > 0:
         raise GuidedError(f"time_limit is a number of seconds > 0, given {limit!r}")
     return min(seconds, TIMEOUT_MAX)
+
+
+def _sample(samples: Samples, i: int) -> Any:
+    """The decoded sample of that number."""
+    return (samples["samples"] if isinstance(samples, Views) else samples)[i]
+
+
+def _selected(views: Views, rows: list[int]) -> Views:
+    """Views of some of the rows, or of all."""
+    if rows == list(range(len(views))):
+        return views
+    return views.select(torch.tensor(rows, device="cpu").to(views.rows.device))
 
 
 def _key(sample: object, i: int, prompts: Prompts) -> Hashable:

@@ -7,19 +7,32 @@
 
 A reward with a parameter called `prompts` is given the prompt of each sample there, None in a run without prompts.
 
+A reward says in which form it takes the samples of a run, with `takes`:
+
+| takes | what it is given |
+|---|---|
+| "samples" | a list of strings or PIL images |
+| "tokens" | codes of nucleotides, `(n, L)`, int64: 0 to 3 for A, C, G and T or U, 4 for anything else |
+| "pixels" | pixels of images, `(n, 3, H, W)`, uint8 |
+| "latents" | clean rows as the model has them, `(n, *event)` |
+
+Tensors are on the model's device, where a tensor of scores, `(n,)`, should be returned. A model that has no tokens or
+pixels gives samples instead, and so does whoever calls the reward with a list: it looks at what it is given.
+
 Nothing heavy is imported here, so that the files of rewards can import it freely.
 """
 
-__all__ = ["RegisteredReward", "find_registered", "register_reward", "rewards", "takes_prompts"]
+__all__ = ["TAKES", "RegisteredReward", "find_registered", "register_reward", "rewards", "takes_prompts"]
 
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
+TAKES = {"samples": "any", "tokens": "dna", "pixels": "images", "latents": "any"}  # with the samples that have them
 PROMPTS = "prompts"  # the parameter of a reward that is given a prompt for each sample, or None
 
 
@@ -33,6 +46,7 @@ class RegisteredReward:
         transform: the default transform ("linear=10,1"), None to take the scores as they are.
         modality: the samples it takes: "molecules" (SMILES), "images", … or "any".
         check: called with the parameters when an objective is built; raises ValueError for wrong ones.
+        takes: the form in which it takes samples, one of `TAKES`.
     """
 
     name: str
@@ -40,6 +54,7 @@ class RegisteredReward:
     transform: str | None = None
     modality: str = "any"
     check: Callable[..., object] | None = None
+    takes: str = "samples"
 
     @property
     def doc(self) -> str:
@@ -59,8 +74,9 @@ def register_reward(
     name: str,
     *,
     transform: str | None = None,
-    modality: str = "any",
+    modality: str | None = None,
     check: Callable[..., object] | None = None,
+    takes: str = "samples",
     kind: str | None = None,
 ) -> Callable[[F], F]:
     """Decorator that puts a reward in the table and returns the function unchanged.
@@ -70,21 +86,27 @@ def register_reward(
     Args:
         name: the name, without any of `? : / &` or spaces.
         transform: the default transform, for example "linear=10,1" or "window=1,4,1".
-        modality: the samples that it takes.
+        modality: the samples that it takes; None for "dna" where it takes tokens, "images" where it takes pixels, and
+            "any" otherwise.
         check: called with the parameters at construction; raises ValueError for wrong ones.
+        takes: the form in which it takes samples, "samples", "tokens", "pixels" or "latents".
         kind: the former name of `modality`.
 
     Raises:
-        ValueError: the name is malformed, or another function has it.
+        ValueError: the name is malformed, another function has it, or there is no such form.
     """
     if not name or any(c in "?:/&" or c.isspace() for c in name):
         raise GuidedError(f"a reward's name has no spaces and none of ? : / &, given {name!r}")
+    if takes not in TAKES:
+        raise GuidedError(
+            f"reward {name!r} takes {takes!r}{nearest(str(takes), TAKES)}; it is one of {', '.join(TAKES)}"
+        )
 
     def register(function: F) -> F:
         other = _table.get(name)
         if other is not None and _origin(other.function) != _origin(function):
             raise GuidedError(f"reward {name!r} is already registered by {'.'.join(_origin(other.function))}")
-        _table[name] = RegisteredReward(name, function, transform, kind or modality, check)
+        _table[name] = RegisteredReward(name, function, transform, kind or modality or TAKES[takes], check, takes)
         return function
 
     return register

@@ -41,6 +41,7 @@ class Source:
         prompted: whether its scores depend on the samples' prompts.
         modality: the samples that it takes, "any" for all.
         opaque: why it cannot be known whether it is the same reward as before; None if it can.
+        takes: the form in which it takes samples, one of :data:`~guided.scoring.registry.TAKES`.
     """
 
     label: str
@@ -51,6 +52,7 @@ class Source:
     prompted: bool = False
     modality: str = "any"
     opaque: str | None = None
+    takes: str = "samples"
 
 
 def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> Source:
@@ -111,9 +113,10 @@ def _from_function(
     if digests:
         identity["files"] = digests  # so that a run does not go on with other weights
     prompted = takes_prompts(function)
-    transform, modality = (entry.transform, entry.modality) if entry else (None, "any")
+    known = (entry.transform, entry.modality, entry.takes) if entry else (None, "any", "samples")
+    transform, modality, takes = known
     scorer = Function(function, absolute, prompted)
-    return Source(label, scorer, identity, rebuildable, transform, prompted, modality, opaque)
+    return Source(label, scorer, identity, rebuildable, transform, prompted, modality, opaque, takes)
 
 
 def _check(entry: RegisteredReward | None, parameters: Mapping[str, Any], label: str) -> None:

@@ -15,6 +15,7 @@ __all__ = ["PosteriorMean", "soft_mean"]
 
 import math
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ from guided.core.lookahead import LookAhead
 from guided.core.particles import Particles
 from guided.core.resampling import tilt
 from guided.errors import GuidedError
+from guided.scoring.objective import Objective
+from guided.scoring.rows import takes_rows
 from guided.values.protocol import Reward
 
 
@@ -53,18 +56,35 @@ class PosteriorMean:
 
     def __call__(self, particles: Particles, alpha: float = 0.0) -> Tensor:
         """The values, with shape `(B, N)`, in double precision on the CPU; nan counts as worst."""
+        rows = self._takes_rows(particles)
         prompted = bool(getattr(self.reward, "prompted", False)) and len(particles.requests.prompts) > 0
-        ahead = particles.look_ahead(self.draws, by_request=prompted)
-        r = self.evaluator(lambda part: self._score(ahead, part), len(ahead))
+        ahead = particles.look_ahead(self.draws, by_request=prompted, distinct=not rows)
+        r = self._of_rows(ahead) if rows else self.evaluator(lambda part: self._score(ahead, part), len(ahead))
         r = r.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
         return soft_mean(r[ahead.index.cpu()], alpha)
 
+    def _takes_rows(self, particles: Particles) -> bool:
+        """Whether all of the reward is given tensors; it finds equal rows itself then."""
+        reward = self.reward
+        return isinstance(reward, Objective) and takes_rows(reward.takes, particles.model.codec, not particles.done)
+
+    def _of_rows(self, ahead: LookAhead) -> Tensor:
+        """The rewards of all rows, with shape `(n,)`, in double precision."""
+        reward = cast("Objective", self.reward)
+        ahead.views.make(reward.takes)
+        with ahead.monitor.time("reward"):
+            return reward(ahead.views, ahead.prompts, self.evaluator)
+
     def _score(self, ahead: LookAhead, part: Rows) -> Tensor:
         """The rewards of a part of the samples, with shape `(m,)`, in double precision."""
-        samples = ahead.samples(part)
+        views = ahead.views.select(part)
+        samples = given = views["samples"]
+        if isinstance(self.reward, Objective):
+            views.make(self.reward.takes)
+            given = views
         prompts = () if ahead.prompts is None else (ahead.prompts_of(part),)
         with ahead.monitor.time("reward"):
-            scores = torch.as_tensor(self.reward(samples, *prompts), dtype=torch.float64, device="cpu")
+            scores = torch.as_tensor(self.reward(given, *prompts), dtype=torch.float64, device="cpu")
         if scores.shape != (len(samples),):
             raise GuidedError(
                 f"the reward returned shape {tuple(scores.shape)} for {len(samples)} samples; "

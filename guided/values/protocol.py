@@ -16,7 +16,8 @@ class Reward(Protocol):
     def __call__(self, samples: Any, /) -> Tensor | Sequence[float]:
         """Scores `n` decoded samples (images, SMILES, sequences) with `n` numbers; higher is better.
 
-        A reward with a true attribute `prompted` is called with the samples and `n` prompts, or None.
+        A reward with a true attribute `prompted` is called with the samples and `n` prompts, or None. An
+        :class:`~guided.scoring.objective.Objective` is given :class:`~guided.core.views.Views` of the samples.
         """
         ...
 

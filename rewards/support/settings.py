@@ -1,18 +1,39 @@
 """The networks of rewards run with settings of their own, whatever torch's global ones are."""
 
-__all__ = ["own_settings"]
+__all__ = ["device_of", "on_device", "own_settings"]
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
 
 from guided.errors import RewardError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_device: ContextVar[torch.device | None] = ContextVar("device", default=None)
+
+
+@contextmanager
+def on_device(device: torch.device) -> Iterator[None]:
+    """The networks of rewards run on this device, that of the model, within the context."""
+    token = _device.set(device)
+    try:
+        yield
+    finally:
+        _device.reset(token)
+
+
+def device_of(samples: object) -> torch.device:
+    """Where a network scores samples: a tensor's device; else the model's; else, outside of a run, a GPU if any."""
+    if isinstance(samples, Tensor):
+        return samples.device
+    return _device.get() or torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def own_settings(function: Callable[P, R]) -> Callable[P, R]:

@@ -18,7 +18,7 @@ from guided.adapters.diffusers.families import FAMILIES, Family
 from guided.adapters.diffusers.frozen import freeze
 from guided.adapters.diffusers.levels import Levels, grid
 from guided.adapters.diffusers.lookahead import preview
-from guided.adapters.diffusers.pixels import Decoder, Encoder, region
+from guided.adapters.diffusers.pixels import Decoder, Encoder, images, region
 from guided.adapters.diffusers.prediction import Prediction
 from guided.adapters.diffusers.sizes import Size
 from guided.core.batching import Evaluator
@@ -108,12 +108,16 @@ def wrap(
 def _codec(family: Family, vae: Any, cheap: Decoder | None, evaluator: Evaluator) -> Codec:
     if family.modality == "videos":
         return Codec(Decoder(vae, evaluator), cheap, modality=family.modality)
+    decoder = Decoder(vae, evaluator)
     return Codec(
-        Decoder(vae, evaluator),
+        decoder,
         cheap,
         Encoder(vae, family.size, family.channels, family.device),
         lambda mask: region(mask, family.sides, family.device),
         family.modality,
+        pixels=decoder.pixels,
+        preview_pixels=None if cheap is None else cheap.pixels,
+        from_pixels=images,
     )
 
 

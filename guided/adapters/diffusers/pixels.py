@@ -1,6 +1,6 @@
 """Latents to images and back: the model's own decoder for samples, cheaper ones for look-aheads."""
 
-__all__ = ["Decoder", "Encoder", "region"]
+__all__ = ["Decoder", "Encoder", "images", "region"]
 
 from dataclasses import dataclass
 from typing import Any
@@ -34,25 +34,32 @@ class Decoder:
     scale: float = 1.0
     tiny: bool = False
 
-    @torch.no_grad()
     def __call__(self, x: Tensor) -> list[Any]:
-        array = self.evaluator(
-            lambda rows: self._pixels(x[rows]).cpu(), len(x)
-        ).numpy()  # (n, H, W, 3), or (n, F, H, W, 3)
-        if array.ndim == 5:
-            return [[Image.fromarray(frame) for frame in video] for video in array]
-        return [Image.fromarray(image) for image in array]
+        return images(self.pixels(x))
 
-    def _pixels(self, x: Tensor) -> Tensor:
-        """Whole numbers from 0 to 255, channels last."""
+    @torch.no_grad()
+    def pixels(self, x: Tensor) -> Tensor:
+        """Clean rows to uint8, with shape `(n, 3, H, W)`, or `(n, 3, F, H, W)` for videos, on their device.
+
+        Raises:
+            GuidedError: A pixel is not finite.
+        """
+        finite: list[Tensor] = []
+        pixels = self.evaluator(lambda rows: self._pixels(x[rows], finite), len(x))
+        if not torch.stack(finite).all():  # as bytes they would look like an image
+            dtype = x.dtype if self.vae is None else self.vae.dtype
+            raise GuidedError(f"rows decode to pixels that are not finite (in {dtype}); use dtype float32")
+        return pixels
+
+    def _pixels(self, x: Tensor, finite: list[Tensor]) -> Tensor:
+        """The same for a micro-batch. Whether it is finite is appended, and not waited for."""
         if self.scale < 1:
             x = self._smaller(x)
         y = x if self.vae is None else self.vae.decode(self._unscaled(x), return_dict=False)[0]
-        if not y.isfinite().all():  # as bytes they would look like an image
-            raise GuidedError(f"rows decode to pixels that are not finite (in {y.dtype}); use dtype float32")
+        finite.append(y.isfinite().all())
         y = (y.float() / 2 + 0.5).clamp(0, 1)
         y = y if y.shape[1] == 3 else y.expand(-1, 3, *y.shape[2:])  # grey
-        return (y * 255).round().to(torch.uint8).movedim(1, -1)
+        return (y * 255).round().to(torch.uint8)
 
     def _smaller(self, x: Tensor) -> Tensor:
         """The mean over areas, at least one latent a side."""
@@ -71,6 +78,14 @@ class Decoder:
             return x * x.new_tensor(std).view(shape) / factor + x.new_tensor(mean).view(shape)
         shift = config.get("shift_factor") or 0.0
         return x / factor + (0.0 if self.tiny else shift)
+
+
+def images(pixels: Tensor) -> list[Any]:
+    """Pixels, with shape `(n, 3, H, W)` or `(n, 3, F, H, W)`, to `n` PIL images, or lists of frames."""
+    array = pixels.movedim(1, -1).contiguous().cpu().numpy()
+    if array.ndim == 5:
+        return [[Image.fromarray(frame) for frame in video] for video in array]
+    return [Image.fromarray(image) for image in array]
 
 
 @dataclass(frozen=True)

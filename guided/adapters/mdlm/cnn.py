@@ -79,7 +79,7 @@ def load(
     return Diffusion(
         around(net),
         Masked(length, len(alphabet), steps=128),
-        Codec(letters.decode, encode=letters.encode),
+        Codec(letters.decode, encode=letters.encode, tokens=letters.codes),
         network=Network(net, around),
         timed=timed,
         identity=digest(path) + ("" if ema or shadow is None else "-raw"),

@@ -3,6 +3,7 @@
 __all__ = ["load"]
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from guided.core.masked import Masked
 from guided.core.prompting import Prompting
 from guided.errors import GuidedError, nearest
 from guided.nets.convolution import TokenConvolution
+
+#: The codes of nucleotides, whatever the order of a model's alphabet.
+NUCLEOTIDES = {"A": 0, "C": 1, "G": 2, "T": 3, "U": 3}
+OTHER = 4
 
 
 def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Diffusion:
@@ -43,7 +48,7 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
     return Diffusion(
         around(net),
         Masked(entries.length, len(entries.alphabet), steps=entries.steps, temperature=entries.temperature),
-        Codec(letters.decode, encode=letters.encode, modality="dna"),
+        Codec(letters.decode, encode=letters.encode, modality="dna", tokens=letters.codes),
         Prompting(Labels(labels, device), unconditional=labels[0], examples=labels),
         Network(net, around),
         timed=False,
@@ -66,6 +71,10 @@ class Letters:
         table = bytes((self.alphabet + "N").encode().ljust(256, b"?"))
         return [row.tobytes().translate(table).decode() for row in x.to("cpu", torch.uint8).numpy()]
 
+    def codes(self, x: Tensor) -> Tensor:
+        """Token rows to the codes of their nucleotides, with shape `(n, L)`: 0 to 3 for A, C, G and T or U, else 4."""
+        return _codes(self.alphabet, x.device)[x]
+
     def encode(self, sequence: str) -> Tensor:
         """A string to its tokens, with shape `(L,)`; N is the mask, which leaves a position free.
 
@@ -79,6 +88,13 @@ class Letters:
             what = f"the letters {', '.join(strange)}" if strange else f"{len(row)} letters"
             raise GuidedError(f"a sequence has {what}; it must have {self.length} of {self.alphabet}, or N")
         return torch.tensor(row)
+
+
+@lru_cache(maxsize=16)
+def _codes(alphabet: str, device: torch.device) -> Tensor:
+    """The code of each token, the mask the last of them."""
+    codes = [NUCLEOTIDES.get(letter, OTHER) for letter in alphabet]
+    return torch.tensor([*codes, OTHER], device="cpu").to(device)
 
 
 class Labels:
