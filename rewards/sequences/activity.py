@@ -13,21 +13,40 @@ References:
 __all__ = ["CELLS", "activity", "specificity"]
 
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
 
 from guided.errors import GuidedError, RewardError, nearest
 from guided.rewards.sequences.cells import CELLS
+from guided.rewards.support.settings import Precision
 from guided.scoring.registry import register_reward
 
+Samples: TypeAlias = "Sequence[str] | Tensor"  # n sequences, or their codes, with shape `(n, L)`
+CPU = torch.device("cpu")
 
-def _targets(n: int, target: str | None, prompts: Sequence[str] | None) -> list[int]:
-    """The cell type of each sample: the one that is given, otherwise the prompt's."""
+
+def _targets(n: int, target: str | None, prompts: Sequence[str] | None, device: torch.device) -> Tensor:
+    """The cell type of each sample, with shape `(n,)`: the one that is given, otherwise the prompt's."""
     if target is not None:
-        return [_cell(target)] * n
+        return torch.full((n,), _cell(target), device=device)
+    each: Any = [""] * n if prompts is None else prompts
+    texts = each.texts if hasattr(each, "texts") else tuple(dict.fromkeys(each))  # of samples on a device, or of text
     try:
-        return [_cell(prompt) for prompt in prompts or [""] * n]
+        cells = tuple(map(_cell, texts))
     except GuidedError as error:  # no sample is to blame
         raise RewardError(f"needs a cell type, {', '.join(CELLS)}: give target=, or a prompt that is one") from error
+    if hasattr(each, "number"):
+        return _table(cells, device)[each.number]
+    known = dict(zip(texts, cells, strict=True))
+    return torch.tensor([known[text] for text in each], dtype=torch.long, device="cpu").to(device)
+
+
+@lru_cache(maxsize=64)
+def _table(cells: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(cells, device="cpu").to(device)
 
 
 def _cell(name: str) -> int:
@@ -47,34 +66,42 @@ def _check(target: str | None = None, oracle: str = "guide", **others: Any) -> N
         _cell(target)
 
 
-@register_reward("activity", modality="dna", check=_check)
+@register_reward("activity", modality="dna", takes="tokens", check=_check)
 def activity(
-    samples: Sequence[str],
+    samples: Samples,
     target: str | None = None,
     oracle: str = "guide",
     prompts: Sequence[str] | None = None,
-) -> list[float]:
+    precision: Precision = "float32",
+) -> list[float] | Tensor:
     """Activity in a cell type, the prompt's unless `target`: an oracle's log-odds (nats); -inf if invalid."""
-    from guided.rewards.sequences.oracle import log_odds
+    scores, cells = _scored(samples, target, oracle, prompts, precision)
+    own = scores.gather(1, cells[:, None])[:, 0]
+    return own if isinstance(samples, Tensor) else own.tolist()
 
-    cells = _targets(len(samples), target, prompts)
-    return [row[cell] for row, cell in zip(log_odds(samples, oracle).tolist(), cells, strict=True)]
 
-
-@register_reward("specificity", modality="dna", check=_check)
+@register_reward("specificity", modality="dna", takes="tokens", check=_check)
 def specificity(
-    samples: Sequence[str],
+    samples: Samples,
     target: str | None = None,
     oracle: str = "guide",
     prompts: Sequence[str] | None = None,
-) -> list[float]:
+    precision: Precision = "float32",
+) -> list[float] | Tensor:
     """Activity in the target less that in the strongest other cell type, in nats; -inf for an invalid sequence."""
+    scores, cells = _scored(samples, target, oracle, prompts, precision)
+    own = scores.gather(1, cells[:, None])[:, 0]
+    other = scores.scatter(1, cells[:, None], -torch.inf).amax(1)
+    lead = torch.where(own.isneginf(), own, own - other)
+    return lead if isinstance(samples, Tensor) else lead.tolist()
+
+
+def _scored(
+    samples: Samples, target: str | None, oracle: str, prompts: Sequence[str] | None, precision: str
+) -> tuple[Tensor, Tensor]:
+    """Log-odds of all cell types, with shape `(n, 4)`, where a device has it in double precision; and the targets."""
     from guided.rewards.sequences.oracle import log_odds
 
-    cells = _targets(len(samples), target, prompts)
-    return [_lead(row, cell) for row, cell in zip(log_odds(samples, oracle).tolist(), cells, strict=True)]
-
-
-def _lead(row: list[float], cell: int) -> float:
-    other = max(score for i, score in enumerate(row) if i != cell)
-    return row[cell] if row[cell] == -float("inf") else row[cell] - other
+    cells = _targets(len(samples), target, prompts, samples.device if isinstance(samples, Tensor) else CPU)
+    scores = log_odds(samples, oracle, precision)
+    return scores if scores.device.type == "mps" else scores.double(), cells

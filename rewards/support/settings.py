@@ -1,20 +1,30 @@
-"""The networks of rewards run with settings of their own, whatever torch's global ones are."""
+"""The networks of rewards run on the model's device, in a stated precision, whatever torch's global settings are.
 
-__all__ = ["device_of", "on_device", "own_settings"]
+| precision | what is computed |
+|---|---|
+| "float32" | single precision; TF32, which torch allows in convolutions on a GPU, is switched off |
+| "tf32" | single precision, products of ten bits on a GPU that has them |
+| "bfloat16", "float16" | layers in half precision, by torch's autocast |
+
+A reward that lets the user choose has a parameter `precision`, so that `run.json` has it with the others.
+"""
+
+__all__ = ["Precision", "device_of", "in_precision", "on_device", "own_settings"]
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
-from guided.errors import RewardError
+from guided.errors import GuidedError, RewardError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Precision = Literal["float32", "tf32", "bfloat16", "float16"]
 
 _device: ContextVar[torch.device | None] = ContextVar("device", default=None)
 
@@ -36,8 +46,25 @@ def device_of(samples: object) -> torch.device:
     return _device.get() or torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+@contextmanager
+def in_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """Networks on the device run in this precision within the context, which is one of `own_settings`.
+
+    Raises:
+        GuidedError: There is no such precision.
+    """
+    if precision not in get_args(Precision):
+        raise GuidedError(f"precision is one of {', '.join(get_args(Precision))}, given {precision!r}")
+    with ExitStack() as stack:
+        if precision == "tf32" and device.type == "cuda":
+            stack.enter_context(_products("tf32"))
+        if precision in ("bfloat16", "float16"):
+            stack.enter_context(torch.autocast(device.type, getattr(torch, precision)))
+        yield
+
+
 def own_settings(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: the function runs with float32 as default type, on the CPU as default device, without autocast.
+    """Decorator: the function has float32 as default type, the CPU as default device, no autocast, and no TF32.
 
     What torch itself refuses in there is no sample's fault, and never counted as one; too little memory may be.
 
@@ -72,4 +99,19 @@ def _settings() -> Iterator[None]:
         for kind in ("cpu", "cuda"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_float32_matmul_precision() != "highest" or torch.backends.cudnn.is_available():
+            stack.enter_context(_products("ieee"))
         yield
+
+
+@contextmanager
+def _products(kind: Literal["ieee", "tf32"]) -> Iterator[None]:
+    """Products of float32 are exact, or of ten bits."""
+    before, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
+    torch.set_float32_matmul_precision("highest" if kind == "ieee" else "high")
+    own = {"benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+    try:
+        with cudnn.flags(enabled=cudnn.enabled, allow_tf32=kind == "tf32", **own):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -120,7 +120,7 @@ def test_a_fault_of_the_network_is_no_samples_fault(monkeypatch: pytest.MonkeyPa
     def broken(self: object, x: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("expected scalar type Double but found Float")
 
-    monkeypatch.setattr(module.Oracle, "forward", broken)
+    monkeypatch.setattr(module.Folded, "forward", broken)
     made = resolve_reward("activity?target=HepG2", on_error="worst")
     with pytest.raises(RewardError, match=r"'activity' fails in its own network, no sample is to blame: expected"):
         made(sequences(3))
