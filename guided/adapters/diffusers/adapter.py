@@ -83,7 +83,7 @@ def wrap(
             freeze(part)
     levels = Levels.of(pipeline.scheduler)
     process = _process(family, levels, eta, check_steps(family.steps if steps is None else steps))
-    vae = _autoencoder(pipeline)
+    vae = _autoencoder(pipeline, family.upcasts)
     decoding = _evaluator(family, micro_batch, DECODED)
     cheap = preview(lookahead, pipeline, folder, decoding)
     identity = identity or fingerprint(pipeline.components)
@@ -194,11 +194,17 @@ def _evaluator(family: Family, micro_batch: int | None, rows: int) -> Evaluator:
     return Evaluator(rows if small else ROWS, family.device, least=rows if small else 1)
 
 
-def _autoencoder(pipeline: Any) -> Any:
-    """The pipeline's autoencoder; None where rows are pixels."""
+def _autoencoder(pipeline: Any, upcasts: bool) -> Any:
+    """The pipeline's autoencoder, in the pipeline's precision; None where rows are pixels.
+
+    Args:
+        pipeline: The pipeline.
+        upcasts: Whether the autoencoder of its family goes to float32 from float16 where its configuration says so.
+            That alone does not tell: `force_upcast` is true by default, for Stable Diffusion 1.5 too.
+    """
     vae = getattr(pipeline, "vae", None)
-    if vae is not None and vae.dtype == torch.float16 and vae.config.get("force_upcast", False):
-        vae.to(dtype=torch.float32)  # SDXL's overflows in half precision
+    if vae is not None and upcasts and vae.dtype == torch.float16 and vae.config.get("force_upcast", False):
+        vae.to(dtype=torch.float32)
     return vae
 
 

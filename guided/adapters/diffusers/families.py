@@ -3,7 +3,7 @@
 __all__ = ["FAMILIES", "Family"]
 
 from guided.adapters.diffusers.family import Family
-from guided.adapters.diffusers.text_to_image import Flux, PixArt, StableDiffusion3, StableDiffusionXL
+from guided.adapters.diffusers.text_to_image import Flux, PixArt, PixArtSigma, StableDiffusion3, StableDiffusionXL
 from guided.adapters.diffusers.videos import CogVideoX
 from guided.adapters.diffusers.without_text import DiT, Unconditional
 
@@ -18,7 +18,7 @@ FAMILIES: dict[str, type[Family]] = {
     "FluxPipeline": Flux,
     "FluxImg2ImgPipeline": Flux,
     "PixArtAlphaPipeline": PixArt,
-    "PixArtSigmaPipeline": PixArt,
+    "PixArtSigmaPipeline": PixArtSigma,
     "DiTPipeline": DiT,
     "DDPMPipeline": Unconditional,
     "DDIMPipeline": Unconditional,

@@ -39,6 +39,7 @@ class Family:
     steps: ClassVar[int] = 50
     conditional: ClassVar[bool] = True
     patch: ClassVar[int] = 1  # latents a side that the network takes together
+    upcasts: ClassVar[bool] = False  # whether the autoencoder may overflow in float16, as SDXL's does
     _other: Any = None  # a network that replaces the pipeline's
 
     def __init__(self, pipeline: Any, size: Size) -> None:

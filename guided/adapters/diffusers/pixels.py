@@ -39,27 +39,30 @@ class Decoder:
 
     @torch.no_grad()
     def pixels(self, x: Tensor) -> Tensor:
-        """Clean rows to uint8, with shape `(n, 3, H, W)`, or `(n, 3, F, H, W)` for videos, on their device.
+        """Clean rows to whole numbers from 0 to 255, on their device: `(n, 3, H, W)`, for videos `(n, F, 3, H, W)`.
 
         Raises:
-            GuidedError: A pixel is not finite.
+            GuidedError: Pixels are not finite.
         """
         finite: list[Tensor] = []
-        pixels = self.evaluator(lambda rows: self._pixels(x[rows], finite), len(x))
-        if not torch.stack(finite).all():  # as bytes they would look like an image
-            dtype = x.dtype if self.vae is None else self.vae.dtype
-            raise GuidedError(f"rows decode to pixels that are not finite (in {dtype}); use dtype float32")
-        return pixels
+        found = self.evaluator(lambda rows: self._pixels(x[rows], finite), len(x))
+        if not torch.stack(finite).all():  # as bytes they would look like an image; asked once, as asking waits
+            raise GuidedError(f"rows decode to pixels that are not finite (in {self._dtype(x)}); use dtype float32")
+        return found
 
     def _pixels(self, x: Tensor, finite: list[Tensor]) -> Tensor:
-        """The same for a micro-batch. Whether it is finite is appended, and not waited for."""
+        """The pixels of a micro-batch; whether they are finite is added to a list."""
         if self.scale < 1:
             x = self._smaller(x)
         y = x if self.vae is None else self.vae.decode(self._unscaled(x), return_dict=False)[0]
         finite.append(y.isfinite().all())
         y = (y.float() / 2 + 0.5).clamp(0, 1)
         y = y if y.shape[1] == 3 else y.expand(-1, 3, *y.shape[2:])  # grey
-        return (y * 255).round().to(torch.uint8)
+        return (y * 255).round().to(torch.uint8).movedim(1, -3)  # a video's frames come before its channels
+
+    def _dtype(self, x: Tensor) -> torch.dtype:
+        dtype: torch.dtype = x.dtype if self.vae is None else self.vae.dtype
+        return dtype
 
     def _smaller(self, x: Tensor) -> Tensor:
         """The mean over areas, at least one latent a side."""
@@ -78,14 +81,6 @@ class Decoder:
             return x * x.new_tensor(std).view(shape) / factor + x.new_tensor(mean).view(shape)
         shift = config.get("shift_factor") or 0.0
         return x / factor + (0.0 if self.tiny else shift)
-
-
-def images(pixels: Tensor) -> list[Any]:
-    """Pixels, with shape `(n, 3, H, W)` or `(n, 3, F, H, W)`, to `n` PIL images, or lists of frames."""
-    array = pixels.movedim(1, -1).contiguous().cpu().numpy()
-    if array.ndim == 5:
-        return [[Image.fromarray(frame) for frame in video] for video in array]
-    return [Image.fromarray(image) for image in array]
 
 
 @dataclass(frozen=True)
@@ -122,6 +117,14 @@ class Encoder:
         if mean is not None and std is not None:
             return (z - z.new_tensor(mean).view(1, -1, 1, 1)) * factor / z.new_tensor(std).view(1, -1, 1, 1)
         return (z - (config.get("shift_factor") or 0.0)) * factor
+
+
+def images(pixels: Tensor) -> list[Any]:
+    """Bytes `(n, 3, H, W)` on any device to `n` PIL images; `(n, F, 3, H, W)` to `n` lists of frames."""
+    array = pixels.movedim(-3, -1).contiguous().cpu().numpy()
+    if array.ndim == 5:
+        return [[Image.fromarray(frame) for frame in video] for video in array]
+    return [Image.fromarray(image) for image in array]
 
 
 def region(mask: Any, sides: tuple[int, int], device: torch.device) -> Tensor:

@@ -1,6 +1,6 @@
 """Families of images from text: Stable Diffusion XL and 3, Flux, PixArt."""
 
-__all__ = ["Flux", "PixArt", "StableDiffusion3", "StableDiffusionXL"]
+__all__ = ["Flux", "PixArt", "PixArtSigma", "StableDiffusion3", "StableDiffusionXL"]
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from guided.errors import GuidedError
 class StableDiffusionXL(Family):
     """Two encoders, with their pooled output and sizes as added conditions; some have zeros for no prompt."""
 
-    guidance = 5.0
+    guidance, upcasts = 5.0, True
 
     def __init__(self, pipeline: Any, size: Size) -> None:
         super().__init__(pipeline, size)
@@ -145,3 +145,9 @@ class PixArt(Family):
             added_cond_kwargs=added,
             return_dict=False,
         )[0]
+
+
+class PixArtSigma(PixArt):
+    """PixArt with the autoencoder of SDXL."""
+
+    upcasts = True

@@ -473,11 +473,49 @@ def test_a_row_that_is_no_number_is_no_picture() -> None:
     refused("rows decode to pixels that are not finite", lambda: model.decode(torch.full((1, 4, 8, 8), torch.nan)))
 
 
-def test_half_precision_does_not_reach_an_autoencoder_that_overflows() -> None:
-    pipeline = build("sdxl")
-    pipeline.vae.register_to_config(force_upcast=True)
-    pipeline.vae.half()
-    assert wrap(pipeline).codec.decode.vae.dtype == torch.float32  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("name", "dtype", "upcast", "expected"),
+    [
+        ("sdxl", torch.float16, True, torch.float32),
+        ("sdxl", torch.float16, False, torch.float16),
+        ("sdxl", torch.bfloat16, True, torch.bfloat16),
+        ("pixart", torch.float16, True, torch.float32),
+        ("pixart-alpha", torch.float16, True, torch.float16),
+        ("sd", torch.float16, True, torch.float16),
+        ("sd3", torch.float16, True, torch.float16),
+    ],
+)
+def test_half_precision_does_not_reach_an_autoencoder_that_overflows(
+    name: str, dtype: torch.dtype, upcast: bool, expected: torch.dtype
+) -> None:
+    """SDXL's, where its configuration says so, and no other, although the entry is true by default."""
+    pipeline = build(name)
+    pipeline.vae.register_to_config(force_upcast=upcast)
+    pipeline.vae.to(dtype)
+    model = wrap(pipeline, steps=2)
+    decode: Any = model.codec.decode
+    assert decode.vae.dtype == expected
+    decoded: list[torch.dtype] = []
+    decode.vae.decoder.conv_out.register_forward_hook(lambda _, __, y: decoded.append(y.dtype))
+    x = torch.randn(2, *model.process.output, generator=torch.Generator().manual_seed(0))
+    assert len(model.decode(x)) == 2 and {*decoded} == {expected}
+
+
+@pytest.mark.parametrize("name", ["sd", "ddpm", "cogvideox"])
+def test_pixels_are_those_of_the_images(name: str) -> None:
+    """As bytes on the rows' device, by the samples' decoder and by that of look-aheads."""
+    model = wrap(build(name), steps=2, **({} if name == "ddpm" else {"lookahead": 0.5}))
+    x = torch.randn(3, *model.process.output, generator=torch.Generator().manual_seed(0))
+    for decode in filter(None, (model.codec.decode, model.codec.preview)):
+        pixels, images = decode.pixels(x), decode(x)  # type: ignore[attr-defined]
+        assert pixels.dtype == torch.uint8 and pixels.device == x.device
+        assert np.array_equal(pixels.movedim(-3, -1).numpy(), np.stack([np.asarray(image) for image in images]))
+
+
+def test_pixels_are_rounded() -> None:
+    """From [-1, 1] to the nearest of 0 to 255; what is beyond is cut off, and grey is three equal channels."""
+    x = torch.tensor([-1.5, -1.0, 0.1, 1.0, 7.0]).view(1, 1, 1, 5)
+    assert Decoder(None, Evaluator(1)).pixels(x).tolist() == [[[[0, 0, 140, 255, 255]]] * 3]
 
 
 def test_the_column_preview_is_for_runs_that_look_ahead() -> None:
