@@ -3,7 +3,8 @@
 A sample is an image or a video (:mod:`guided.rewards.images.pixels`); a video scores the mean over its frames.
 
 Luma is that of Rec. 601, Y = .299 R + .587 G + .114 B, of the gamma-encoded values. Except where it is said otherwise
-values are in [0, 1].
+values are in [0, 1]. All but the size as a JPEG are computed where the pixels are, from whole numbers as far as
+possible: a score does not depend on the batch or the device.
 
 References:
     | Training diffusion models with reinforcement learning
@@ -29,20 +30,22 @@ __all__ = [
 ]
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 from io import BytesIO
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 from PIL import Image, ImageColor
+from torch import Tensor
 
 from guided.errors import GuidedError, nearest
-from guided.rewards.images.pixels import Images, Scores, per_image, pixels
+from guided.rewards.images.pixels import Images, Scores, per_image, per_pixels
 from guided.scoring.registry import register_reward
 
-_LUMA = np.array([0.299, 0.587, 0.114])
-# sRGB, linear, to XYZ, divided by the white of D65; IEC 61966-2-1
-_XYZ = np.array([[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07218], [0.01933, 0.11919, 0.95030]])
-_LAB = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]])
+_LUMA = 1000 * 255  # of white, in the units that luma is computed in
+# sRGB, linear, to XYZ; IEC 61966-2-1
+_XYZ = [[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07218], [0.01933, 0.11919, 0.95030]]
+_LAB = [[0, 116, 0], [500, -500, 0], [0, 200, -200]]
 
 
 @register_reward("compressibility", modality="images")
@@ -60,13 +63,13 @@ def incompressibility(samples: Images) -> Scores:
 @register_reward("brightness", modality="images")
 def brightness(samples: Images) -> Scores:
     """Mean luma, 0 (black) to 1 (white)."""
-    return per_image(samples, lambda image: float(_luma(image).mean()))
+    return per_pixels(samples, lambda x: _mean(_luma(x)) / _LUMA)
 
 
 @register_reward("contrast", modality="images")
 def contrast(samples: Images) -> Scores:
     """Standard deviation of the luma, 0 to 0.5."""
-    return per_image(samples, lambda image: float(_luma(image).std()))
+    return per_pixels(samples, lambda x: _variance(_luma(x)).sqrt() / _LUMA)
 
 
 @register_reward("colourfulness", modality="images")
@@ -75,7 +78,7 @@ def colourfulness(samples: Images) -> Scores:
 
     With rg = R - G and yb = (R + G) / 2 - B it is |standard deviations| + 0.3 |means| of the two.
     """
-    return per_image(samples, _colourfulness)
+    return per_pixels(samples, _colourfulness)
 
 
 def _check_colour(colour: str) -> None:
@@ -96,14 +99,14 @@ def target_colour(samples: Images, colour: str) -> Scores:
     Raises:
         ValueError: There is no such colour.
     """
-    target = lab(np.array(_rgb(colour)) / 255)
-    return per_image(samples, lambda image: -float(np.linalg.norm(lab(pixels(image)) - target, axis=-1).mean()))
+    rgb = _rgb(colour)
+    return per_pixels(samples, lambda x: -_distance(x, rgb))
 
 
 @register_reward("symmetry", modality="images")
 def symmetry(samples: Images) -> Scores:
     """1 minus the mean difference between an image and its mirror image, left to right: 1 where they are the same."""
-    return per_image(samples, lambda image: 1 - float(np.abs(pixels(image) - pixels(image)[:, ::-1]).mean()))
+    return per_pixels(samples, lambda x: 1 - _mean((x.float() - x.flip(-1).float()).abs().flatten(1)) / 255)
 
 
 @register_reward("sharpness", modality="images")
@@ -113,15 +116,39 @@ def sharpness(samples: Images) -> Scores:
     Raises:
         ValueError: An image has fewer than 3 x 3 pixels.
     """
-    return per_image(samples, _sharpness)
+    return per_pixels(samples, _sharpness)
 
 
-def lab(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
+def lab(rgb: Tensor) -> Tensor:
     """From sRGB in [0, 1] to CIELAB under D65, `(..., 3)`: L 0 to 100, a, b."""
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ _XYZ.T / _XYZ.sum(axis=1)
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.asarray(f @ _LAB.T - np.array([16, 0, 0]))
+    return _lab(_linear(rgb))
+
+
+def _linear(rgb: Tensor) -> Tensor:
+    """Light in proportion to the numbers."""
+    return torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+def _lab(linear: Tensor) -> Tensor:
+    to_xyz, to_lab, offset = _matrices(linear.device, linear.dtype)
+    xyz = linear @ to_xyz
+    f = torch.where(xyz > (6 / 29) ** 3, xyz ** (1 / 3), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    return f @ to_lab - offset
+
+
+@lru_cache(maxsize=8)
+def _matrices(place: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """To XYZ, divided by the white of D65, then to Lab, and what is subtracted."""
+    xyz, to_lab, offset = (torch.tensor(x, dtype=dtype, device=place) for x in (_XYZ, _LAB, [16, 0, 0]))
+    return (xyz / xyz.sum(dim=1, keepdim=True)).T, to_lab.T, offset
+
+
+def _distance(x: Tensor, rgb: Sequence[int]) -> Tensor:
+    """The mean distance to a colour in Lab, `(m, 3, H, W)` to `(m,)`."""
+    levels = torch.arange(256, device=x.device, dtype=_wide(x)) / 255
+    linear = _linear(levels)
+    target = _lab(torch.stack([linear[level] for level in rgb]))
+    return torch.linalg.vector_norm(_lab(linear[x.movedim(1, -1).int()]) - target, dim=-1).mean(dim=(1, 2))
 
 
 def _kilobytes(image: Image.Image) -> float:
@@ -130,22 +157,44 @@ def _kilobytes(image: Image.Image) -> float:
     return buffer.tell() / 1000
 
 
-def _luma(image: Image.Image) -> NDArray[np.float64]:
-    """`(H, W)`, in [0, 1]."""
-    return np.asarray(pixels(image) @ _LUMA)
+def _wide(x: Tensor) -> torch.dtype:
+    """The type that sums are taken in."""
+    return torch.float32 if x.device.type == "mps" else torch.float64  # MPS has no float64
 
 
-def _colourfulness(image: Image.Image) -> float:
-    red, green, blue = np.moveaxis(255 * pixels(image), -1, 0)
-    opponents = np.stack([red - green, (red + green) / 2 - blue]).reshape(2, -1)
-    return float(np.linalg.norm(opponents.std(axis=1)) + 0.3 * np.linalg.norm(opponents.mean(axis=1)))
+def _luma(x: Tensor) -> Tensor:
+    """Whole numbers `(m, H, W)` from 0 to `_LUMA`, which float32 holds as they are."""
+    red, green, blue = x.float().unbind(dim=1)
+    return 299 * red + 587 * green + 114 * blue
 
 
-def _sharpness(image: Image.Image) -> float:
-    if min(image.size) < 3:
-        raise GuidedError(f"sharpness needs images of at least 3 x 3 pixels, given {image.width} x {image.height}")
-    y = 255 * _luma(image)
-    return float((y[1:-1, :-2] + y[1:-1, 2:] + y[:-2, 1:-1] + y[2:, 1:-1] - 4 * y[1:-1, 1:-1]).var())
+def _mean(y: Tensor) -> Tensor:
+    """`(m, *)` to `(m,)`."""
+    return y.flatten(1).mean(dim=1, dtype=_wide(y))
+
+
+def _variance(y: Tensor) -> Tensor:
+    """Of whole numbers, `(m, *)` to `(m,)`: around a whole number near the mean, so that the differences are exact."""
+    y, mean = y.flatten(1), _mean(y)
+    centre = mean.round()
+    squares = (y - centre[:, None].to(y.dtype)).to(_wide(y)).square().mean(dim=1)
+    return (squares - (mean - centre) ** 2).clamp(min=0)
+
+
+def _colourfulness(x: Tensor) -> Tensor:
+    red, green, blue = x.float().unbind(dim=1)
+    opponents = [2 * (red - green), red + green - 2 * blue]  # doubled, to be whole numbers
+    spread = sum(_variance(y) for y in opponents) ** 0.5
+    return (spread + 0.3 * torch.hypot(*map(_mean, opponents))) / 2
+
+
+def _sharpness(x: Tensor) -> Tensor:
+    height, width = x.shape[-2:]
+    if min(height, width) < 3:
+        raise GuidedError(f"sharpness needs images of at least 3 x 3 pixels, given {width} x {height}")
+    y = _luma(x)
+    around = y[:, 1:-1, :-2] + y[:, 1:-1, 2:] + y[:, :-2, 1:-1] + y[:, 2:, 1:-1]
+    return _variance(around - 4 * y[:, 1:-1, 1:-1]) / 1000**2
 
 
 def _rgb(colour: str) -> tuple[int, ...]:

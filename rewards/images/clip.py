@@ -18,95 +18,147 @@ References:
       https://github.com/christophschuhmann/improved-aesthetic-predictor
 """
 
-__all__ = ["MODEL", "Clip", "aesthetic", "clip_score", "load_clip", "load_tokenizer"]
+__all__ = ["MODEL", "Clip", "aesthetic", "clip_score", "cosines", "load_clip", "load_tokenizer"]
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from guided.errors import GuidedError
-from guided.rewards.images.pixels import Images, Prompts, Scores, frames, mean_over_frames, prompts_of
-from guided.rewards.support.hub import ROWS, chain, clip_pixels, device, pretrained, read_state, version
+from guided.rewards.images.pixels import Frames, Images, Prompts, Scores, frames, mean_over_frames, prompts_of
+from guided.rewards.support.hub import (
+    ROWS,
+    chain,
+    clip_pixels,
+    device,
+    placed,
+    precision,
+    pretrained,
+    read_state,
+    version,
+)
+from guided.rewards.support.parts import Parts
 from guided.rewards.support.settings import own_settings
 from guided.scoring.registry import register_reward
 
+KNOWN = 10_000  # prompts that are remembered
 MODEL = "openai/clip-vit-large-patch14"
 _MLP = tuple(f"layers.{i}." for i in (0, 2, 4, 6, 7))  # dropout is in between, and nothing else
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A CLIP of transformers, on its device.
+    """A CLIP of transformers.
 
     Attributes:
-        network: A `CLIPModel`.
+        network: A `CLIPModel`, in its precision; it goes where the images are, and stays there.
         name: Where it is from.
+        scale: By what its authors multiply cosines.
+        parts: The rows that fit into memory.
+        known: The w of prompts that were read before, by tokenizer and prompt.
     """
 
     network: Any
     name: str
+    scale: float
+    parts: Parts = field(default_factory=lambda: Parts(ROWS))
+    known: dict[tuple[Any, str], Tensor] = field(default_factory=dict, repr=False)
 
     @own_settings
     @torch.inference_mode()
-    def images(self, images: list[Image.Image], whole: bool = False) -> Tensor:
-        """From m RGB images to u, `(m, D)`, on the CPU. `whole` as in :func:`~hub.clip_pixels`."""
-        network, parts = self.network, [images[i : i + ROWS] for i in range(0, len(images), ROWS)]
-        found = [torch.zeros(0, network.config.projection_dim)]
-        for part in parts:
-            rows = clip_pixels(part, network.config.vision_config.image_size, whole).to(device())
-            found.append(network.visual_projection(network.vision_model(pixel_values=rows).pooler_output).cpu())
-        return nn.functional.normalize(torch.cat(found), dim=-1)
+    def images(self, images: Any, whole: bool = False) -> Tensor:
+        """From m RGB images, or a tensor of them, to u, `(m, D)` in float32, on their device.
+
+        Args:
+            images: m PIL images, or uint8 `(m, 3, H, W)`.
+            whole: As in :func:`~hub.clip_pixels`.
+        """
+        place = images.device if isinstance(images, Tensor) else device()
+        network = placed(self.network, place)
+        size = network.config.vision_config.image_size
+
+        def read(rows: slice) -> Tensor:
+            pixels = clip_pixels(images[rows], size, whole).to(place, network.dtype)
+            return network.visual_projection(network.vision_model(pixel_values=pixels).pooler_output).float()
+
+        found = self.parts(read, len(images)) if len(images) else torch.zeros(0, self.width, device=place)
+        return nn.functional.normalize(found, dim=-1)
 
     @own_settings
     @torch.inference_mode()
-    def texts(self, texts: list[str], tokenizer: Any) -> Tensor:
-        """From m texts to w, `(m, D)`, on the CPU. Equal texts are read once; the end of a long one is cut."""
-        network, different = self.network, list(dict.fromkeys(texts))
-        found = [torch.zeros(0, network.config.projection_dim)]
-        longest = network.config.text_config.max_position_embeddings
-        for i in range(0, len(different), ROWS):
-            part, options = different[i : i + ROWS], {"padding": True, "truncation": True, "max_length": longest}
-            words = tokenizer(part, return_tensors="pt", **options).to(device())
-            states = network.text_model(input_ids=words.input_ids, attention_mask=words.attention_mask)
-            found.append(network.text_projection(states.pooler_output).cpu())
-        place = {text: i for i, text in enumerate(different)}
-        return nn.functional.normalize(torch.cat(found), dim=-1)[[place[text] for text in texts]]
+    def texts(self, texts: Sequence[str], tokenizer: Any) -> Tensor:
+        """From m texts to w, `(m, D)` in float32, on the network's device; the end of a long text is cut.
+
+        A text is read once, and alone: its w does not depend on what else is read.
+        """
+        place = next(self.network.parameters()).device
+        if len(self.known) > KNOWN:
+            self.known.clear()
+        found = []
+        for text in texts:
+            w = self.known.get((tokenizer, text))
+            self.known[tokenizer, text] = w = self._text(text, tokenizer) if w is None else w.to(place)
+            found.append(w)
+        return torch.stack(found) if found else torch.zeros(0, self.width, device=place)
+
+    def _text(self, text: str, tokenizer: Any) -> Tensor:
+        network, longest = self.network, self.network.config.text_config.max_position_embeddings
+        words = tokenizer([text], return_tensors="pt", truncation=True, max_length=longest).to(network.device)
+        states = network.text_model(input_ids=words.input_ids, attention_mask=words.attention_mask)
+        return nn.functional.normalize(network.text_projection(states.pooler_output)[0].float(), dim=-1)
+
+    @property
+    def width(self) -> int:
+        """The number D of features."""
+        return int(self.network.config.projection_dim)
 
 
-def _check_clip(model: str = MODEL) -> None:
-    load_tokenizer(model, load_clip(model).network.config)
+def cosines(batch: Frames, prompts: Prompts, clip: Clip, tokenizer: Any, whole: bool = False) -> Tensor:
+    """The cosines u . w of m images and their samples' prompts, with shape `(m,)`.
+
+    Raises:
+        RewardError: There are no prompts.
+    """
+    texts = prompts_of(batch, prompts)
+    u = clip.images(batch.images, whole)
+    return (u * clip.texts(texts, tokenizer)).sum(dim=-1)
+
+
+def _check_clip(model: str = MODEL, dtype: str = "float32") -> None:
+    load_tokenizer(model, load_clip(model, dtype).network.config)
 
 
 @register_reward("clip_score", modality="images", check=_check_clip)
-def clip_score(samples: Images, model: str = MODEL, prompts: Prompts = None) -> Scores:
+def clip_score(samples: Images, model: str = MODEL, prompts: Prompts = None, dtype: str = "float32") -> Scores:
     """How an image fits its prompt by CLIP: 100 times the cosine of the two.
 
     Args:
         samples: n samples.
         model: A CLIP of transformers, a name on the Hugging Face hub or a folder.
         prompts: n prompts.
+        dtype: The network's precision: float32, bfloat16 or float16.
 
     Raises:
         ImportError: transformers is not installed.
         RewardError: There are no prompts.
-        ValueError: There is no such model.
+        ValueError: There is no such model or precision.
     """
-    batch, clip = frames(samples), load_clip(model)
-    texts = clip.texts(prompts_of(batch, prompts), load_tokenizer(model, clip.network.config))
-    return mean_over_frames(batch, 100 * (clip.images(batch.images) * texts).sum(dim=-1))
+    batch, clip = frames(samples, tensors=True), load_clip(model, dtype)
+    tokenizer = load_tokenizer(model, clip.network.config)
+    return mean_over_frames(batch, 100 * cosines(batch, prompts, clip, tokenizer))
 
 
-def _check_aesthetic(weights: str, model: str = MODEL) -> None:
-    _aesthetic(weights, model)
+def _check_aesthetic(weights: str, model: str = MODEL, dtype: str = "float32") -> None:
+    _aesthetic(weights, model, dtype)
 
 
 @register_reward("aesthetic", modality="images", check=_check_aesthetic)
 @own_settings
-def aesthetic(samples: Images, weights: str, model: str = MODEL) -> Scores:
+def aesthetic(samples: Images, weights: str, model: str = MODEL, dtype: str = "float32") -> Scores:
     """Rating of an image's beauty by LAION's predictor, fitted to ratings from 1 to 10.
 
     Args:
@@ -114,25 +166,28 @@ def aesthetic(samples: Images, weights: str, model: str = MODEL) -> Scores:
         weights: The predictor's file: `sa_0_4_vit_l_14_linear.pth` or another of that kind, or
             `sac+logos+ava1-l14-linearMSE.pth`, whose layers are 768-1024-128-64-16-1.
         model: The CLIP that it was fitted to, a name on the Hugging Face hub or a folder.
+        dtype: CLIP's precision: float32, bfloat16 or float16. The predictor's is float32.
 
     Raises:
         ImportError: transformers is not installed.
-        ValueError: There is no such model or file, or one does not fit the other.
+        ValueError: There is no such model, file or precision, or one does not fit the other.
     """
-    clip, predictor = _aesthetic(weights, model)
-    batch = frames(samples)
+    clip, predictor = _aesthetic(weights, model, dtype)
+    batch = frames(samples, tensors=True)
     with torch.inference_mode():
-        return mean_over_frames(batch, predictor(clip.images(batch.images).to(device()))[:, 0].cpu())
+        u = clip.images(batch.images)
+        return mean_over_frames(batch, placed(predictor, u.device)(u)[:, 0])
 
 
 @lru_cache(maxsize=4)
 @own_settings
-def load_clip(name: str) -> Clip:
-    """The CLIP of a name on the Hugging Face hub or of a folder, in float32.
+def load_clip(name: str, dtype: str) -> Clip:
+    """The CLIP of a name on the Hugging Face hub or of a folder, in a precision.
 
     Raises:
-        GuidedError: There is none, it is another network, or weights are missing.
+        GuidedError: There is none, it is another network, weights are missing, or there is no such precision.
     """
+    wanted = precision(dtype)
     config = pretrained("AutoConfig", name, "the CLIP")
     if config.model_type != "clip":
         raise GuidedError(f"{name!r} is of type {config.model_type!r}; a CLIP of transformers, 'clip', is accepted")
@@ -140,7 +195,8 @@ def load_clip(name: str) -> Clip:
     network, info = pretrained("CLIPModel", name, "the CLIP", **options)
     if info["missing_keys"]:
         raise GuidedError(f"the CLIP {name!r} has no weights for {min(info['missing_keys'])!r}")
-    return Clip(network.eval().requires_grad_(False).to(device()), name)
+    scale = float(network.logit_scale.detach().exp())
+    return Clip(network.eval().requires_grad_(False).to(device(), wanted), name, scale)
 
 
 @lru_cache(maxsize=8)
@@ -160,8 +216,8 @@ def load_tokenizer(name: str, config: Any) -> Any:
     return tokenizer
 
 
-def _aesthetic(weights: str, model: str) -> tuple[Clip, nn.Module]:
-    clip, predictor = load_clip(model), _predictor(*version(weights))
+def _aesthetic(weights: str, model: str, dtype: str) -> tuple[Clip, nn.Module]:
+    clip, predictor = load_clip(model, dtype), _predictor(*version(weights))
     wanted, given = predictor[0].in_features, clip.network.config.projection_dim
     if wanted != given:
         raise GuidedError(f"the aesthetic predictor was fitted to a CLIP of {wanted} features, {model!r} has {given}")

@@ -19,14 +19,14 @@ References:
 __all__ = ["Blip", "image_reward"]
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import import_module
 from math import isqrt
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from guided.errors import GuidedError
@@ -38,10 +38,13 @@ from guided.rewards.support.hub import (
     clip_pixels,
     device,
     load_into,
+    placed,
+    precision,
     pretrained,
     read_state,
     version,
 )
+from guided.rewards.support.parts import Parts
 from guided.rewards.support.settings import own_settings
 from guided.scoring.registry import register_reward
 
@@ -65,35 +68,51 @@ _NAMES = [
 
 @dataclass(frozen=True)
 class Blip:
-    """The networks of ImageReward on their device, and the words that its text network knows."""
+    """The networks of ImageReward, which go where the images are and stay there, and the words that it knows.
+
+    Attributes:
+        vision: BLIP's vision network.
+        text: Its text network.
+        head: The linear layers, in float32.
+        tokenizer: Of the prompts.
+        parts: The rows that fit into memory.
+    """
 
     vision: Any
     text: Any
     head: nn.Module
     tokenizer: Any
+    parts: Parts = field(default_factory=lambda: Parts(ROWS))
 
     @own_settings
     @torch.inference_mode()
-    def __call__(self, images: list[Image.Image], prompts: list[str]) -> Tensor:
-        """Scores of m RGB images, each for its prompt, with shape `(m,)`, on the CPU."""
-        scores = [torch.zeros(0)]
-        for i in range(0, len(images), ROWS):
-            rows = clip_pixels(images[i : i + ROWS], self.vision.config.image_size).to(device())
-            seen = self.vision(pixel_values=rows).last_hidden_state
-            words = self.tokenizer(
-                prompts[i : i + ROWS], padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
-            ).to(device())
-            states = self.text(words.input_ids, attention_mask=words.attention_mask, encoder_hidden_states=seen)
-            scores.append(self.head(states.last_hidden_state[:, 0])[:, 0].cpu())
-        return (torch.cat(scores) - MEAN) / STD
+    def __call__(self, images: Any, prompts: Sequence[str]) -> Tensor:
+        """Scores of m RGB images, PIL's or uint8 `(m, 3, H, W)`, each for its prompt: `(m,)`, on their device."""
+        place = images.device if isinstance(images, Tensor) else device()
+        for network in (self.vision, self.text, self.head):
+            placed(network, place)
+        if not len(images):
+            return torch.zeros(0, device=place)
+        scores = self.parts(lambda rows: self._score(images[rows], prompts[rows], place), len(images))
+        return (scores - MEAN) / STD
+
+    def _score(self, images: Any, prompts: Sequence[str], place: torch.device) -> Tensor:
+        rows = clip_pixels(images, self.vision.config.image_size).to(place, self.vision.dtype)
+        seen = self.vision(pixel_values=rows).last_hidden_state
+        options = {"padding": True, "truncation": True, "max_length": LONGEST, "return_tensors": "pt"}
+        words = self.tokenizer(list(prompts), **options).to(place)
+        states = self.text(words.input_ids, attention_mask=words.attention_mask, encoder_hidden_states=seen)
+        return self.head(states.last_hidden_state[:, 0].float())[:, 0]
 
 
-def _check(weights: str, tokenizer: str = WORDS) -> None:
-    _blip(tokenizer, *version(weights))
+def _check(weights: str, tokenizer: str = WORDS, dtype: str = "float32") -> None:
+    _blip(tokenizer, dtype, *version(weights))
 
 
 @register_reward("image_reward", modality="images", check=_check)
-def image_reward(samples: Images, weights: str, tokenizer: str = WORDS, prompts: Prompts = None) -> Scores:
+def image_reward(
+    samples: Images, weights: str, tokenizer: str = WORDS, prompts: Prompts = None, dtype: str = "float32"
+) -> Scores:
     """What people prefer for a prompt by ImageReward, standardised: 0 is the mean of its authors' data.
 
     Args:
@@ -101,26 +120,28 @@ def image_reward(samples: Images, weights: str, tokenizer: str = WORDS, prompts:
         weights: `ImageReward.pt` of THUDM/ImageReward on the Hugging Face hub.
         tokenizer: BERT's words, a name on the hub or a folder.
         prompts: n prompts; what follows the 35th word (in BERT's sense) is cut.
+        dtype: BLIP's precision: float32, bfloat16 or float16. The head's is float32.
 
     Raises:
         ImportError: transformers is not installed.
         RewardError: There are no prompts.
-        ValueError: There is no such file or tokenizer, or the file is not ImageReward's.
+        ValueError: There is no such file, tokenizer or precision, or the file is not ImageReward's.
     """
-    blip, batch = _blip(tokenizer, *version(weights)), frames(samples)
+    blip, batch = _blip(tokenizer, dtype, *version(weights)), frames(samples, tensors=True)
     return mean_over_frames(batch, blip(batch.images, prompts_of(batch, prompts)))
 
 
 @lru_cache(maxsize=2)
 @own_settings
-def _blip(tokenizer: str, weights: str, *changed: int) -> Blip:
+def _blip(tokenizer: str, dtype: str, weights: str, *changed: int) -> Blip:
+    precision(dtype)  # before anything is read
     words = pretrained("AutoTokenizer", tokenizer, "ImageReward's tokenizer")
     state = read_state(weights, "ImageReward")
     vision = {_renamed(name): value for name, value in _under(_VISION, state).items()}
     text = {name: value for name, value in _under(_TEXT, state).items() if not name.endswith("position_ids")}
     head = chain(_under(_MLP, state), _LAYERS, "ImageReward's head")
     try:
-        networks = _vision(vision), _text(text)
+        networks = _vision(vision, dtype), _text(text, dtype)
     except (KeyError, IndexError) as error:
         raise GuidedError(f"ImageReward: {weights!r} is not its file, there is no {error}") from None
     known = networks[1].config.vocab_size
@@ -129,7 +150,7 @@ def _blip(tokenizer: str, weights: str, *changed: int) -> Blip:
     return Blip(*networks, head, words)
 
 
-def _vision(state: State) -> Any:
+def _vision(state: State, dtype: str) -> Any:
     transformers, patches = import_module("transformers"), state["embeddings.patch_embedding.weight"]
     width, _, patch, _ = patches.shape
     config = transformers.BlipVisionConfig(
@@ -141,10 +162,10 @@ def _vision(state: State) -> Any:
         patch_size=patch,
         layer_norm_eps=1e-6,
     )
-    return load_into(transformers.BlipVisionModel(config), state, "ImageReward's vision network")
+    return load_into(transformers.BlipVisionModel(config), state, "ImageReward's vision network", dtype)
 
 
-def _text(state: State) -> Any:
+def _text(state: State, dtype: str) -> Any:
     transformers, words = import_module("transformers"), state["embeddings.word_embeddings.weight"]
     config = transformers.BlipTextConfig(
         vocab_size=len(words),
@@ -156,7 +177,7 @@ def _text(state: State) -> Any:
         max_position_embeddings=len(state["embeddings.position_embeddings.weight"]),
     )
     network = transformers.BlipTextModel(config, add_pooling_layer=False)
-    return load_into(network, state, "ImageReward's text network")
+    return load_into(network, state, "ImageReward's text network", dtype)
 
 
 def _depth(state: State, layer: str) -> int:

@@ -7,6 +7,9 @@ tensor with an axis of samples in front. Sizes may differ within a list.
 
 Everything becomes 8-bit RGB: what is scored is the image that would be saved.
 
+A batch that is a tensor of uint8, `(n, 3, H, W)` or for videos `(n, F, 3, H, W)`, stays on its device where a reward
+can work there, and so do the scores, with shape `(n,)`.
+
 Letters: n samples, m images in all, height H, width W.
 """
 
@@ -18,7 +21,7 @@ __all__ = [
     "frames",
     "mean_over_frames",
     "per_image",
-    "pixels",
+    "per_pixels",
     "prompts_of",
 ]
 
@@ -29,18 +32,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from guided.errors import GuidedError, RewardError
+from guided.rewards.support.parts import Parts
 
 Images: TypeAlias = Any  # n samples, in one of the forms above
 Prompts: TypeAlias = "Sequence[str] | None"
-Scores: TypeAlias = NDArray[np.float64]
+Scores: TypeAlias = NDArray[np.float64] | Tensor  # (n,): a tensor where the samples are one that stays on its device
 
 _ACCEPTED = (
     "an image is a PIL image, an array (H, W, 3) or a tensor (3, H, W), with uint8 or floats in [0, 1]; a video is a "
     "list of images, or an array or a tensor with an axis more"
 )
 _DEEP = ("I", "F")  # PIL's modes of more than 8 bits: converting clips them to white
+_AT_ONCE = 2**23  # pixels
 _SLACK = 0.5 / 255  # beyond [0, 1], as much as rounding to 8 bits moves a value
 
 
@@ -48,18 +54,22 @@ class Frames(NamedTuple):
     """The images of n samples.
 
     Attributes:
-        images: m images, RGB.
+        images: m images, RGB: PIL images, or a tensor `(m, 3, H, W)` of uint8.
         owner: the sample that each image belongs to, with shape `(m,)`, ascending.
         samples: n.
     """
 
-    images: list[Image.Image]
+    images: Any
     owner: NDArray[np.int64]
     samples: int
 
 
-def frames(samples: Images) -> Frames:
+def frames(samples: Images, tensors: bool = False) -> Frames:
     """The images of a batch of n samples.
+
+    Args:
+        samples: The batch.
+        tensors: Whether a tensor of uint8 stays one.
 
     Raises:
         ValueError: A sample has another type, shape, or range.
@@ -68,6 +78,11 @@ def frames(samples: Images) -> Frames:
         raise GuidedError(
             f"a batch of images is a list of samples, or an array or a tensor of them, given {_say(samples)}"
         )
+    if tensors and isinstance(samples, Tensor) and samples.dtype == torch.uint8:
+        if samples.shape[-3] != 3 or 0 in samples.shape[1:]:
+            raise GuidedError(f"{_ACCEPTED}; given {_say(samples)}")
+        n, each = len(samples), samples.shape[1] if samples.ndim == 5 else 1
+        return Frames(samples.detach().reshape(-1, *samples.shape[-3:]), np.repeat(np.arange(n), each), n)
     images = [_images(sample) for sample in samples]
     counts = [len(those) for those in images]
     return Frames(
@@ -76,9 +91,12 @@ def frames(samples: Images) -> Frames:
 
 
 def mean_over_frames(batch: Frames, scores: Any) -> Scores:
-    """Scores `(m,)` of images -> `(n,)` of samples."""
+    """Scores `(m,)` of images -> `(n,)` of samples, on the device of the images if those are a tensor."""
+    if isinstance(batch.images, Tensor):
+        return scores.view(batch.samples, -1).mean(dim=1) if len(scores) > batch.samples else scores
     if not batch.samples:
         return np.zeros(0)
+    scores = scores.cpu() if isinstance(scores, Tensor) else scores
     total = np.bincount(batch.owner, np.asarray(scores, dtype=np.float64), minlength=batch.samples)
     return total / np.bincount(batch.owner, minlength=batch.samples)
 
@@ -89,9 +107,19 @@ def per_image(samples: Images, score: Callable[[Image.Image], float]) -> Scores:
     return mean_over_frames(batch, [score(image) for image in batch.images])
 
 
-def pixels(image: Image.Image) -> NDArray[np.float64]:
-    """An image in [0, 1], with shape `(H, W, 3)`."""
-    return np.asarray(image, dtype=np.float64) / 255
+def per_pixels(samples: Images, score: Callable[[Tensor], Tensor]) -> Scores:
+    """Scores `(n,)` by a function of uint8 `(m, 3, H, W)` that gives `(m,)`; images of a list come one by one."""
+    batch = frames(samples, tensors=True)
+    if not isinstance(batch.images, Tensor):
+        return mean_over_frames(batch, [float(score(_tensor(image))) for image in batch.images])
+    if not batch.samples:
+        return torch.zeros(0, device=batch.images.device)
+    parts = Parts(max(1, _AT_ONCE // batch.images[0, 0].numel()))
+    return mean_over_frames(batch, parts(lambda rows: score(batch.images[rows]), len(batch.images)))
+
+
+def _tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
 
 
 def prompts_of(batch: Frames, prompts: Prompts) -> list[str]:

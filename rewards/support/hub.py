@@ -8,20 +8,36 @@ References:
     | (Radford et al., ICML, 2021, https://arxiv.org/abs/2103.00020)
 """
 
-__all__ = ["MEAN", "ROWS", "STD", "chain", "clip_pixels", "device", "load_into", "pretrained", "read_state", "version"]
+__all__ = [
+    "MEAN",
+    "ROWS",
+    "STD",
+    "chain",
+    "clip_pixels",
+    "device",
+    "load_into",
+    "placed",
+    "precision",
+    "pretrained",
+    "read_state",
+    "version",
+]
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, nearest, shown
+from guided.rewards.support.resize import resize
 
+Net = TypeVar("Net", bound=nn.Module)
 State: TypeAlias = dict[str, Tensor]
 
 ROWS = 64  # images in one pass of a network
@@ -30,9 +46,30 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 _FOLDER = "a name on the Hugging Face hub, with network, or a folder with config.json and model.safetensors is accepted"
 
 
-def device() -> str:
-    """Where these networks run: on the GPU if there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def device() -> torch.device:
+    """Where these networks run for samples that are not on a device themselves: on the GPU if there is one."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def precision(dtype: str) -> torch.dtype:
+    """The type of that name.
+
+    Raises:
+        GuidedError: It is none of those that networks run in.
+    """
+    if dtype not in DTYPES:
+        raise GuidedError(f"dtype is {shown(dtype)}{nearest(str(dtype), DTYPES)}; it is one of {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def placed(network: Net, place: torch.device) -> Net:
+    """The network on a device; it stays there."""
+    if next(network.parameters()).device != place:
+        network.to(place)
+    return network
 
 
 def pretrained(kind: str, name: str, what: str, **options: Any) -> Any:
@@ -85,8 +122,8 @@ def read_state(path: str, what: str) -> State:
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
-def load_into(network: nn.Module, state: Mapping[str, Tensor], what: str) -> nn.Module:
-    """The network with these weights, all of them, ready to be applied.
+def load_into(network: nn.Module, state: Mapping[str, Tensor], what: str, dtype: str = "float32") -> nn.Module:
+    """The network with these weights, all of them, ready to be applied in a precision.
 
     Raises:
         GuidedError: Names or shapes are others.
@@ -101,7 +138,7 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], what: str) -> nn.
         if names:
             raise GuidedError(f"{what}: the file {said} {min(names)!r}, {len(names)} such in all")
     network.load_state_dict(state)
-    return network.eval().requires_grad_(False).to(device())
+    return network.eval().requires_grad_(False).to(device(), precision(dtype))
 
 
 def chain(state: Mapping[str, Tensor], places: Sequence[str], what: str) -> nn.Sequential:
@@ -121,29 +158,47 @@ def chain(state: Mapping[str, Tensor], places: Sequence[str], what: str) -> nn.S
     return network
 
 
-def clip_pixels(images: Sequence[Image.Image], size: int, whole: bool = False) -> Tensor:
+def clip_pixels(images: Sequence[Image.Image] | Tensor, size: int, whole: bool = False) -> Tensor:
     """RGB images -> what CLIP's vision network reads, with shape `(m, 3, size, size)`, float32.
 
     Args:
-        images: m images.
+        images: m images; or uint8 `(m, 3, H, W)`, and the result is on their device.
         size: The network's, in pixels.
         whole: The longer side is resized, and the rest is black, instead of cutting the middle out.
     """
-    values = np.stack([np.asarray(_squared(image, size, whole), dtype=np.float32) for image in images]) / 255
-    standard = (values - np.array(MEAN, dtype=np.float32)) / np.array(STD, dtype=np.float32)
-    return torch.from_numpy(standard).permute(0, 3, 1, 2).contiguous()
+    if isinstance(images, Tensor):
+        height, width, pad = _square(images.shape[-2], images.shape[-1], size, whole)
+        rows = nn.functional.pad(resize(images, height, width), pad)
+    else:
+        rows = torch.from_numpy(np.stack([np.asarray(_squared(image, size, whole)) for image in images])).permute(
+            0, 3, 1, 2
+        )
+    mean, std = _standard(rows.device)
+    return (rows.float() / 255 - mean) / std
+
+
+@lru_cache(maxsize=8)
+def _standard(place: torch.device) -> tuple[Tensor, Tensor]:
+    """CLIP's means and deviations of the channels, with shape `(3, 1, 1)`."""
+    return tuple(torch.tensor(part, dtype=torch.float32, device=place).view(3, 1, 1) for part in (MEAN, STD))  # type: ignore[return-value]
+
+
+def _square(height: int, width: int, size: int, whole: bool) -> tuple[int, int, tuple[int, int, int, int]]:
+    """Height and width after resizing, and what is added left, right, above and below; below 0 it is cut off."""
+    sides = (height, width)
+    if whole:
+        height, width = (max(1, round(size * side / max(sides))) for side in sides)
+        left, top = (size - width) // 2, (size - height) // 2
+    else:
+        height, width = (size * side // min(sides) for side in sides)
+        left, top = -((width - size) // 2), -((height - size) // 2)
+    return height, width, (left, size - width - left, top, size - height - top)
 
 
 def _squared(image: Image.Image, size: int, whole: bool) -> Image.Image:
-    side = max(image.size) if whole else min(image.size)
-    if whole:
-        width, height = (max(1, round(size * length / side)) for length in image.size)
-        left, top = -((size - width) // 2), -((size - height) // 2)
-    else:
-        width, height = (size * length // side for length in image.size)
-        left, top = (width - size) // 2, (height - size) // 2
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    return image.crop((left, top, left + size, top + size))  # black outside of it
+    height, width, (left, _, top, _) = _square(image.height, image.width, size, whole)
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    return resized.crop((-left, -top, size - left, size - top))  # black outside of it
 
 
 def version(path: str) -> tuple[str, int, int]:

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import wraps
-from typing import Literal, ParamSpec, TypeVar, get_args
+from threading import Lock
+from typing import Any, Literal, ParamSpec, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ def in_precision(precision: str, device: torch.device) -> Iterator[None]:
         raise GuidedError(f"precision is one of {', '.join(get_args(Precision))}, given {precision!r}")
     with ExitStack() as stack:
         if precision == "tf32" and device.type == "cuda":
-            stack.enter_context(_products("tf32"))
+            _switch(stack, on=True)
         if precision in ("bfloat16", "float16"):
             stack.enter_context(torch.autocast(device.type, getattr(torch, precision)))
         yield
@@ -99,19 +100,53 @@ def _settings() -> Iterator[None]:
         for kind in ("cpu", "cuda"):
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
-        if torch.get_float32_matmul_precision() != "highest" or torch.backends.cudnn.is_available():
-            stack.enter_context(_products("ieee"))
+        stack.enter_context(_exact)
         yield
 
 
-@contextmanager
-def _products(kind: Literal["ieee", "tf32"]) -> Iterator[None]:
-    """Products of float32 are exact, or of ten bits."""
-    before, cudnn = torch.get_float32_matmul_precision(), torch.backends.cudnn
-    torch.set_float32_matmul_precision("highest" if kind == "ieee" else "high")
-    own = {"benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+class _Exact:
+    """Products of float32 are exact while any thread is inside. The switches are the process's: the last out restores.
+
+    Torch rounds convolutions to TF32 by default where the card can.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.restore = Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                _switch(self.restore, on=False)
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.restore.close()
+
+
+_exact = _Exact()
+
+
+def _switch(stack: ExitStack, on: bool) -> None:
+    """Switches TF32 until the stack is closed: by torch's older names, or the newer ones where somebody used those."""
+    backends: Any = torch.backends
     try:
-        with cudnn.flags(enabled=cudnn.enabled, allow_tf32=kind == "tf32", **own):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+        before = torch.get_float32_matmul_precision()
+        stack.callback(torch.set_float32_matmul_precision, before)
+        torch.set_float32_matmul_precision("high" if on else "highest")
+    except RuntimeError:
+        _set(stack, backends.cuda.matmul, "fp32_precision", "tf32" if on else "ieee")
+        _set(stack, backends.mkldnn.matmul, "fp32_precision", "ieee")
+    try:
+        _set(stack, backends.cudnn, "allow_tf32", on)
+    except RuntimeError:
+        _set(stack, backends.cudnn.conv, "fp32_precision", "tf32" if on else "ieee")
+
+
+def _set(stack: ExitStack, owner: Any, name: str, value: object) -> None:
+    before = getattr(owner, name)
+    if before != value:
+        stack.callback(setattr, owner, name, before)
+        setattr(owner, name, value)

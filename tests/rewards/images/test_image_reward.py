@@ -160,13 +160,13 @@ def test_pictures_and_prompts_both_matter_and_the_batch_does_not(file: str, word
     )
 
 
-def test_a_batch_is_one_call(file: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_one_call(file: str, words: str) -> None:
     rows: list[int] = []
-    network: Any = module._blip(words, *module.version(file))
+    network: Any = module._blip(words, "float32", *module.version(file))
     network.head.register_forward_hook(lambda layer, given, made: rows.append(len(made)))
     scores = image_reward(drawn(4), file, words, PROMPTS)
     assert rows == [4]
-    monkeypatch.setattr(module, "ROWS", 3)
+    network.parts.size = 3
     assert image_reward(drawn(4), file, words, PROMPTS) == pytest.approx(scores, abs=1e-4)
     assert rows == [4, 3, 1]
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from guided.errors import RewardError
 from guided.rewards.images.appearance import brightness, target_colour
-from guided.rewards.images.pixels import frames, mean_over_frames, per_image, pixels, prompts_of
+from guided.rewards.images.pixels import frames, mean_over_frames, per_image, prompts_of
 from guided.scoring.objective import resolve_reward
 
 Bytes = NDArray[np.uint8]
@@ -98,10 +98,6 @@ def test_the_mean_is_each_samples_own() -> None:
     batch = frames([[BATCH[0], BATCH[1]], BATCH[2], BATCH[:3]])
     assert mean_over_frames(batch, [1, 3, 10, -1, -2, -6]).tolist() == [2, 10, -3]
     assert per_image([], lambda image: 1.0).shape == (0,)
-
-
-def test_pixels_are_channels_last_in_0_to_1() -> None:
-    assert pixels(Image.fromarray(BATCH[0])) == pytest.approx(BATCH[0] / 255)
 
 
 WRONG: dict[str, Any] = {

@@ -1,0 +1,43 @@
+"""Many rows in parts that fit into memory."""
+
+__all__ = ["Parts"]
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_SIGNS = ("out of memory", "can't allocate memory", "alloc_failed")  # what the libraries below torch say
+
+
+@dataclass
+class Parts:
+    """At most `size` rows at a time; where memory runs out, half as many from then on.
+
+    Attributes:
+        size: The number of rows, at least 1.
+    """
+
+    size: int
+
+    def __call__(self, function: Callable[[slice], Tensor], m: int) -> Tensor:
+        """The results for m rows, at least one, by a function of some of them that gives one for each."""
+        found: list[Tensor] = []
+        start = 0
+        while start < m:
+            rows = slice(start, min(m, start + self.size))
+            try:
+                found.append(function(rows))
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error) or rows.stop - start <= 1:
+                    raise
+                self.size = (rows.stop - start) // 2
+                continue
+            start = rows.stop
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in text for sign in _SIGNS)
