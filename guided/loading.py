@@ -3,6 +3,7 @@
 __all__ = ["check_name", "check_options", "load", "models", "resolve_device", "split_options"]
 
 import inspect
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -57,6 +58,8 @@ def load(
     device: str = "auto",
     dtype: str = "float32",
     steps: int | None = None,
+    compile: str | None = None,
+    channels_last: bool | None = None,
     **options: Any,
 ) -> Diffusion:
     """Loads a pretrained model.
@@ -69,6 +72,9 @@ def load(
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the best there is.
         dtype: The precision of the network, "float32", "bfloat16" or "float16"; its outputs are used in float32.
         steps: The number of reverse steps `K`; None for the model's own.
+        compile: How the network is compiled, which takes up to a minute once and rounds in other places: "default", or
+            on a GPU "graph", with CUDA graphs; None for not at all. Micro-batches then have one size.
+        channels_last: Whether convolutions have their channels last in memory; None for where that is known to be fast.
         options: What the checkpoint's adapter takes besides: for a file `length`, `alphabet` and `ema`
             (:func:`guided.adapters.mdlm.cnn.load`), for MDLM's folder `length`, for a pipeline `eta`, `lookahead`,
             `scheduler` and more (:func:`guided.adapters.diffusers.load`). A pipeline object takes those of
@@ -77,6 +83,9 @@ def load(
     Raises:
         GuidedError: The name, the device, an option or the checkpoint is not accepted.
     """
+    running = {"compile": compile, "channels_last": channels_last}
+    running = {name: value for name, value in running.items() if value is not None}
+    options |= running
     if not isinstance(name_or_path, str | Path):
         return _wrapped(name_or_path, steps, options)
     target = resolve_device(device)
@@ -91,8 +100,14 @@ def load(
     options = given | options
     check_options(adapter.load, options, f"model {shown(place)}")
     model: Diffusion = adapter.load(path, config, target, DTYPES[dtype], **options)
-    model = replace(model, name=str(name_or_path))
+    model = replace(model, name=_with_options(str(name_or_path), running))
     return model if steps is None else model.with_steps(check_steps(steps))
+
+
+def _with_options(name: str, options: Mapping[str, Any]) -> str:
+    """The name followed by options, as `"dna?compile=default"`: they are recorded with it."""
+    texts = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
+    return "".join([name, *(("&" if "?" in name or i else "?") + text for i, text in enumerate(texts))])
 
 
 def check_name(name_or_path: str | Path) -> None:

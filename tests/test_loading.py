@@ -35,7 +35,7 @@ def refused(match: str, name: Any, **options: Any) -> None:
         ("scheduler=null&lora=5", "lora is 5"),
         ("lora=[5]", r"lora is \[5\]"),
         ("lora_scale=big", "lora_scale is 'big'"),
-        ("compile=maybe", "compile is 'maybe'; it must be true or false"),
+        ("compile=maybe", "compile is 'maybe'; it must be default or graph"),
         ("slicing=1", "slicing is 1"),
         ("tiling=yes", "tiling is 'yes'"),
         ("variant=16", "variant is 16"),

@@ -6,11 +6,11 @@ import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from guided.core.compiling import compilation_of, compiled
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.errors import GuidedError, shown
@@ -50,8 +50,7 @@ def attach(model: Any, negative: str | Path, *, alpha: float = 1.0, beta: float 
         raise GuidedError(f"the negative checkpoint {shown(checkpoint.name)}: {error}") from error
     weight = next(network.bare.parameters())
     module = module.to(weight.device).eval().requires_grad_(False)
-    if network.module is not network.bare:
-        module = cast("nn.Module", torch.compile(module))
+    module = compiled(module, compilation_of(network.module))
     base_fingerprint = "" if base_network is None else fingerprint(base_network)
     key = f"{model.identity} {checkpoint.digest} {alpha} {beta} {base_fingerprint}"
     identity = digest_of(key)

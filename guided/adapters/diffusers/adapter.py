@@ -23,6 +23,7 @@ from guided.adapters.diffusers.prediction import Prediction
 from guided.adapters.diffusers.sizes import Size
 from guided.core.batching import Evaluator
 from guided.core.codec import Codec
+from guided.core.compiling import check_layout, compilation_of
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.core.gaussian import Gaussian
@@ -46,6 +47,7 @@ def wrap(
     lookahead: Any = "full",
     micro_batch: int | None = None,
     distilled: float | None = None,
+    channels_last: bool | None = None,
     folder: Path | None = None,
     identity: str | None = None,
 ) -> Diffusion:
@@ -62,6 +64,7 @@ def wrap(
         micro_batch: Rows that the network and the decoder take at a time; halved when memory runs out. None for 16,
             or for small rows 8 in the decoder; batches of small rows are filled up to that number.
         distilled: The guidance that a distilled network (Flux) takes as an input; None for 3.5.
+        channels_last: Whether convolutions have their channels last in memory; None for on a CPU and in half precision.
         folder: Where the pipeline was loaded from, to find a small decoder beside it.
         identity: The digest of the pipeline's weights; None to compute it.
 
@@ -75,17 +78,18 @@ def wrap(
     eta = eta if isinstance(eta, int) else number  # unchanged, for the message about its bounds
     if micro_batch is not None:
         micro_batch = check_number("micro_batch", micro_batch, int)
+    layout = check_layout(channels_last)
     family = FAMILIES[name](pipeline, Size(height, width, frames))
     if distilled is not None:
         family.set_distilled(check_number("distilled", distilled, float))
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
-            freeze(part)
+            freeze(part, layout)
     levels = Levels.of(pipeline.scheduler)
     process = _process(family, levels, eta, check_steps(family.steps if steps is None else steps))
     vae = _autoencoder(pipeline, family.upcasts)
     decoding = _evaluator(family, micro_batch, DECODED)
-    cheap = preview(lookahead, pipeline, folder, decoding)
+    cheap = preview(lookahead, pipeline, folder, decoding, layout)
     identity = identity or fingerprint(pipeline.components)
     denoiser = _denoiser(family, levels, process)
     return Diffusion(
@@ -101,7 +105,7 @@ def wrap(
         _network(family, denoiser),
         name=name,
         identity=identity if cheap is None else fingerprint({"lookahead": cheap.vae}, identity),
-        evaluator=_evaluator(family, micro_batch, ROWS),
+        evaluator=_evaluator(family, micro_batch, ROWS, compilation_of(family.net)),
     )
 
 
@@ -186,12 +190,13 @@ class Condition:
         return {name: torch.cat([part[name] for part in parts])[index.to(parts[0][name].device)] for name in parts[0]}
 
 
-def _evaluator(family: Family, micro_batch: int | None, rows: int) -> Evaluator:
-    """Micro-batches: of one size where rows are small, so that no output depends on the number of rows."""
-    if micro_batch is not None:
-        return Evaluator(micro_batch, family.device)
-    small = math.prod(family.event) <= SMALL
-    return Evaluator(rows if small else ROWS, family.device, least=rows if small else 1)
+def _evaluator(family: Family, micro_batch: int | None, rows: int, compilation: str | None = None) -> Evaluator:
+    """Micro-batches: of one size where rows are small, so that no output depends on the number of rows, and where the
+    network is compiled, as another size would be compiled anew.
+    """
+    small = micro_batch is None and math.prod(family.event) <= SMALL
+    size = micro_batch if micro_batch is not None else rows if small else ROWS
+    return Evaluator(size, family.device, least=size if small or compilation else 1)
 
 
 def _autoencoder(pipeline: Any, upcasts: bool) -> Any:

@@ -17,6 +17,7 @@ from guided.adapters.diffusers.lora import add_lora
 from guided.adapters.diffusers.parts import check_loaded
 from guided.adapters.diffusers.quiet import quiet
 from guided.checkpoints.torch_files import reason_of
+from guided.core.compiling import check_compile, compiled
 from guided.core.diffusion import Diffusion
 from guided.errors import GuidedError, check_number, nearest, shown
 
@@ -33,7 +34,7 @@ class Loading:
         lora: Files or repositories of LoRA weights.
         lora_scale: Their weight.
         variant: The variant of the weights' files, "fp16".
-        compile: Whether the network is compiled.
+        compile: How the network is compiled: "default", or on a GPU "graph"; None for not at all.
         offload: What is kept in the CPU's memory until it is used: "none", "model" (networks), or "sequential" (their
             layers).
         slicing: Whether the decoder takes images one by one.
@@ -47,7 +48,7 @@ class Loading:
     lora: str | Sequence[str] = ()
     lora_scale: float = 1.0
     variant: str | None = None
-    compile: bool = False
+    compile: str | None = None
     offload: str = "none"
     slicing: bool = False
     tiling: bool = False
@@ -56,7 +57,7 @@ class Loading:
         if self.offload not in OFFLOADS:
             hint = nearest(str(self.offload), OFFLOADS)
             raise GuidedError(f"offload is {shown(self.offload)}{hint}; it is one of {', '.join(OFFLOADS)}")
-        for name in ("compile", "slicing", "tiling"):
+        for name in ("slicing", "tiling"):
             if not isinstance(getattr(self, name), bool):
                 raise GuidedError(f"{name} is {shown(getattr(self, name))}; it must be true or false")
         for name, types, accepted in (
@@ -96,6 +97,7 @@ def load(
     how = Loading(**{name: value for name, value in options.items() if name in own})
     if how.offload != "none" and device.type == "cpu":
         raise GuidedError(f"offload is {how.offload!r}, but the device is the CPU: there is nothing to offload from")
+    compilation = check_compile(how.compile, device)
     pipeline = _read(folder, dtype, how.variant)
     _reschedule(pipeline, how.scheduler)
     for name in how.lora:
@@ -103,9 +105,9 @@ def load(
     identity = fingerprint(pipeline.components)  # now: offloaded weights have no entries to read
     _place(pipeline, device, how.offload)
     _save_memory(pipeline, how)
-    if how.compile:
+    if compilation:
         part = FAMILIES[type(pipeline).__name__].component
-        setattr(pipeline, part, torch.compile(getattr(pipeline, part)))
+        setattr(pipeline, part, compiled(getattr(pipeline, part), compilation))
     rest = {name: value for name, value in options.items() if name not in own}
     return wrap(pipeline, **rest, folder=folder if folder.is_dir() else None, identity=identity)
 

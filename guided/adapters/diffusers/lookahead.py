@@ -39,7 +39,9 @@ PUBLISHED = {
 }
 
 
-def preview(lookahead: Any, pipeline: Any, folder: Path | None, evaluator: Evaluator) -> Decoder | None:
+def preview(
+    lookahead: Any, pipeline: Any, folder: Path | None, evaluator: Evaluator, last: bool | None = None
+) -> Decoder | None:
     """The decoder of look-aheads; None for the samples' own.
 
     Args:
@@ -49,6 +51,7 @@ def preview(lookahead: Any, pipeline: Any, folder: Path | None, evaluator: Evalu
         pipeline: A pipeline of diffusers.
         folder: Where it was loaded from.
         evaluator: Micro-batches of rows.
+        last: Whether its convolutions have channels last, as :func:`freeze` takes it.
 
     Raises:
         GuidedError: There is no such decoder, or its latents have another number of channels.
@@ -68,7 +71,7 @@ def preview(lookahead: Any, pipeline: Any, folder: Path | None, evaluator: Evalu
         return Decoder(vae, evaluator, scale=float(lookahead))
     tiny = lookahead if isinstance(lookahead, torch.nn.Module) else _read(str(lookahead), pipeline, folder)
     tiny = tiny.to(pipeline._execution_device)
-    freeze(tiny)
+    freeze(tiny, last)
     wanted, given = vae.config.latent_channels, getattr(getattr(tiny, "config", None), "latent_channels", None)
     if not hasattr(tiny, "decode") or given != wanted:
         raise GuidedError(f"the look-ahead's decoder takes {given} channels of latents; the model has {wanted}")

@@ -18,8 +18,8 @@ from guided.checkpoints.published import advice, tensors_of
 from guided.checkpoints.schemas import check_alphabet
 from guided.checkpoints.torch_files import entry, read_torch
 from guided.checkpoints.weights import plain_names, read_tensors, sketched
-from guided.core.batching import Evaluator
 from guided.core.codec import Codec
+from guided.core.compiling import check_compile, compiled, filled
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
@@ -42,6 +42,7 @@ def load(
     length: int | None = None,
     alphabet: str = "ACGT",
     ema: bool = True,
+    compile: str | None = None,
 ) -> Diffusion:
     """The model in a file; samples are strings of `length` letters.
 
@@ -54,10 +55,12 @@ def load(
         alphabet: The letters of the tokens, without the mask, in their order.
         ema: Whether to take the averaged weights, if the file has any. SVDD's and DRAKES's own scripts sample with
             the raw ones.
+        compile: How the network is compiled: "default", or on a GPU "graph"; None for not at all.
 
     Raises:
         GuidedError: The file cannot be read, is of another architecture, or does not give a length.
     """
+    how = check_compile(compile, device)
     _check_options(alphabet, ema)
     file = read_tensors(path) if path.suffix == ".safetensors" else read_torch(path)
     if hint := advice(map(str, tensors_of(file)), path):
@@ -74,16 +77,17 @@ def load(
     if shadow is not None and ema:
         weights = weights | _averaged(shadow, [n for n, p in net.named_parameters() if p.requires_grad], path)
     fill(net, weights, path, device, dtype)
+    run = compiled(net, how)
     around = partial(subs, dtype=dtype, device=device, timed=timed)
     letters = Letters(alphabet, length)
     return Diffusion(
-        around(net),
+        around(run),
         Masked(length, len(alphabet), steps=128),
         Codec(letters.decode, encode=letters.encode, tokens=letters.codes),
-        network=Network(net, around),
+        network=Network(run, around),
         timed=timed,
         identity=digest(path) + ("" if ema or shadow is None else "-raw"),
-        evaluator=Evaluator(device=device),
+        evaluator=filled(device, how),
     )
 
 

@@ -14,8 +14,8 @@ from guided.adapters.mdlm.common import check, check_length, fill, subs
 from guided.checkpoints.schemas import Mdlm, MdlmLength, validated
 from guided.checkpoints.torch_files import read_torch
 from guided.checkpoints.weights import exists, plain_names, read_tensors, sketched, weights_digest
-from guided.core.batching import Evaluator
 from guided.core.codec import Codec
+from guided.core.compiling import check_compile, compiled, filled
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
@@ -35,6 +35,7 @@ def load(
     dtype: torch.dtype,
     *,
     length: int | None = None,
+    compile: str | None = None,
 ) -> Diffusion:
     """The model in a folder; samples are texts if it has a `tokenizer.json`, and otherwise ids separated by spaces.
 
@@ -46,10 +47,12 @@ def load(
         device: Where the network goes.
         dtype: The precision of the network.
         length: The number of tokens; None for the configuration's `model_length`. The weights work with any.
+        compile: How the network is compiled: "default", or on a GPU "graph"; None for not at all.
 
     Raises:
         GuidedError: The configuration lacks an entry, or the weights do not fit it.
     """
+    how = check_compile(compile, device)
     entries = validated(Mdlm, config, folder / "config.json")
     size = {name: getattr(entries, key) for name, key in SIZES.items()}
     length = _length(config, folder) if length is None else length
@@ -61,17 +64,18 @@ def load(
     net = MaskedDiT(**size)
     weights.setdefault(FREQUENCIES, net.rotary_emb.inv_freq)  # not a parameter: a file may leave it out
     fill(net, weights, path, device, dtype)
+    run = compiled(net, how)
     timed = config.get("time_conditioning") is True
     around = partial(subs, dtype=dtype, device=device, timed=timed)
     text = Text(folder / "tokenizer.json", size["tokens"] - 1, length)
     return Diffusion(
-        around(net),
+        around(run),
         Masked(length, size["tokens"] - 1, steps=128),
         Codec(text.decode, encode=text.encode),
-        network=Network(net, around),
+        network=Network(run, around),
         timed=timed,
         identity=weights_digest(path),
-        evaluator=Evaluator(device=device),
+        evaluator=filled(device, how),
     )
 
 

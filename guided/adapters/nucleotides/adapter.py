@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from guided.checkpoints.schemas import Nucleotides, validated
 from guided.checkpoints.weights import load_network
-from guided.core.batching import Evaluator
 from guided.core.codec import Codec
+from guided.core.compiling import check_compile, check_layout, compiled, filled
 from guided.core.denoiser import Denoiser, Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
@@ -26,12 +26,29 @@ NUCLEOTIDES = {"A": 0, "C": 1, "G": 2, "T": 3, "U": 3}
 OTHER = 4
 
 
-def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Diffusion:
+def load(
+    folder: Path,
+    config: Mapping[str, Any],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    compile: str | None = None,
+    channels_last: bool | None = None,
+) -> Diffusion:
     """The model in a folder. Samples are strings of `L` letters; a prompt is one of its labels.
 
+    Args:
+        folder: The folder.
+        config: The content of its `config.json`.
+        device: Where the network goes.
+        dtype: The precision of the network.
+        compile: How the network is compiled: "default", or on a GPU "graph"; None for not at all.
+        channels_last: Whether convolutions have their channels last in memory; None for True.
+
     Raises:
-        GuidedError: The configuration lacks an entry, or the weights do not fit it.
+        GuidedError: The configuration lacks an entry, the weights do not fit it, or an option is not accepted.
     """
+    how, layout = check_compile(compile, device), check_layout(channels_last)
     entries = validated(Nucleotides, config, folder / "config.json")
     labels = tuple(entries.labels)
 
@@ -40,20 +57,22 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
 
     net, identity = load_network(make, folder / "model.safetensors")
     net.eval().requires_grad_(False).to(device, dtype)
+    net.layout = torch.contiguous_format if layout is False else torch.channels_last
+    run = compiled(net, how)
 
     def around(net: nn.Module) -> Denoiser:
         return lambda x, t, label: net(x, label).float().log_softmax(-1)
 
     letters = Letters(entries.alphabet, entries.length)
     return Diffusion(
-        around(net),
+        around(run),
         Masked(entries.length, len(entries.alphabet), steps=entries.steps, temperature=entries.temperature),
         Codec(letters.decode, encode=letters.encode, modality="dna", tokens=letters.codes),
         Prompting(Labels(labels, device), unconditional=labels[0], examples=labels),
-        Network(net, around),
+        Network(run, around),
         timed=False,
         identity=identity,
-        evaluator=Evaluator(device=device),
+        evaluator=filled(device, how),
     )
 
 

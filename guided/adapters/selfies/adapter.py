@@ -13,20 +13,35 @@ from torch import Tensor, nn
 from guided.adapters.selfies.tokens import SelfiesTokens
 from guided.checkpoints.schemas import Selfies, validated
 from guided.checkpoints.weights import load_network
-from guided.core.batching import Evaluator
 from guided.core.codec import Codec
+from guided.core.compiling import check_compile, compiled, filled
 from guided.core.denoiser import Denoiser, Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
 from guided.nets.transformer import TokenTransformer
 
 
-def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Diffusion:
+def load(
+    folder: Path,
+    config: Mapping[str, Any],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    compile: str | None = None,
+) -> Diffusion:
     """The model in a folder.
 
+    Args:
+        folder: The folder.
+        config: The content of its `config.json`.
+        device: Where the network goes.
+        dtype: The precision of the network.
+        compile: How the network is compiled: "default", or on a GPU "graph"; None for not at all.
+
     Raises:
-        GuidedError: The configuration lacks an entry, or the weights do not fit it.
+        GuidedError: The configuration lacks an entry, the weights do not fit it, or an option is not accepted.
     """
+    how = check_compile(compile, device)
     entries = validated(Selfies, config, folder / "config.json")
     tokens = SelfiesTokens(
         tuple(entries.symbols), tuple((left, right) for left, right in entries.merges), entries.length
@@ -36,19 +51,19 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
         return TokenTransformer(tokens.vocabulary, tokens.length, entries.width, entries.depth, entries.heads)
 
     net, identity = load_network(make, folder / "model.safetensors")
-    net.eval().requires_grad_(False).to(device, dtype)
+    run = compiled(net.eval().requires_grad_(False).to(device, dtype), how)
 
     def around(net: nn.Module) -> Denoiser:
         return lambda x, t: net(x).float().log_softmax(-1)
 
     return Diffusion(
-        around(net),
+        around(run),
         Masked(tokens.length, tokens.vocabulary, steps=64, temperature=entries.temperature),
         Codec(_Decoder(tokens), encode=lambda smiles: tokens.pad(tokens.encode(smiles)), modality="molecules"),
-        network=Network(net, around),
+        network=Network(run, around),
         timed=False,
         identity=identity,
-        evaluator=Evaluator(device=device),
+        evaluator=filled(device, how),
     )
 
 
