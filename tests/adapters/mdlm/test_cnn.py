@@ -254,7 +254,7 @@ def test_options_that_there_are_not_are_told(checkpoint):
         (f"{path}?length=3&length=4", "each option once"),
         (f"{path}?ema=yes", "ema is 'yes'"),
         (f"{path}?alphabet=AAGT", "distinct letters"),
-        ("molecules?length=3", "no option 'length'; it takes none"),
+        ("molecules?length=3", "no option 'length'; it takes compile"),
         ("no-such.ckpt?length=3", "no file is called 'no-such.ckpt'"),
     ):
         with pytest.raises(ValueError, match=says):
