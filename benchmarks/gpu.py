@@ -1,4 +1,4 @@
-r"""What a GPU spends its time on, in under eight minutes: no network, no download, nothing written but what is asked for.
+r"""What a GPU spends its time on, in under eight minutes: no network, no download, no file but the one asked for.
 
     python benchmarks/gpu.py --out docs/measured/h100.md
     python benchmarks/gpu.py --small                       # does it run? on a CPU, in a minute

@@ -2,6 +2,7 @@ r"""Compares our loop with a plain loop, in one process, with one network and on
 
     python benchmarks/hot_loop.py                      # a random network: L = 50, K = 128, M = 10, B = 8
     python benchmarks/hot_loop.py --model molecules --reward qed --requests 16 --steps 64
+    python benchmarks/hot_loop.py --host               # milliseconds a step of the host, network free
 
 The plain loop is SVDD as research code is usually written: for each candidate in turn a proposal, a network call for
 its look-ahead and a call of the reward; then the chosen state is evaluated again at the next step; nothing is
@@ -16,6 +17,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from hot_loop_host import CASES, measured
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -105,8 +107,11 @@ def main(
     width: int = 128,
     depth: int = 6,
     repeats: int = 3,
+    host: Annotated[bool, typer.Option("--host", help="The host's milliseconds a step instead.")] = False,
 ) -> None:
     """Prints rows, seconds and ratios, and our overhead; the medians of the repeats, taken in turn."""
+    if host:
+        return report_host(repeats)
     if model == "random":
         diffusion = random_model(length, vocabulary, steps, width, depth)
         score: Any = random_reward(length, vocabulary)
@@ -126,6 +131,15 @@ def main(
         ours, monitor, seconds = our_loop(diffusion, score, requests, candidates, repeat)
         results.append(Result(plain_rows, plain_seconds, theirs, monitor, seconds, ours))
     report(diffusion.name, results)
+
+
+def report_host(repeats: int) -> None:
+    """Prints the milliseconds of a step of which the network has no part."""
+    table = Table("", "host, ms a step", "decoding", "reward", title=f"network free, medians of {repeats}")
+    for name, make in CASES.items():
+        total, parts = measured(make(), repeats)
+        table.add_row(name, f"{total:.2f}", f"{parts['decode']:.2f}", f"{parts['reward']:.2f}")
+    Console().print(table)
 
 
 def median(values: list[float]) -> float:
