@@ -76,6 +76,7 @@ class Stored(_Part):
     requests_done: Count = 0
     before: Earlier | None = None
     versions: dict[str, Any] = {}
+    earlier_versions: list[dict[str, Any]] = []
 
 
 class Record(_Part):

@@ -47,6 +47,7 @@ from guided.storage import (
 )
 
 Json = Any
+LITTLE = ("python", "pillow", "accelerate")  # packages whose versions change no sample
 TAIL = ["reward_calls", "network_rows"]
 HEADER = ["request", "seed", "sample"]
 PATH = ["batch", "step", "mean", "best"]
@@ -72,6 +73,7 @@ class RunFolder:
 
     Attributes:
         done: The number of requests whose samples are in the file, a prefix of `0..n-1` in whole batches.
+        moved: A message if these samples were drawn with other versions of packages than the rest will be.
         stats: Their cost, over all sessions; a kill loses at most the seconds of its unfinished batch.
 
     Raises:
@@ -85,7 +87,7 @@ class RunFolder:
         self.header: list[str] = []
         self._old = Stored(config={})
         self._open = ExitStack()
-        self.done, self.stats = 0, Stats()
+        self.done, self.stats, self.moved = 0, Stats(), ""
 
     def __enter__(self) -> "RunFolder":
         make_folder(self.path)
@@ -169,6 +171,7 @@ class RunFolder:
             self.header = header
         if self.done < n:
             drop(self.path / "samples", self.done)
+        self._compare_versions()
         if header and self.done < n:
             write_csv(self.samples, [header, *rows[: self.done]])
             _, path = read_csv(self.path / "path.csv")
@@ -176,6 +179,18 @@ class RunFolder:
             write_csv(self.path / "path.csv", [PATH, *kept])
         if self.done < n or self._old.requests_done != n or self._old.before is not None:
             self._write_run(self.done, self.stats)
+
+    def _compare_versions(self) -> None:
+        """Keeps the versions that the samples so far were drawn with, if others will draw the rest."""
+        now, old, earlier = self.notes.get("versions", {}), self._old.versions, list(self._old.earlier_versions)
+        if 0 < self.done < self.config["n"] and old and now:
+            earlier += [old] if old != now and old not in earlier else []
+            names = [name for name in {**now, **old} if name not in LITTLE and old.get(name) != now.get(name)]
+            if names:
+                pairs = ", ".join(f"{name} {old.get(name, 'none')} (now {now.get(name, 'none')})" for name in names)
+                self.moved = f"the first {self.done} samples of {str(self.path)!r} were drawn with {pairs}"
+        if earlier:
+            self.notes = {**self.notes, "earlier_versions": earlier}
 
     def _samples(self) -> tuple[list[str], list[list[str]]]:
         """The header and the rows of the samples, in the order of their requests.

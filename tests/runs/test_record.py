@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +177,23 @@ def test_another_run_is_refused(tmp_path):
 def test_a_loaded_model_is_where_it_is():
     with pytest.raises(GuidedError, match="device is 'cuda', but the model is already loaded"):
         guided.sample(dna(), gc, n=1, device="cuda")
+
+
+def test_a_run_that_goes_on_under_other_versions_says_so_and_records_both(tmp_path):
+    """Rounding may differ between them, so the samples need not be those of one session."""
+    given = {"reward": gc, "sampler": SVDD(3), "n": 7, "batch_size": 3}
+    stream = guided.stream(dna(), **given, out=tmp_path / "a")
+    next(stream)
+    stream.close()
+    file = tmp_path / "a" / "run.json"
+    record = json.loads(file.read_text())
+    old = {**record["versions"], "torch": "1.13.1", "python": "3.8.0"}
+    file.write_text(json.dumps({**record, "versions": old}))
+    with pytest.warns(UserWarning, match=r"^the first 3 samples of '.*a' were drawn with torch 1\.13\.1 \(now [0-9.]+"):
+        guided.sample(dna(), **given, out=tmp_path / "a")
+    after = json.loads(file.read_text())
+    assert after["earlier_versions"] == [old] and after["versions"] == record["versions"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        guided.sample(dna(), **given, out=tmp_path / "a")  # finished: nothing is drawn
+    assert json.loads(file.read_text()) == after
