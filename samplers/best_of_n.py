@@ -3,6 +3,7 @@
 __all__ = ["BestOfN"]
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
@@ -26,6 +27,8 @@ class BestOfN:
     """
 
     N: int = 10
+
+    guides: ClassVar[bool] = False  # the value is asked at the end only
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "N", check_number("N", self.N, int, least=1))

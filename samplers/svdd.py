@@ -57,6 +57,11 @@ class SVDD:
         object.__setattr__(self, "every", check_number("every", self.every, int, least=1))
         object.__setattr__(self, "interval", check_interval(self.interval))
 
+    @property
+    def guides(self) -> bool:
+        """Whether the value is asked before the end: there is more than one candidate to choose from."""
+        return (max(self.M) if isinstance(self.M, tuple) else self.M) > 1
+
     def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
         """Draws one sample for each request, with shape `(B, 1, *event)`.
 

@@ -18,7 +18,7 @@ from guided.runs.folder import table
 from guided.runs.images import IMAGE_MODALITIES
 from guided.runs.job import Job
 from guided.runs.record import draw_alone, finish, folder_of, record
-from guided.runs.sample import resolve
+from guided.runs.sample import idle_value, resolve
 from guided.scoring.objective import Objective
 
 SHOWN = 10
@@ -29,6 +29,8 @@ def sample(config: RunConfig) -> None:
     prompting = config.prompting
     if prompting.negative is not None and prompting.guidance == 1:  # allowed in Python, where comparisons need it
         raise GuidedError("--negative needs guidance, and --guidance 1 is none; give another weight")
+    if idle := idle_value(config):  # as well
+        raise GuidedError(idle)
     job = resolve(config, shlex.join(["guided", *sys.argv[1:]]))
     if job.out is None and job.model.modality in IMAGE_MODALITIES:
         raise GuidedError(
@@ -62,6 +64,8 @@ def into_folder(job: Job, out: Path) -> None:
     run = job.config.run
     with folder_of(job) as folder, ProgressBar(run.batch_size) as bar:
         before = folder.done
+        if folder.moved:
+            print(f"note: {folder.moved}", file=sys.stderr)
         for batch in record(job, folder, bar):
             bar.finished(batch, folder.done, run.n)
         new = folder.done - before

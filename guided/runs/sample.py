@@ -1,6 +1,6 @@
 """`guided.sample` and `guided.stream`: names and paths are resolved to objects here; the engine takes only objects."""
 
-__all__ = ["resolve", "sample", "stream", "with_negative"]
+__all__ = ["idle_value", "resolve", "sample", "stream", "with_negative"]
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ from guided.runs.paths import check_folder, full
 from guided.runs.prompts import Prompts
 from guided.runs.record import draw_alone, finish, folder_of, record
 from guided.runs.signatures import described, signature
-from guided.samplers import Sampler, Unguided, resolve_sampler
+from guided.samplers import Sampler, Unguided, resolve_sampler, sampler_to_dict
 from guided.scoring.objective import Objective, resolve_reward
 from guided.values.learned import LearnedValue
 from guided.values.load import load_value
@@ -110,6 +110,8 @@ def _drawn(job: Job, progress: Callable[[Progress], None] | None) -> Iterator[Ba
         else:
             with folder_of(job) as folder:
                 before = folder.done
+                if folder.moved:
+                    warnings.warn(folder.moved, stacklevel=3)
                 yield from batches_in(folder.path)
                 yield from record(job, folder, progress)
                 finish(job, folder, folder.done > before, progress, warnings.warn)
@@ -126,6 +128,8 @@ def resolve(config: RunConfig, command: str = "") -> Job:
         check_folder(out, spelled("out"))
         out = full(out)
     sampler = _sampler(config)
+    if idle := idle_value(config):
+        warnings.warn(idle, stacklevel=2)  # the command line refuses it
     start = Start.read(config.editing.image, config.editing.mask, config.editing.strength)
     objective = _objective(config)
     model = _model(config.source)
@@ -151,6 +155,23 @@ def _sampler(config: RunConfig) -> Sampler:
         name = given.get("name") if isinstance(given, dict) else given
         raise GuidedError(f"sampler {name!r} needs a {spelled('reward')}; `guided rewards` lists them")
     return sampler
+
+
+def idle_value(config: RunConfig) -> str:
+    """A message if the run has a value that its sampler asks nothing: samples would be those without it; otherwise "".
+
+    A learned value is the reward at the end, so it has an effect before the end or none. Whether a sampler asks before
+    the end is its attribute `guides`, True if it has none.
+    """
+    value, sampler = config.search.value, _sampler(config)
+    learned = isinstance(value, str | Path | LearnedValue)
+    if value is None or (not isinstance(sampler, Unguided) and (getattr(sampler, "guides", True) or not learned)):
+        return ""
+    fields = ", ".join(f"{name}={entry}" for name, entry in sampler_to_dict(sampler).items() if name != "name")
+    return (
+        f"{spelled('value')} has no effect: {type(sampler).__name__}({fields}) asks no value before the end of a run; "
+        "leave it out, or take a sampler that does, as svdd with M=10"
+    )
 
 
 def _objective(config: RunConfig) -> Objective | None:

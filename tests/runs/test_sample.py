@@ -10,8 +10,9 @@ from guided.core.codec import Codec
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
 from guided.core.prompting import Prompting
+from guided.runs.config import RunConfig
 from guided.runs.engine import Stats
-from guided.runs.sample import stream
+from guided.runs.sample import idle_value, stream
 from guided.samplers import SVDD, BestOfN, Unguided
 from guided.values.posterior_mean import PosteriorMean
 from tests.toys.chains import gaussian
@@ -199,3 +200,21 @@ def test_wrong_input_is_told_before_anything_is_drawn(options, message):
 def test_a_report_needs_a_folder():
     with pytest.raises(ValueError, match="report needs out"):
         guided.sample("rna", "gc", n=1, steps=1, report=True)
+
+
+@pytest.mark.parametrize("sampler", [BestOfN(4), SVDD(1), SVDD((1, 1)), Unguided()])
+def test_a_learned_value_that_no_sampler_asks_is_told(sampler, tmp_path):
+    """The value is the reward at the end: the samples are those without it."""
+    config = RunConfig.of(model="rna", reward="gc", sampler=sampler, value=tmp_path)
+    assert idle_value(config).startswith("value has no effect: ") and "\n" not in idle_value(config)
+
+
+def test_a_value_that_is_asked_has_an_effect(tmp_path):
+    own = lambda particles, alpha: None  # noqa: E731
+    for sampler, value in ((SVDD(2), tmp_path), (SVDD((1, 2)), tmp_path), (BestOfN(2), own), (SVDD(1), None)):
+        assert idle_value(RunConfig.of(model="rna", reward="gc", sampler=sampler, value=value)) == ""
+
+
+def test_an_idle_value_is_a_warning_in_python():
+    with pytest.warns(UserWarning, match=r"value has no effect: Unguided\(\) asks no value"):
+        guided.sample(dna(), gc, "unguided", n=1, value=lambda particles, alpha: None)
