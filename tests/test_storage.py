@@ -22,6 +22,7 @@ from guided.storage import (
     read_csv,
     read_rows,
     read_tensors,
+    refuse_foreign,
     refuse_links,
     whole,
     write_csv,
@@ -169,3 +170,30 @@ def test_nothing_is_left_where_the_writer_fails(tmp_path):
         part.write_text("half")
         raise KeyError
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("kept", [(), (".DS_Store",), ("run.json", "notes.txt", "plots"), ("config.json", "paper.pdf")])
+def test_an_empty_folder_and_one_of_ours_are_written_to(tmp_path, kept):
+    """Whatever lies beside a run: notes, plots, what a file manager leaves."""
+    for name in kept:
+        (tmp_path / name).touch()
+    refuse_foreign(tmp_path)
+    refuse_foreign(tmp_path / "new")
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "Documents", "config.yaml", "samples.txt", "run.json.bak"])
+def test_a_folder_of_something_else_is_refused(tmp_path, name):
+    (tmp_path / ".bashrc").touch()
+    (tmp_path / name).touch()
+    with pytest.raises(GuidedError, match=rf"^--out '.*' holds '{name}', and none of run\.json") as caught:
+        refuse_foreign(tmp_path, "--out")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "zeta").touch()
+    with pytest.raises(GuidedError, match="and 1 more"):
+        refuse_foreign(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["samples", "only-3.csv", "only-3.png", "run.json.part", "training", "00000.npz"])
+def test_what_an_interrupted_start_leaves_is_ours(tmp_path, name):
+    (tmp_path / name).touch()
+    refuse_foreign(tmp_path)

@@ -13,6 +13,7 @@ from guided.cli.console import ProgressBar, show_table
 from guided.fitting.value.config import FitConfig
 from guided.runs.options import spelled
 from guided.runs.paths import check_folder
+from guided.storage import refuse_foreign
 
 if TYPE_CHECKING:
     from guided.values.learned import LearnedValue
@@ -30,6 +31,7 @@ def config_of(given: Mapping[str, Any]) -> FitConfig:
         [values["reward"]] = values["reward"]
     config = FitConfig.of(**values)
     check_folder(config.out, spelled("out"))
+    refuse_foreign(config.out, spelled("out"))
     return config
 
 

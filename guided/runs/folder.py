@@ -40,6 +40,7 @@ from guided.storage import (
     plain,
     read_csv,
     read_rows,
+    refuse_foreign,
     refuse_links,
     write_csv,
     write_whole,
@@ -149,6 +150,7 @@ class RunFolder:
                 raise GuidedError(
                     f"{str(self.path)!r} holds {what} but no run.json to say how it was made; use another --out"
                 )
+            refuse_foreign(self.path)
             return
         _, self._old = read_record(self.run, Stored)
         old = self._old.config

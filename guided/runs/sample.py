@@ -29,6 +29,7 @@ from guided.runs.record import draw_alone, finish, folder_of, record
 from guided.runs.signatures import described, signature
 from guided.samplers import Sampler, Unguided, resolve_sampler, sampler_to_dict
 from guided.scoring.objective import Objective, resolve_reward
+from guided.storage import refuse_foreign
 from guided.values.learned import LearnedValue
 from guided.values.load import load_value
 from guided.values.posterior_mean import PosteriorMean
@@ -127,6 +128,7 @@ def resolve(config: RunConfig, command: str = "") -> Job:
     if out is not None:
         check_folder(out, spelled("out"))
         out = full(out)
+        refuse_foreign(out, spelled("out"))
     sampler = _sampler(config)
     if idle := idle_value(config):
         warnings.warn(idle, stacklevel=2)  # the command line refuses it

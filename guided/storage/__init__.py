@@ -15,6 +15,7 @@ __all__ = [
     "read_json",
     "read_rows",
     "read_tensors",
+    "refuse_foreign",
     "refuse_links",
     "whole",
     "write_csv",
@@ -26,7 +27,16 @@ __all__ = [
 ]
 
 from guided.storage.configs import claim, difference, plain, read_json, write_json
-from guided.storage.files import digest, digest_of, make_folder, refuse_links, whole, write_whole, writing
+from guided.storage.files import (
+    digest,
+    digest_of,
+    make_folder,
+    refuse_foreign,
+    refuse_links,
+    whole,
+    write_whole,
+    writing,
+)
 from guided.storage.locks import lock
 from guided.storage.tables import append_csv, csv_text, parse_csv, read_csv, read_rows, write_csv
 from guided.storage.tensors import read_tensors, write_network, write_tensors

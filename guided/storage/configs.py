@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from guided.errors import GuidedError, shown
-from guided.storage.files import make_folder, refuse_links, write_whole
+from guided.storage.files import make_folder, refuse_foreign, refuse_links, write_whole
 
 Json = Any
 LONGEST = 200  # characters of an entry in a message
@@ -92,6 +92,7 @@ def claim(path: Path, name: str, config: Mapping[str, Any], what: str) -> dict[s
         GuidedError: The folder has another configuration, or cannot be written.
     """
     make_folder(path)
+    refuse_foreign(path)
     refuse_links(path, os.listdir(path))
     file, wanted = path / name, plain(config)
     if not file.exists():

@@ -1,14 +1,23 @@
 """Files that are written whole: a kill leaves the old file or the new one. Errors of the disk are GuidedErrors."""
 
-__all__ = ["digest", "digest_of", "make_folder", "refuse_links", "whole", "write_whole", "writing"]
+__all__ = ["digest", "digest_of", "make_folder", "refuse_foreign", "refuse_links", "whole", "write_whole", "writing"]
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from guided.errors import GuidedError
+
+#: Files of which one is in every folder that we have written.
+MARKS = ("run.json", "config.json", "rollouts.json")
+#: What may be there before: an interrupted start, requests that were drawn alone, data that were handed over.
+_OURS = re.compile(
+    r"\..*|.*\.part|samples|unguided|path|rollouts|training|sheets|only-\d+\..*|(samples|unguided|path)\.csv|"
+    r"\d{5}\.npz|report\.html|samples\.fasta|lost\+found|Thumbs\.db|desktop\.ini"
+)
 
 
 @contextmanager
@@ -66,6 +75,30 @@ def write_whole(path: Path, content: str | bytes) -> None:
     """
     with whole(path) as part:
         part.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+
+def refuse_foreign(folder: Path, name: str = "the folder") -> None:
+    """Refuses a folder that holds files of something else, such as a home folder, because ours would be lost in it.
+
+    Hidden files are let be, and anything beside a run, a value or a checkpoint, such as notes.
+
+    Args:
+        folder: The folder; it need not exist.
+        name: What it is called in messages.
+
+    Raises:
+        GuidedError: It holds such files.
+    """
+    if not folder.is_dir() or any((folder / mark).is_file() for mark in MARKS):
+        return
+    with writing(folder):
+        foreign = sorted(entry for entry in os.listdir(folder) if not _OURS.fullmatch(entry))
+    if foreign:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise GuidedError(
+            f"{name} {str(folder)!r} holds {foreign[0]!r}{more}, and none of {', '.join(MARKS)}; "
+            "give a new folder, an empty one, or one that a run has written"
+        )
 
 
 def refuse_links(folder: Path, names: Iterable[str]) -> None:
