@@ -128,3 +128,35 @@ def test_import_is_light() -> None:
     code = f"import sys, guided; print(*(set({HEAVY}) & set(sys.modules)))"
     out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert out.stdout.split() == []
+
+
+WRONG = [
+    "sample rna -r gc -n x",
+    "sample rna -r gc --steps 0",
+    "sample rna -r gc --dtype float8",
+    "sample rna -r gc -M one",
+    "sample rna -r gc --guidance nan",
+    "sample rna -r gc --prompts nothing.txt",
+    "sample rna -r gc --out README.md",
+    "fit-value rna -r gc --out x --target median",
+    "fit-value rna -r gc --out README.md",
+    "npo train rna --out x --batch 0",
+    "npo train rna --out README.md",
+]
+
+
+def test_wrong_options_are_told_before_torch_is_imported() -> None:
+    """A second, on a fresh machine many."""
+    code = f"""if True:
+        import sys
+        from guided.cli.main import main
+        for given in {WRONG!r}:
+            sys.argv = ["guided", *given.split()]
+            try:
+                main()
+            except SystemExit as error:
+                print(error.code, given if "torch" in sys.modules else "")
+    """
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["2"] * len(WRONG), out.stdout
+    assert out.stderr.count("error: ") == len(WRONG)

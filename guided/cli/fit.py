@@ -13,7 +13,6 @@ from guided.cli.console import ProgressBar, show_table
 from guided.fitting.value.config import FitConfig
 from guided.runs.options import spelled
 from guided.runs.paths import check_folder
-from guided.storage import refuse_foreign
 
 if TYPE_CHECKING:
     from guided.values.learned import LearnedValue
@@ -31,6 +30,8 @@ def config_of(given: Mapping[str, Any]) -> FitConfig:
         [values["reward"]] = values["reward"]
     config = FitConfig.of(**values)
     check_folder(config.out, spelled("out"))
+    from guided.storage import refuse_foreign  # imports torch; wrong options are told before
+
     refuse_foreign(config.out, spelled("out"))
     return config
 

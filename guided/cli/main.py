@@ -17,7 +17,8 @@ from guided.fitting.negative.config import NegativeConfig
 from guided.fitting.value.config import FitConfig, FitShorthand
 from guided.runs.config import RunConfig, Shorthand
 from guided.runs.files import assembled
-from guided.runs.options import options_of
+from guided.runs.options import options_of, spelled
+from guided.runs.paths import check_folder
 
 app = typer.Typer(
     name="guided",
@@ -54,7 +55,9 @@ def guided(
 def _sample(given: dict[str, Any]) -> None:
     """Draw samples guided by a reward."""
     config = assembled(given)
-    from guided.cli.sample import sample
+    if config.run.out is not None:
+        check_folder(config.run.out, spelled("out"))
+    from guided.cli.sample import sample  # imports torch; what is wrong so far was told before
 
     sample(config)
 

@@ -14,13 +14,14 @@ from guided.fitting.negative.config import NegativeConfig
 from guided.names import read_value, split_pair
 from guided.runs.options import spelled
 from guided.runs.paths import check_folder, read_prompts
-from guided.storage import refuse_foreign
 
 
 def config_of(given: Mapping[str, Any]) -> NegativeConfig:
     """The training that the options describe."""
     config = NegativeConfig.of(**given)
     check_folder(config.out, spelled("out"))
+    from guided.storage import refuse_foreign  # imports torch; wrong options are told before
+
     refuse_foreign(config.out, spelled("out"))
     return config
 
