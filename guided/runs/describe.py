@@ -1,8 +1,9 @@
 """The contents of `run.json`: the configuration that a folder is resumed by, and the options that repeat the run."""
 
-__all__ = ["all_versions", "description", "notes", "repeatable", "unnamed"]
+__all__ = ["all_versions", "description", "distribution", "notes", "repeatable", "unnamed"]
 
 import inspect
+import json
 import platform
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from guided.core.diffusion import Diffusion
+from guided.core.masked import Masked
 from guided.errors import GuidedError
 from guided.loading import check_name
 from guided.runs.job import Job
@@ -19,6 +21,7 @@ from guided.runs.options import options_of
 from guided.runs.versions import versions
 from guided.samplers import sampler_to_dict
 from guided.scoring.objective import Objective
+from guided.storage import digest_of
 
 PACKAGES = ("torch", "numpy", "rdkit", "selfies", "diffusers", "transformers", "accelerate", "peft", "pillow")
 Json = Any
@@ -39,6 +42,14 @@ def description(job: Job) -> dict[str, Json]:
     return _ordered(found, job)
 
 
+def distribution(process: Any) -> dict[str, Any]:
+    """All that samples depend on in a process besides its steps, JSON-able."""
+    if isinstance(process, Masked):
+        return {"schedule": process.schedule, "temperature": process.temperature}
+    grid = digest_of(json.dumps([process.alphas, process.sigmas, process.times]))
+    return {"grid": grid[:16], "eta": process.eta, "clip": process.clip}
+
+
 def _differs(value: Any, default: Any) -> bool:
     """Whether a value differs from its default; arrays and images are compared by identity."""
     plain = value is None or isinstance(value, str | int | float | list | tuple | Path)
@@ -50,7 +61,8 @@ def _ordered(found: dict[str, Json], job: Job) -> dict[str, Json]:
     first = ("model", "reward", "sampler", "n", "seed", "steps", "batch_size", "prompt", "guidance")
     rest = {name: value for name, value in found.items() if name not in first}
     head = {name: found[name] for name in first}
-    return {"model": head.pop("model"), "identity": job.model.identity, **head, **rest, **job.start.config}
+    own = {"identity": job.model.identity, "process": distribution(job.model.process)}
+    return {"model": head.pop("model"), **own, **head, **rest, **job.start.config}
 
 
 def repeatable(job: Job) -> dict[str, Json]:

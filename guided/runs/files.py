@@ -103,7 +103,7 @@ def _of_run(run: Mapping[str, Any], path: str) -> dict[str, Any]:
         options = {name: _located(name, value, run.get("folder", "")) for name, value in run["options"].items()}
     else:
         config = run["config"]
-        options = {name: value for name, value in config.items() if name != "identity"}
+        options = {name: value for name, value in config.items() if name not in ("identity", "process")}
         for name in ("image", "mask"):
             if isinstance(options.get(name), dict):
                 options[name] = options[name].get("file")

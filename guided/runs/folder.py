@@ -155,6 +155,8 @@ class RunFolder:
         _, self._old = read_record(self.run, Stored)
         old = self._old.config
         config = {**self.config, **_reward(old, self.config)}
+        if "process" not in old:  # a former version did not record it
+            config.pop("process", None)
         if old != config and not self.samples.exists():
             self._old = Stored(config={})  # that run has no samples: nothing is lost
         elif old != config:

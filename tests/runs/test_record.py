@@ -3,6 +3,7 @@
 import json
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from guided.errors import GuidedError
 from guided.samplers import SVDD
 from guided.scoring.objective import resolve_reward
 from tests.runs.test_sample import dna, gc
+from tests.toys.chains import gaussian
 from tests.toys.pictures import pictures, redness, videos
 
 
@@ -197,3 +199,28 @@ def test_a_run_that_goes_on_under_other_versions_says_so_and_records_both(tmp_pa
         warnings.simplefilter("error")
         guided.sample(dna(), **given, out=tmp_path / "a")  # finished: nothing is drawn
     assert json.loads(file.read_text()) == after
+
+
+@pytest.mark.parametrize("change", [{"eta": 0.5}, {"clip": 1.0}, {"alphas": None}])
+def test_another_scheduler_of_the_same_weights_is_another_run(tmp_path, change):
+    """The identity of a model is that of its weights; its grid, noise and clipping come from elsewhere."""
+    model, given = gaussian(K=4), {"sampler": SVDD(2), "n": 4, "batch_size": 2, "out": tmp_path / "a"}
+    model = replace(model, identity="the same")
+    stream = guided.stream(model, many, **given)
+    next(stream)
+    stream.close()
+    process = model.process
+    if "alphas" in change:
+        change = {"alphas": [*process.alphas[:1], process.alphas[1] * 1.1, *process.alphas[2:]]}
+    other = replace(model, process=replace(process, **change))
+    with pytest.raises(GuidedError, match="holds another run: process"):
+        list(guided.stream(other, many, **given))
+    file = tmp_path / "a" / "run.json"
+    record = json.loads(file.read_text())
+    del record["config"]["process"]  # as a former version wrote it
+    file.write_text(json.dumps(record))
+    assert len(list(guided.stream(model, many, **given))) == 2
+
+
+def many(samples):
+    return [float(sample.sum()) for sample in samples]

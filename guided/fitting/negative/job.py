@@ -15,7 +15,6 @@ __all__ = ["NegativeTraining", "train_negative"]
 
 import csv
 import io
-import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -28,7 +27,6 @@ import torch
 from torch import Tensor, nn
 
 from guided.core.diffusion import Diffusion
-from guided.core.masked import Masked
 from guided.core.monitor import Progress
 from guided.errors import GuidedError
 from guided.fitting.job import Job
@@ -44,11 +42,12 @@ from guided.loading import load
 from guided.negatives.fingerprint import fingerprint
 from guided.negatives.lora import check_lora, lora_weights
 from guided.negatives.weights import FULL, FULL_PART, LORA
+from guided.runs.describe import distribution
 from guided.runs.paths import full
 from guided.runs.prompts import Prompts
 from guided.runs.versions import versions
 from guided.scoring.objective import Objective, resolve_reward
-from guided.storage import digest_of, write_tensors, write_whole
+from guided.storage import write_tensors, write_whole
 
 VERSIONS = ("torch", "accelerate", "diffusers", "peft")
 
@@ -169,7 +168,7 @@ class NegativeJob(Job):
             "reward": None if self.objective is None else self.objective.identity,
             "training": training,
             "samples": {"steps": self.model.steps, "guidance": self.guidance, "prompts": self.prompts},
-            "model": {"identity": self.model.identity, **_distribution(self.model.process)},
+            "model": {"identity": self.model.identity, **distribution(self.model.process)},
         }
 
     @property
@@ -260,14 +259,6 @@ class NegativeJob(Job):
         }
         write_whole(self.out / "README.md", describe(config, metrics))
         return metrics
-
-
-def _distribution(process: Any) -> dict[str, Any]:
-    """All that samples depend on in a process besides its steps, JSON-able."""
-    if isinstance(process, Masked):
-        return {"schedule": process.schedule, "temperature": process.temperature}
-    grid = digest_of(json.dumps([process.alphas, process.sigmas, process.times]))
-    return {"grid": grid[:16], "eta": process.eta, "clip": process.clip}
 
 
 def save(student: nn.Module, out: Path, part: str, lora: bool) -> None:
