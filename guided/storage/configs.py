@@ -92,8 +92,8 @@ def claim(path: Path, name: str, config: Mapping[str, Any], what: str) -> dict[s
         GuidedError: The folder has another configuration, or cannot be written.
     """
     make_folder(path)
-    refuse_foreign(path)
     refuse_links(path, os.listdir(path))
+    refuse_foreign(path)
     file, wanted = path / name, plain(config)
     if not file.exists():
         if (path / "run.json").exists():

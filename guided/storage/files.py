@@ -89,7 +89,7 @@ def refuse_foreign(folder: Path, name: str = "the folder") -> None:
     Raises:
         GuidedError: It holds such files.
     """
-    if not folder.is_dir() or any((folder / mark).is_file() for mark in MARKS):
+    if not folder.is_dir() or any(os.path.lexists(folder / mark) for mark in MARKS):
         return
     with writing(folder):
         foreign = sorted(entry for entry in os.listdir(folder) if not _OURS.fullmatch(entry))
