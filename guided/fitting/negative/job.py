@@ -217,12 +217,16 @@ class NegativeJob(Job):
         trainer = Trainer(self.model, student, self.method, self.training, x, prompts, self.accelerator)
         report = self.reporter("updates", self.training.steps)
 
+        def sheet(done: int) -> None:
+            stem, every = self.out / "sheets" / f"{done:06d}", self.training.sheet
+            if every and done % every == 0 and main and not any(stem.parent.glob(f"{stem.name}.[a-z]*")):
+                write_sheet(self.model, trainer, self.prompts, stem)
+
         def step(done: int, loss: float) -> None:
             report(done, loss)
-            if self.training.sheet and done % self.training.sheet == 0 and main:
-                write_sheet(self.model, trainer, self.prompts, self.out / "sheets" / f"{done:06d}")
+            sheet(done)
 
-        trainer.run(self.out / STATE, step)
+        trainer.run(self.out / STATE, step, sheet)
         metrics = self.finish(trainer, config, drawn) if main else None
         self.accelerator.wait_for_everyone()
         return None if metrics is None else {"metrics": metrics}

@@ -68,12 +68,18 @@ class Trainer:
         self.weights, self.average = self.loop.weights, self.loop.average
         self.history: list[tuple[int, float]] = []
 
-    def run(self, folder: Path, progress: Callable[[int, float], None] = lambda step, loss: None) -> None:
+    def run(
+        self,
+        folder: Path,
+        progress: Callable[[int, float], None] = lambda step, loss: None,
+        resumed: Callable[[int], None] = lambda step: None,
+    ) -> None:
         """Makes the updates that are left.
 
         Args:
             folder: The folder of the training's state; if there is one, the training is resumed.
             progress: Called after each update with the number of updates and the mean of the recent losses.
+            resumed: Called with the number of updates of a state, after which a kill may have left out `progress`.
         """
         state = self.loop.load(folder)
         if state is not None:
@@ -87,6 +93,8 @@ class Trainer:
             recent = [value for _, value in self.history[-RECENT:]]
             progress(self.loop.step, sum(recent) / len(recent))
 
+        if self.history:
+            resumed(self.loop.step)
         for _ in self.loop.run(folder, updates=self.training.steps, due=lambda s: s >= SAVING, progress=report):
             loss = self.loop.update(self._parts())
             self.history.append((self.loop.step, loss))

@@ -372,3 +372,27 @@ def test_what_cannot_be_trained(change, given, message, tmp_path):
     model = replace(vectors(), **change)
     with pytest.raises(ValueError, match=message):
         train_negative(model, tmp_path / "a", **{"training": settings(), "method": METHOD, "prompts": ["a"], **given})
+
+
+def test_a_kill_between_a_state_and_its_sheet_loses_no_sheet(tmp_path, monkeypatch):
+    monkeypatch.setattr(updates, "SAVING", 0.0)
+    given = {"method": METHOD, "training": settings(steps=4, sheet=2)}
+    train_negative(tokens(), tmp_path / "whole", **given)
+
+    write, calls = job.write_sheet, iter([False, True, False, True])
+
+    def killed(*arguments):
+        if not next(calls):
+            raise Killed
+        write(*arguments)
+
+    monkeypatch.setattr(job, "write_sheet", killed)
+    for _ in range(2):  # before either sheet
+        with pytest.raises(Killed):
+            train_negative(tokens(), tmp_path / "torn", **given)
+    train_negative(tokens(), tmp_path / "torn", **given)
+    names = ["000002.txt", "000004.txt"]
+    for folder in ("whole", "torn"):
+        assert sorted(file.name for file in (tmp_path / folder / "sheets").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "torn/sheets" / name).read_bytes() == (tmp_path / "whole/sheets" / name).read_bytes()
