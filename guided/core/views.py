@@ -108,7 +108,7 @@ class Views:
 
     def select(self, part: Tensor | slice) -> "Views":
         """Views of some of the rows. What is made already is picked from."""
-        chosen = Views(self.rows[part], self.codec, self.preview, self.monitor, self.tokens)
+        chosen = Views(_pick(self.rows, part), self.codec, self.preview, self.monitor, self.tokens)
         chosen._made = {view: _pick(made, part) for view, made in self._made.items()}
         return chosen
 
@@ -135,6 +135,8 @@ class Views:
 
 
 def _pick(made: Any, part: Tensor | slice) -> Any:
-    if isinstance(part, slice) or isinstance(made, Tensor):
+    if isinstance(part, slice):
         return made[part]
+    if isinstance(made, Tensor):
+        return made.index_select(0, part)  # copies whole rows, unlike indexing
     return made[part.cpu().numpy()] if isinstance(made, np.ndarray) else [made[i] for i in part.tolist()]

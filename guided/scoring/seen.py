@@ -41,11 +41,10 @@ class SeenRows:
             x: The rows, with shape `(n, *event)`.
             group: The group of each row, with shape `(n,)`; rows of different groups are different.
         """
-        x = x.flatten(1).to(self._type)
         group = torch.zeros(len(x), dtype=torch.long, device=x.device) if group is None else group
+        h, x = row_hash(x, group), x.flatten(1).to(self._type)
         if self._n == 0 or self._rows.shape[1] != x.shape[1] or self._rows.numel() * self._rows.itemsize > MOST:
             self._empty(x)
-        h = row_hash(x, group)
         place = torch.arange(len(x), device=x.device)
         leader = self._leaders(x, group, h, place)
         known = self._known(x, group, h)
@@ -56,7 +55,7 @@ class SeenRows:
         number = np.zeros(len(x), dtype=np.int64)
         number[fresh] = self._n + np.arange(len(fresh))
         number = np.where(code >= 0, code, number[np.where(code < 0, ~code, 0)])
-        self._add(x[first], group[first], h[first])
+        self._add(x.index_select(0, first), group[first], h[first])
         return number, first
 
     def _empty(self, x: Tensor) -> None:
@@ -71,7 +70,9 @@ class SeenRows:
             return torch.full_like(h, -1)
         at = torch.searchsorted(self._hashes, h).clamp(max=self._n - 1)
         number = self._places[at]
-        same = (self._hashes[at] == h) & (self._group[number] == group) & (self._rows[number] == x).all(1)
+        same = (
+            (self._hashes[at] == h) & (self._group[number] == group) & (self._rows.index_select(0, number) == x).all(1)
+        )
         return torch.where(same, number, -1)
 
     def _leaders(self, x: Tensor, group: Tensor, h: Tensor, place: Tensor) -> Tensor:
@@ -81,7 +82,7 @@ class SeenRows:
         torch.ne(hashes[1:], hashes[:-1], out=starts[1:])
         run = torch.where(starts, place, 0).cummax(0).values
         leader = torch.empty_like(order).scatter_(0, order, order[run])
-        return torch.where((x == x[leader]).all(1) & (group == group[leader]), leader, place)
+        return torch.where((x == x.index_select(0, leader)).all(1) & (group == group[leader]), leader, place)
 
     def _add(self, x: Tensor, group: Tensor, h: Tensor) -> None:
         n, m = self._n, len(x)
