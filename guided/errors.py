@@ -1,6 +1,16 @@
 """Errors of the user. Each is one line that says what was given and what is accepted."""
 
-__all__ = ["GuidedError", "RewardError", "check_number", "check_texts", "fail", "nearest", "one_line", "shown"]
+__all__ = [
+    "GuidedError",
+    "RewardError",
+    "check_number",
+    "check_texts",
+    "fail",
+    "nearest",
+    "one_line",
+    "out_of_memory",
+    "shown",
+]
 
 import math
 import re
@@ -121,6 +131,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = {other.lower(): other for other in known}
     close = [names[match] for match in get_close_matches(name.lower(), list(names), n=1)]
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was too little memory, on the host or on a device."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}  # torch is not imported for this
+    if kinds & {"MemoryError", "OutOfMemoryError"}:
+        return True
+    said = [part.lower() for part in error.args if isinstance(part, str)] if isinstance(error, RuntimeError) else []
+    text = " ".join(said)
+    return any(sign in text for sign in ("out of memory", "can't allocate memory", "alloc_failed"))
 
 
 @contextmanager

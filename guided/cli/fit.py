@@ -42,8 +42,7 @@ def fit_value(config: FitConfig) -> None:
     from guided.fitting.value.fit_value import fit
     from guided.scoring.objective import resolve_reward
 
-    how: dict[str, Any] = {"aggregate": config.aggregate, "on_error": config.on_error, "time_limit": config.time_limit}
-    with closing(resolve_reward(config.reward, **how)) as objective:
+    with closing(resolve_reward(config.reward, **config.how)) as objective:
         with ProgressBar(loss="held-out loss") as bar:
             value = fit(replace(config, reward=objective), bar)
         show(value, config.out, bar.used)

@@ -39,7 +39,8 @@ def train(config: NegativeConfig) -> None:
     model = load(config.model, device=own_device(config.device), dtype=config.dtype, steps=config.sampling_steps)
     reward = None if not config.reward else config.reward[0] if len(config.reward) == 1 else config.reward
     how: dict[str, Any] = {
-        name: getattr(config, name) for name in ("training", "guidance", "aggregate", "trust_rewards")
+        name: getattr(config, name)
+        for name in ("training", "guidance", "aggregate", "workers", "cache", "trust_rewards")
     }
     with ProgressBar() as bar:
         train_negative(model, config.out, reward=reward, method=method, prompts=prompts, **how, progress=bar)

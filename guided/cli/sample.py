@@ -121,7 +121,8 @@ def show_cost(stats: Stats, rewards: Mapping[str, float]) -> None:
         lines.append("reward " + ", ".join(f"{name} {number(float(rewards[name]))}" for name in names) + failed)
     parts = sorted(stats.seconds.items(), key=lambda part: part[0] == "total")
     seconds = ", ".join(f"{part} {spent:.1f} s" for part, spent in parts)
-    lines.append(f"{stats.network_rows:,} network rows, {stats.reward_calls:,} reward calls; {seconds}")
+    calls = f"{stats.reward_calls:,} reward calls" + (f", {stats.cached:,} of them cached" if stats.cached else "")
+    lines.append(f"{stats.network_rows:,} network rows, {calls}; {seconds}")
     print("\n".join(lines))
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from guided.core.hashing import row_hash
-from guided.errors import GuidedError
+from guided.errors import GuidedError, out_of_memory
 
 #: Some of many rows: a slice, or their positions, with shape `(m,)`.
 Rows: TypeAlias = slice | Tensor
@@ -87,7 +87,7 @@ class Evaluator:
     def _halve(self, error: Exception, rows: int) -> None:
         """Makes micro-batches smaller; raises the error again if that cannot help."""
         rows = max(rows, self.least)
-        if not _out_of_memory(error) or rows <= 1:
+        if not out_of_memory(error) or rows <= 1:
             raise error
         self.size = rows // 2
         self.least = min(self.least, self.size)
@@ -135,9 +135,3 @@ def _distinct_by_rows(x: Tensor, group: Tensor | None, among: Tensor | None) -> 
     unique, index = torch.unique(keys[counted], dim=0, return_inverse=True)
     first = index.new_empty(len(unique)).scatter_(0, index, counted)
     return first, index.new_zeros(len(x)).index_put((counted,), index)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    signs = ("out of memory", "can't allocate memory", "alloc_failed")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in text for sign in signs)

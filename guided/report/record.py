@@ -58,6 +58,7 @@ class Cost(_Part):
     network_rows: Count = 0
     network_calls: Count = 0
     reward_calls: Count = 0
+    cached: Count = 0
     seconds: dict[str, Finite] = {}
 
 

@@ -7,6 +7,7 @@ an option of the command line, an entry of TOML files and of `run.json`, and a r
 __all__ = [
     "POSITIONAL",
     "Aggregate",
+    "Cache",
     "Device",
     "Dtype",
     "EditingOptions",
@@ -21,6 +22,8 @@ __all__ = [
     "Shorthand",
     "TimeLimit",
     "TrustRewards",
+    "Workers",
+    "rewarded",
 ]
 
 from collections.abc import Iterable, Sequence
@@ -59,6 +62,21 @@ TimeLimit: TypeAlias = Annotated[
     float | None,
     Option("Seconds after which a call of a reward counts as failed.", "Reward", unit="seconds", above=0, entry=""),
 ]
+Workers: TypeAlias = Annotated[
+    int,
+    Option(
+        "How many workers score a batch side by side, in processes; 0 for none. With two batches or more, one is drawn "
+        "while another is scored.",
+        "Reward",
+        least=0,
+        most=1024,
+        entry="",
+    ),
+]
+Cache: TypeAlias = Annotated[
+    Path | None,
+    Option("A folder in which scores are kept, for other runs too.", "Reward", metavar="DIR", entry=""),
+]
 Seed: TypeAlias = Annotated[
     int, Option("The random seed; sample i of a seed is the same for every n.", least=0, below=2**64, entry="always")
 ]
@@ -75,6 +93,12 @@ TrustRewards: TypeAlias = Annotated[
         recorded=False,
     ),
 ]
+
+
+def rewarded(config: Any) -> dict[str, Any]:
+    """The options of `resolve_reward` that a description has."""
+    names = ("aggregate", "on_error", "time_limit", "workers", "cache", "trust_rewards")
+    return {name: getattr(config, name) for name in names if hasattr(config, name)}
 
 
 @dataclass(frozen=True)
@@ -215,7 +239,14 @@ class RewardOptions(Config):
     aggregate: Aggregate = "mean"
     on_error: OnError = "stop"
     time_limit: TimeLimit = None
+    workers: Workers = 0
+    cache: Cache = None
     trust_rewards: TrustRewards = False
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """The options of `resolve_reward`."""
+        return rewarded(self)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ __all__ = ["DECODED", "Batch", "Progress", "Run", "Stats", "StepValue", "batches
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +19,10 @@ from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.errors import GuidedError, shown
 from guided.runs.prompts import Prompts
+from guided.runs.turns import Step, in_turns
 from guided.samplers import Sampler
 from guided.scoring.objective import Objective
+from guided.values.learned import LearnedValue
 from guided.values.posterior_mean import PosteriorMean
 from guided.values.protocol import Value
 
@@ -28,12 +32,16 @@ DECODED = {"images": 64, "videos": 8}
 
 @dataclass(frozen=True)
 class Stats:
-    """The cost of a run: rows and calls of the network, samples scored by the reward, wall-clock seconds by part."""
+    """The cost of a run: rows and calls of the network, samples that were scored, wall-clock seconds by part.
+
+    `cached` of the `reward_calls` were not made: those scores were in the cache. Without it, there would be as many.
+    """
 
     network_rows: int = 0
     network_calls: int = 0
     reward_calls: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
+    cached: int = 0
 
     def __add__(self, other: "Stats") -> "Stats":
         parts = {*self.seconds, *other.seconds}
@@ -42,6 +50,7 @@ class Stats:
             self.network_calls + other.network_calls,
             self.reward_calls + other.reward_calls,
             {part: self.seconds.get(part, 0.0) + other.seconds.get(part, 0.0) for part in sorted(parts)},
+            self.cached + other.cached,
         )
 
 
@@ -119,23 +128,97 @@ def batches_of(
     seed: int,
     progress: Callable[[Progress], None] | None,
 ) -> Iterator[Batch]:
-    """Draws blocks of requests, one after the other."""
-    n, done, start = sum(map(len, blocks)), 0, time.perf_counter()
-    recorded = _Recorded(value) if value is not None else None
+    """Draws blocks of requests, one after the other; with workers two at a time, which take turns."""
+    drawing = _Drawing(model, wanted, objective, sampler, value, seed)
+    shown = _Shown(progress, sum(map(len, blocks)), model.steps)
+    if len(blocks) > 1 and drawing.waits:
+        jobs = [partial(drawing.draw, block) for block in blocks]
+        batches = _timed(in_turns(jobs, shown.step, drawing.cancel, model.device))
+    else:
+        batches = (drawing.draw(block, shown.step) for block in blocks)
+    with closing(batches):
+        for batch in batches:
+            yield batch
+            shown.done += len(batch.requests)
 
-    def on_step(k: int) -> None:
-        if progress is not None:
-            mean = recorded.path[-1].mean if recorded and recorded.path else None
-            best = recorded.best if recorded else None
-            seconds = time.perf_counter() - start
-            progress(Progress("samples", done, n, k, model.steps, mean, best, seconds=seconds))
 
-    for block in blocks:
-        if recorded is not None:
-            recorded.path = []
-        part = wanted.block(model, block).with_requests(monitor=Monitor(on_step=on_step))
-        yield _draw(part, objective, sampler, recorded, Streams(seed, block, model.device), block)
-        done += len(block)
+def _timed(batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+    """Batches of which two were drawn at a time; the total seconds of each are those since the one before."""
+    start = time.perf_counter()
+    with closing(batches):
+        for batch in batches:
+            seconds = {**batch.stats.seconds, "total": time.perf_counter() - start}
+            yield replace(batch, stats=replace(batch.stats, seconds=seconds))
+            start = time.perf_counter()
+
+
+@dataclass
+class _Shown:
+    """The progress of a run, from the steps of its blocks."""
+
+    progress: Callable[[Progress], None] | None
+    n: int
+    steps: int
+    done: int = 0
+    best: float | None = None
+    start: float = field(default_factory=time.perf_counter)
+
+    def step(self, k: int, mean: float | None, best: float | None) -> None:
+        """A block is at step `k`; the mean of its last values, and its best so far."""
+        self.best = max((known for known in (self.best, best) if known is not None), default=None)
+        if self.progress is not None:
+            seconds = time.perf_counter() - self.start
+            self.progress(Progress("samples", self.done, self.n, k, self.steps, mean, self.best, seconds=seconds))
+
+
+@dataclass(frozen=True)
+class _Drawing:
+    """What blocks of requests are drawn with."""
+
+    model: Diffusion
+    wanted: Prompts
+    objective: Objective | None
+    sampler: Sampler
+    value: Value | None
+    seed: int
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to do while workers score, and the value is one of ours, which may be shared."""
+        ours = self.value is None or isinstance(self.value, PosteriorMean | LearnedValue)
+        return ours and self.objective is not None and self.objective.spread
+
+    def cancel(self) -> None:
+        """Ends scoring that is under way: it is not wanted any more."""
+        if self.objective is not None:
+            self.objective.cancel()
+
+    def draw(self, block: list[int], step: Step) -> Batch:
+        """One batch. Its cost does not depend on other batches: it has a memo of scores and counters of its own."""
+        objective, value = self._session()
+        recorded = _Recorded(value) if value is not None else None
+
+        def on_step(k: int) -> None:
+            step(k, recorded.path[-1].mean if recorded and recorded.path else None, recorded and recorded.best)
+
+        part = self.wanted.block(self.model, block).with_requests(monitor=Monitor(on_step=on_step))
+        batch = _draw(part, objective, self.sampler, recorded, Streams(self.seed, block, part.device), block)
+        if objective is not None and self.objective is not None and objective is not self.objective:
+            self.objective.add(objective)
+        return batch
+
+    def _session(self) -> tuple[Objective | None, Value | None]:
+        """The objective and the value of one batch."""
+        objective, value = self.objective, self.value
+        if objective is None:
+            return None, value
+        if value is None:
+            return objective.session(), None
+        if isinstance(value, PosteriorMean | LearnedValue):
+            own = objective.session()
+            return own, replace(value, reward=own) if value.reward is objective else value
+        objective.clear()  # a value of the user's may hold it
+        return objective, value
 
 
 def _draw(
@@ -146,11 +229,7 @@ def _draw(
     streams: Streams,
     block: list[int],
 ) -> Batch:
-    """One batch. The reward's memo is cleared first, so that the cost does not depend on earlier batches."""
-    start, calls = time.perf_counter(), 0
-    if objective is not None:
-        objective.clear()
-        calls = objective.calls
+    start, before = time.perf_counter(), objective.counts if objective is not None else (0, 0)
     with torch.no_grad():
         returned = sampler(model, value, streams)  # type: ignore[arg-type]  # only Unguided gets no value
     particles = _finished(returned, type(sampler).__name__, len(block), model.steps)
@@ -159,14 +238,15 @@ def _draw(
         samples = views["samples"]
         views.make(objective.takes if objective is not None else ())
     columns: dict[str, list[float]] = {}
+    calls = cached = 0
     if objective is not None:
         with model.monitor.time("reward"):
             columns = objective.columns(views, model.prompts or None)
         if model.codec.preview is not None and value is not None and value.looked_ahead(model):
             columns["preview"] = _previewed(model, objective, views.rows)
-        calls = objective.calls - calls
+        calls, cached = (after - count for after, count in zip(objective.counts, before, strict=True))
     seconds = {**model.monitor.seconds, "total": time.perf_counter() - start}
-    stats = Stats(model.monitor.network_rows, model.monitor.network_calls, calls, seconds)
+    stats = Stats(model.monitor.network_rows, model.monitor.network_calls, calls, seconds, cached)
     rewards = columns.get("reward", [math.nan] * len(block))
     return Batch(block, list(samples), rewards, columns, stats, value.path if value else [])
 

@@ -20,7 +20,7 @@ else:
     import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]
 
 FIELDS = ("M", "alpha", "set")  # options that set hyperparameters of the sampler
-PATHS = ("model", "value", "negative", "image", "mask")
+PATHS = ("model", "value", "negative", "image", "mask", "cache")
 
 
 def assembled(given: Mapping[str, Any], config: type[RunConfig] = RunConfig) -> RunConfig:

@@ -230,7 +230,8 @@ class RunFolder:
         spent, before = self._old.stats, self._old.before
         kept = before.stats if before is not None and before.requests_done == self.done else spent
         rows, calls = (self._number(last, name) for name in ("network_rows", "reward_calls"))
-        self.stats = Stats(rows, kept.network_calls if rows else 0, calls, spent.seconds)
+        cached = min(kept.cached, calls)
+        self.stats = Stats(rows, kept.network_calls if rows else 0, calls, spent.seconds, cached)
 
     def _number(self, last: Mapping[str, str], name: str) -> int:
         text = last.get(name, "0")

@@ -62,7 +62,9 @@ def open_run(path: str | Path) -> Run:
     return Run(
         samples=_samples(folder, [_text(folder, row) for row in rows]),
         rewards=torch.tensor(columns.get("reward", [math.nan] * len(rows)), dtype=torch.float64),
-        stats=Stats(run.stats.network_rows, run.stats.network_calls, run.stats.reward_calls, run.stats.seconds),
+        stats=Stats(
+            run.stats.network_rows, run.stats.network_calls, run.stats.reward_calls, run.stats.seconds, run.stats.cached
+        ),
         columns=columns,
         path=[step for _, step in _path(folder)],
         config=run.config,

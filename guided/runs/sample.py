@@ -180,8 +180,7 @@ def _objective(config: RunConfig) -> Objective | None:
     given = config.rewards
     if given.reward is None:
         return None
-    how: dict[str, Any] = {"aggregate": given.aggregate, "on_error": given.on_error, "time_limit": given.time_limit}
-    return resolve_reward(_homes(given.reward), **how)
+    return resolve_reward(_homes(given.reward), **given.how)
 
 
 def _homes(reward: Any) -> Any:

@@ -8,8 +8,11 @@
 | `registry.py` | the table of rewards by name |
 | `protocol.py` | what scores samples, and what wraps it |
 | `function.py`, `copies.py` | a function of Python, called on copies |
-| `external.py`, `process.py` | another program |
+| `external.py`, `program.py` | another program |
 | `limits.py`, `failures.py` | the time limit and the failure policy |
+| `workers.py`, `process.py`, `serving.py` | a batch scored in parts, by processes and threads |
+| `turns.py` | who runs while another waits for scores |
+| `cache.py` | scores on disk |
 | `dependencies.py`, `identity.py` | what scores depend on, and whether that has changed |
 | `transforms.py` | from raw scores to one number |
 """

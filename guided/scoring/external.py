@@ -13,6 +13,7 @@ import json
 import os
 import shlex
 import shutil
+from copy import copy
 from typing import Any
 
 from guided.errors import GuidedError, RewardError
@@ -63,6 +64,12 @@ class External:
         if answer.get("error") is not None:
             raise RuntimeError(str(answer["error"]))
         return answer["scores"]
+
+    def another(self) -> "External":
+        """The same program, to run beside this one."""
+        other = copy(self)
+        other._running, other._next_id = None, 0
+        return other
 
     def cancel(self) -> bool:
         """Kills the program, so that a call in another thread ends."""

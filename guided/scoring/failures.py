@@ -4,7 +4,7 @@ A batch that raises, hangs or returns the wrong number of scores is scored again
 samples that fail are blamed. They stop the run (on_error="stop") or count as -inf ("worst").
 """
 
-__all__ = ["LARGEST", "Failures", "OnError", "as_list", "printable", "short"]
+__all__ = ["LARGEST", "Failed", "Failures", "OnError", "as_list", "printable", "short"]
 
 import re
 from collections.abc import Callable
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from guided.errors import RewardError
-from guided.scoring.limits import Hang
+from guided.errors import RewardError, out_of_memory
+from guided.scoring.limits import Hang, Stopped
 from guided.scoring.protocol import Prompts, Samples, Scorer
 
 OnError = Literal["stop", "worst"]
@@ -33,8 +33,27 @@ class WrongCount(Exception):
     """The reward did not return one score for each sample."""
 
 
+class Failed(float):
+    """The score of a sample that failed: -inf.
+
+    Attributes:
+        message: what happened, with the sample, in one line.
+        passing: whether it may go well another time, as after a hang.
+    """
+
+    message: str
+    passing: bool
+
+    def __new__(cls, message: str, passing: bool = False) -> "Failed":
+        self = super().__new__(cls, WORST)
+        self.message, self.passing = message, passing
+        return self
+
+
 class Failures:
     """Calls a scorer, checks what it returns, and applies the failure policy.
+
+    Out of memory, it halves the batches that the scorer is given, and remembers it.
 
     Args:
         name: the reward's name, for messages.
@@ -46,9 +65,10 @@ class Failures:
         self.name, self.inner, self.on_error = name, inner, on_error
         self.failures = 0
         self.first_failure: str | None = None
+        self.most: int | None = None
 
     def __call__(self, samples: Samples, prompts: Prompts = None, shown: Shown = None) -> list[float]:
-        """Scores of n samples, with a prompt each where there are any: n numbers, finite or -inf.
+        """Scores of n samples, with a prompt each where there are any: n numbers, finite or -inf (`Failed`).
 
         Args:
             samples: n samples.
@@ -58,14 +78,23 @@ class Failures:
         Raises:
             RewardError: on_error is "stop" and a sample failed; or no sample is to blame (a missing library).
         """
-        if len(samples) == 0:
-            return []
-        called = shown or (lambda: samples)
+        called, scores = shown or (lambda: samples), list[float]()
+        while (done := len(scores)) < len(samples):
+            part = slice(done, done + (self.most or len(samples)))
+            theirs = None if prompts is None else prompts[part]
+            scores += self._batch(samples[part], theirs, partial(_some, called, part)) or ()
+        return scores
+
+    def _batch(self, samples: Samples, prompts: Prompts, shown: Callable[[], Samples]) -> list[float] | None:
+        """Scores of a batch; None if it is to be tried in smaller ones."""
         try:
             scores = as_list(self.inner(samples, prompts), len(samples))
         except BaseException as error:
-            return self._failed(samples, prompts, called, error)
-        return [self._number(score, partial(_nth, called, i)) for i, score in enumerate(scores)]
+            if len(samples) > 1 and out_of_memory(error):
+                self.most = len(samples) // 2
+                return None
+            return self._failed(samples, prompts, shown, error)
+        return [self._number(score, partial(_nth, shown, i)) for i, score in enumerate(scores)]
 
     def tensor(self, samples: torch.Tensor, prompts: Prompts, shown: Callable[[], Samples]) -> torch.Tensor:
         """Scores of n samples that are a tensor, `(n,)`, where they are: they are for :meth:`checked`.
@@ -74,6 +103,7 @@ class Failures:
 
         Raises:
             RewardError: as a call.
+            RuntimeError, MemoryError: out of memory, with two samples or more: for who makes the parts smaller.
         """
         try:
             scores = self.inner(samples, prompts)
@@ -81,6 +111,8 @@ class Failures:
                 return scores.detach()
             given = as_list(scores, len(samples))
         except BaseException as error:
+            if len(samples) > 1 and out_of_memory(error):
+                raise
             return torch.tensor(self._failed(samples, prompts, shown, error), dtype=torch.float64, device="cpu")
         numbers = [self._number(score, partial(_nth, shown, i)) for i, score in enumerate(given)]
         return torch.tensor(numbers, dtype=torch.float64, device="cpu")
@@ -97,6 +129,12 @@ class Failures:
             scores[bad] = [self._number(float(scores[i]), partial(_nth, shown, i)) for i in bad.tolist()]
         return scores
 
+    def count(self, failed: Failed) -> Failed:
+        """Counts a failure, and returns it."""
+        self.failures += 1
+        self.first_failure = self.first_failure or failed.message
+        return failed
+
     def cancel(self) -> bool:
         """Ends a call that is under way in another thread; whether that can be done."""
         return self.inner.cancel()
@@ -109,7 +147,7 @@ class Failures:
         self, samples: Samples, prompts: Prompts, shown: Callable[[], Samples], error: BaseException
     ) -> list[float]:
         """Scores after a call that raised: sample by sample, to find those at fault."""
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, (KeyboardInterrupt, Stopped)):
             raise error
         if isinstance(error, (RewardError, ImportError)):  # no sample's fault: never counted as a bad sample
             raise RewardError(self._describe(error)) from error
@@ -144,9 +182,8 @@ class Failures:
         message = f"{what}, for sample {short(sample)}"
         if self.on_error == "stop":
             raise RewardError(message) from cause
-        self.failures += 1
-        self.first_failure = self.first_failure or message
-        return WORST
+        passing = isinstance(cause, Hang) or (cause is not None and out_of_memory(cause))
+        return self.count(Failed(message, passing))
 
     def _describe(self, error: BaseException) -> str:
         text = _text_of(error)

@@ -1,6 +1,6 @@
 """The time limit of a call, and the threads of calls that went past it."""
 
-__all__ = ["Hang", "TimeLimit", "hanging", "release"]
+__all__ = ["Hang", "Stopped", "TimeLimit", "hanging", "release"]
 
 import atexit
 import ctypes
@@ -21,6 +21,10 @@ exit_code: int | None = None  # of this process, where it is known; the command 
 
 class Hang(Exception):
     """A call took longer than the time limit."""
+
+
+class Stopped(BaseException):
+    """Calls were stopped from another thread, because their scores are not wanted any more."""
 
 
 class _Released(BaseException):

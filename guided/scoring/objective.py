@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from threading import TIMEOUT_MAX
 from typing import Any, Literal, get_args
 
@@ -18,14 +19,16 @@ from numpy.typing import NDArray
 
 from guided.core.batching import Evaluator
 from guided.core.views import EachPrompt, Views
-from guided.errors import GuidedError, RewardError
+from guided.errors import GuidedError, RewardError, check_number
 from guided.rewards.support.settings import on_device
+from guided.scoring.cache import Cache
 from guided.scoring.failures import OnError, short
 from guided.scoring.protocol import Prompts, Samples
 from guided.scoring.rows import RowScores, takes_rows
 from guided.scoring.specification import RewardSpec, from_spec, terms_of, unique_names
 from guided.scoring.term import Term
 from guided.scoring.transforms import weighted_mean, weighted_product
+from guided.scoring.workers import MOST_WORKERS, Pool
 
 Aggregate = Literal["mean", "product"]
 _MODALITIES = {"dna": "DNA and RNA"}  # in words
@@ -43,6 +46,7 @@ class Objective:
         aggregate: "mean" or "product".
         prompted: whether a reward wants the samples' prompts; the same sample has a score for each prompt then.
         takes: the forms in which the rewards take samples.
+        cached: of the samples that were scored, those for which no reward was called: their scores were in the cache.
     """
 
     def __init__(self, terms: Sequence[Term], aggregate: str = "mean") -> None:
@@ -50,12 +54,13 @@ class Objective:
         self.prompted = any(term.source.prompted for term in self.terms)
         self.takes = frozenset(term.source.takes for term in self.terms)
         self._calls, self._rows = 0, RowScores(self.terms)
+        self.cached = 0
         self._memo: OrderedDict[Hashable, tuple[float, ...]] = OrderedDict()
         self._weights = np.array([term.weight for term in self.terms])
 
     @property
     def calls(self) -> int:
-        """Samples that were really scored."""
+        """Samples that were scored, by the rewards or from the cache."""
         return self._calls + self._rows.calls
 
     @property
@@ -129,15 +134,38 @@ class Objective:
                 scored, given = _MODALITIES.get(known, known), _MODALITIES.get(own, own)
                 raise GuidedError(f"reward {term.name!r} scores {scored}; the samples of this model are {given}")
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """The numbers `calls` and `cached`."""
+        return self.calls, self.cached
+
+    @property
+    def spread(self) -> bool:
+        """Whether workers score some of it, so that something else can be done meanwhile."""
+        return any(term.spread for term in self.terms)
+
+    def session(self) -> "Objective":
+        """The same rewards with a memo and counters of their own, as for one batch of a run."""
+        return Objective(self.terms, self.aggregate)
+
+    def add(self, session: "Objective") -> None:
+        """Adds the counts of a session."""
+        self._calls, self.cached = self._calls + session.calls, self.cached + session.cached
+
+    def cancel(self) -> None:
+        """Ends calls that are under way in other threads, where that can be done."""
+        for term in self.terms:
+            term.raw.cancel()
+
     def clear(self) -> None:
         """Forgets the scores of the samples seen so far."""
         self._memo.clear()
         self._rows.clear()
 
     def close(self) -> None:
-        """Ends external programs; the next call would start them again."""
+        """Ends external programs and workers; the next call would start them again."""
         for term in self.terms:
-            term.raw.close()
+            term.close()
 
     def _raw(self, samples: Samples, prompts: Prompts = None, parts: Evaluator | None = None) -> NDArray[np.float64]:
         """Raw scores `(T, n)`."""
@@ -163,7 +191,8 @@ class Objective:
             samples = samples.tolist()  # texts, or objects
         if isinstance(samples, torch.Tensor | np.ndarray):
             self._calls += len(samples)
-            return np.array(self._by_term(samples, prompts, views), dtype=np.float64).reshape(-1, len(samples))
+            raw = self._by_term(samples, prompts, views)
+            return np.array(raw, dtype=np.float64).reshape(len(self.terms), len(samples))
         samples = list(samples)
         keys = [_key(sample, i, prompts) for i, sample in enumerate(samples)]
         known: dict[Hashable, tuple[float, ...]] = {}
@@ -185,12 +214,17 @@ class Objective:
 
     def _by_term(self, samples: Samples, prompts: Prompts, views: Views | None) -> list[list[float]]:
         """The raw scores of each term, which is given the view that it takes where there is one."""
-        return [
-            term.raw(views[term.source.takes], prompts, lambda: samples)
-            if views is not None and term.source.takes != "samples" and views.gives(term.source.takes)
-            else term.raw(samples, prompts)
-            for term in self.terms
-        ]
+        table, known = [], np.ones(len(samples), dtype=bool)
+        for term in self.terms:
+            takes = term.source.takes
+            if views is not None and takes != "samples" and views.gives(takes):
+                scores, found = term.raw(views[takes], prompts, lambda: samples), [False] * len(samples)
+            else:
+                scores, found = term.scored(samples, prompts)
+            table.append(scores)
+            known &= found
+        self.cached += int(known.sum())
+        return table
 
     def _remember(self, scores: dict[Hashable, tuple[float, ...]]) -> None:
         self._memo.update(scores)
@@ -218,6 +252,9 @@ def resolve_reward(
     aggregate: str = "mean",
     on_error: str = "stop",
     time_limit: float | None = None,
+    workers: int = 0,
+    cache: str | Path | None = None,
+    trust_rewards: bool = False,
 ) -> Objective:
     """The objective that a reward's specification stands for.
 
@@ -229,11 +266,16 @@ def resolve_reward(
         aggregate: "mean" or "product", both weighted.
         on_error: "stop" raises RewardError at the first sample that fails, "worst" counts it as -inf.
         time_limit: seconds that one call of a reward may take; None for no limit.
+        workers: how many workers score a batch side by side; 0 to score it here.
+        cache: a folder in which scores are kept, for other runs too; None for no cache.
+        trust_rewards: whether scores are kept also of a reward that cannot be told from another.
 
     Raises:
         GuidedError: nothing is known by that name, a parameter is wrong, a weight is not > 0, …
     """
     if isinstance(spec, Objective):
+        if workers or cache is not None:
+            raise GuidedError("the reward is an Objective already; give workers and cache to resolve_reward")
         return spec
     if isinstance(spec, Mapping) and "terms" in spec:
         terms, aggregate = from_spec(spec), spec.get("aggregate", "mean")
@@ -242,10 +284,21 @@ def resolve_reward(
     for name, value, accepted in (("aggregate", aggregate, Aggregate), ("on_error", on_error, OnError)):
         if value not in get_args(accepted):
             raise GuidedError(f"{name} is {' or '.join(map(repr, get_args(accepted)))}, given {value!r}")
-    policy: dict[str, Any] = {"on_error": on_error, "time_limit": _seconds(time_limit)}
+    policy: dict[str, Any] = {"on_error": on_error, "time_limit": _seconds(time_limit), "pool": _pool(workers)}
+    policy["cache"] = None if cache is None else Cache(cache)
     names = unique_names([term.source.label for term in terms])
-    named = [replace(term, name=name, **policy) for name, term in zip(names, terms, strict=True)]
-    return Objective(named, aggregate)
+    made = Objective([replace(term, name=name, **policy) for name, term in zip(names, terms, strict=True)], aggregate)
+    if cache is not None and not trust_rewards and made.opaque:
+        raise GuidedError(
+            f"{made.opaque}, so its scores cannot be kept; leave out the cache, give a function in a file, or say that "
+            "it is always the same with trust_rewards=True (--trust-rewards)"
+        )
+    return made
+
+
+def _pool(workers: Any) -> Pool | None:
+    n = check_number("workers", workers, int, least=0, most=MOST_WORKERS)
+    return Pool(n) if n else None
 
 
 def _seconds(limit: Any) -> float | None:

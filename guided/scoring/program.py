@@ -5,7 +5,7 @@ end of a pipe from us, and kills that session when we end without a word (SIGKIL
 would kill the program when the thread that started it ends, and not what it started.
 """
 
-__all__ = ["GRACE", "Program", "kill_all"]
+__all__ = ["GRACE", "Program", "dismiss", "kill_all", "watch"]
 
 import os
 import selectors
@@ -45,7 +45,7 @@ class Program:
             )
         except OSError as error:
             raise RewardError(f"cannot be started: {error}") from error
-        watcher = _watch(self.process.pid)
+        watcher = watch(self.process.pid)
         self.finalizer = weakref.finalize(
             self, _end, self.process, watcher, GRACE
         )  # runs at the interpreter's exit too
@@ -133,7 +133,7 @@ def _pump(stream: IO[bytes], last_words: list[str]) -> None:
             last_words[0] = (last_words[0] + block.decode("utf-8", "replace"))[-KEPT:]
 
 
-def _watch(group: int) -> "subprocess.Popen[bytes] | None":
+def watch(group: int) -> "subprocess.Popen[bytes] | None":
     """Kills a group of processes when this process ends without telling the watcher so."""
     nothing = subprocess.DEVNULL
     command = ["/bin/sh", "-c", _WATCHER, str(group)]
@@ -164,10 +164,11 @@ def _end(process: "subprocess.Popen[bytes]", watcher: "subprocess.Popen[bytes] |
         process.wait()
         _close(process.stdin)
         _close(process.stdout)
-        _dismiss(watcher)
+        dismiss(watcher)
 
 
-def _dismiss(watcher: "subprocess.Popen[bytes] | None") -> None:
+def dismiss(watcher: "subprocess.Popen[bytes] | None") -> None:
+    """Ends a watcher whose group has ended."""
     if watcher is not None and watcher.stdin is not None:
         with suppress(OSError):
             watcher.stdin.write(b"done\n")

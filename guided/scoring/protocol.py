@@ -1,8 +1,8 @@
 """What scores samples: a source (a function, a program), and what wraps one (a time limit, the failure policy).
 
-    Failures(TimeLimit(source))
-
-All have one interface, so that another wrapper (a pool of workers, a cache on disk) has its place in the chain.
+Failures(TimeLimit(source))             in this process
+Spread(Failures(source of a worker))    by workers
+Cached(either of them)                  with a cache
 """
 
 __all__ = ["Prompts", "Samples", "Scorer"]

@@ -22,7 +22,7 @@ pixels gives samples instead, and so does whoever calls the reward with a list: 
 Nothing heavy is imported here, so that the files of rewards can import it freely.
 """
 
-__all__ = ["TAKES", "RegisteredReward", "find_registered", "register_reward", "rewards", "takes_prompts"]
+__all__ = ["TAKES", "WORKERS", "RegisteredReward", "find_registered", "register_reward", "rewards", "takes_prompts"]
 
 import inspect
 from collections.abc import Callable
@@ -33,6 +33,8 @@ from guided.errors import GuidedError, nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 TAKES = {"samples": "any", "tokens": "dna", "pixels": "images", "latents": "any"}  # with the samples that have them
+#: Where workers score a reward: in processes of their own, in threads, or not at all: it stays with the model.
+WORKERS = ("processes", "threads", "none")
 PROMPTS = "prompts"  # the parameter of a reward that is given a prompt for each sample, or None
 
 
@@ -47,6 +49,7 @@ class RegisteredReward:
         modality: the samples it takes: "molecules" (SMILES), "images", … or "any".
         check: called with the parameters when an objective is built; raises ValueError for wrong ones.
         takes: the form in which it takes samples, one of `TAKES`.
+        workers: where it is scored in a run with workers, one of `WORKERS`.
     """
 
     name: str
@@ -55,6 +58,7 @@ class RegisteredReward:
     modality: str = "any"
     check: Callable[..., object] | None = None
     takes: str = "samples"
+    workers: str = "processes"
 
     @property
     def doc(self) -> str:
@@ -78,6 +82,7 @@ def register_reward(
     check: Callable[..., object] | None = None,
     takes: str = "samples",
     kind: str | None = None,
+    workers: str = "processes",
 ) -> Callable[[F], F]:
     """Decorator that puts a reward in the table and returns the function unchanged.
 
@@ -91,9 +96,11 @@ def register_reward(
         check: called with the parameters at construction; raises ValueError for wrong ones.
         takes: the form in which it takes samples, "samples", "tokens", "pixels" or "latents".
         kind: the former name of `modality`.
+        workers: where workers score it: "processes"; "threads" for a function that spends its time in a library that
+            releases Python's lock; "none" for a network that is to stay beside the model. One that takes tensors does.
 
     Raises:
-        ValueError: the name is malformed, another function has it, or there is no such form.
+        ValueError: the name is malformed, another function has it, or there is no such form or place.
     """
     if not name or any(c in "?:/&" or c.isspace() for c in name):
         raise GuidedError(f"a reward's name has no spaces and none of ? : / &, given {name!r}")
@@ -102,11 +109,17 @@ def register_reward(
             f"reward {name!r} takes {takes!r}{nearest(str(takes), TAKES)}; it is one of {', '.join(TAKES)}"
         )
 
+    if workers not in WORKERS:
+        raise GuidedError(f"reward {name!r}: workers is {workers!r}; it is one of {', '.join(map(repr, WORKERS))}")
+    where = workers if takes == "samples" else "none"
+
     def register(function: F) -> F:
         other = _table.get(name)
         if other is not None and _origin(other.function) != _origin(function):
             raise GuidedError(f"reward {name!r} is already registered by {'.'.join(_origin(other.function))}")
-        _table[name] = RegisteredReward(name, function, transform, kind or modality or TAKES[takes], check, takes)
+        _table[name] = RegisteredReward(
+            name, function, transform, kind or modality or TAKES[takes], check, takes, where
+        )
         return function
 
     return register

@@ -42,6 +42,7 @@ class Source:
         modality: the samples that it takes, "any" for all.
         opaque: why it cannot be known whether it is the same reward as before; None if it can.
         takes: the form in which it takes samples, one of :data:`~guided.scoring.registry.TAKES`.
+        workers: where workers score it: in "processes", in "threads", or "none" do.
     """
 
     label: str
@@ -53,6 +54,7 @@ class Source:
     modality: str = "any"
     opaque: str | None = None
     takes: str = "samples"
+    workers: str = "processes"
 
 
 def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> Source:
@@ -113,10 +115,19 @@ def _from_function(
     if digests:
         identity["files"] = digests  # so that a run does not go on with other weights
     prompted = takes_prompts(function)
-    known = (entry.transform, entry.modality, entry.takes) if entry else (None, "any", "samples")
-    transform, modality, takes = known
-    scorer = Function(function, absolute, prompted)
-    return Source(label, scorer, identity, rebuildable, transform, prompted, modality, opaque, takes)
+    entry = entry or RegisteredReward(label, function)
+    return Source(
+        label,
+        Function(function, absolute, prompted),
+        identity,
+        rebuildable,
+        entry.transform,
+        prompted,
+        entry.modality,
+        opaque,
+        entry.takes,
+        entry.workers,
+    )
 
 
 def _check(entry: RegisteredReward | None, parameters: Mapping[str, Any], label: str) -> None:

@@ -5,10 +5,13 @@ __all__ = ["Term"]
 from dataclasses import dataclass, field
 from typing import Any
 
+from guided.scoring.cache import Cache, Cached
 from guided.scoring.failures import Failures
 from guided.scoring.limits import TimeLimit
+from guided.scoring.protocol import Prompts, Samples
 from guided.scoring.sources import Source
 from guided.scoring.transforms import Transform, spell
+from guided.scoring.workers import Pool, Spread
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class Term:
         name: unique in the objective; the name of its columns. "" for the source's label.
         on_error: what a sample that fails does, "stop" or "worst".
         time_limit: seconds that one call may take; None for no limit.
+        pool: the workers that score it; None for none.
+        cache: where its scores are kept; None for nowhere.
         raw: scores n samples: n numbers, each finite or -inf; applies the failure policy, remembers nothing.
     """
 
@@ -31,15 +36,45 @@ class Term:
     name: str = ""
     on_error: str = "stop"
     time_limit: float | None = None
+    pool: Pool | None = field(default=None, compare=False)
+    cache: Cache | None = field(default=None, compare=False)
     raw: Failures = field(init=False, compare=False)
+    cached: Cached | None = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        scorer = self.source.scorer
-        limited = scorer if self.time_limit is None else TimeLimit(scorer, self.time_limit)
-        object.__setattr__(self, "raw", Failures(self.name or self.source.label, limited, self.on_error))
+        source, raw, cached = self.source, self._failures(), None
+        if self.cache is not None and source.takes == "samples":
+            cached = Cached(self.cache, raw, source.identity, source.prompted)
+        object.__setattr__(self, "raw", raw)
+        object.__setattr__(self, "cached", cached)
+
+    @property
+    def spread(self) -> bool:
+        """Whether workers score it."""
+        return self.pool is not None and self.source.workers != "none"
 
     @property
     def identity(self) -> dict[str, Any]:
         """JSON-able: which reward it is, with its weight and transform."""
         spelled = self.transform and spell(self.transform)
         return {**self.source.identity, "weight": self.weight, "transform": spelled}
+
+    def scored(self, samples: Samples, prompts: Prompts = None) -> tuple[list[float], list[bool]]:
+        """Raw scores of n samples, and for each whether it was in the cache."""
+        if self.cached is None:
+            return self.raw(samples, prompts), [False] * len(samples)
+        return self.cached(samples, prompts)
+
+    def close(self) -> None:
+        """Ends what is kept running, and closes the cache."""
+        self.raw.close()
+        if self.cache is not None:
+            self.cache.close()
+
+    def _failures(self) -> Failures:
+        name, scorer = self.name or self.source.label, self.source.scorer
+        if self.pool is not None and self.spread:
+            processes = self.source.workers == "processes"
+            return Spread(name, scorer, self.on_error, self.pool, self.time_limit, processes)
+        limited = scorer if self.time_limit is None else TimeLimit(scorer, self.time_limit)
+        return Failures(name, limited, self.on_error)

@@ -48,31 +48,31 @@ _XYZ = [[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07218], [0.01933, 0.11
 _LAB = [[0, 116, 0], [500, -500, 0], [0, 200, -200]]
 
 
-@register_reward("compressibility", modality="images")
+@register_reward("compressibility", modality="images", workers="threads")
 def compressibility(samples: Images) -> Scores:
     """Minus the size as a JPEG of quality 95, in kB (1000 bytes): smooth images score high."""
     return per_image(samples, lambda image: -_kilobytes(image))
 
 
-@register_reward("incompressibility", modality="images")
+@register_reward("incompressibility", modality="images", workers="threads")
 def incompressibility(samples: Images) -> Scores:
     """Size as a JPEG of quality 95, in kB (1000 bytes): images full of detail score high."""
     return per_image(samples, _kilobytes)
 
 
-@register_reward("brightness", takes="pixels")
+@register_reward("brightness", modality="images")
 def brightness(samples: Images) -> Scores:
     """Mean luma, 0 (black) to 1 (white)."""
     return per_pixels(samples, lambda x: _mean(_luma(x)) / _LUMA)
 
 
-@register_reward("contrast", takes="pixels")
+@register_reward("contrast", modality="images")
 def contrast(samples: Images) -> Scores:
     """Standard deviation of the luma, 0 to 0.5."""
     return per_pixels(samples, lambda x: _variance(_luma(x)).sqrt() / _LUMA)
 
 
-@register_reward("colourfulness", takes="pixels")
+@register_reward("colourfulness", modality="images")
 def colourfulness(samples: Images) -> Scores:
     """Colourfulness of Hasler and Süsstrunk: 0 for greys, 33 moderate, 82 high, on a scale of 255.
 
@@ -85,7 +85,7 @@ def _check_colour(colour: str) -> None:
     _rgb(colour)
 
 
-@register_reward("target_colour", takes="pixels", check=_check_colour)
+@register_reward("target_colour", modality="images", check=_check_colour)
 def target_colour(samples: Images, colour: str) -> Scores:
     """Minus the mean distance of the pixels to a colour, in CIELAB: 0 for that colour, -100 from black to white.
 
@@ -103,13 +103,13 @@ def target_colour(samples: Images, colour: str) -> Scores:
     return per_pixels(samples, lambda x: -_distance(x, rgb))
 
 
-@register_reward("symmetry", takes="pixels")
+@register_reward("symmetry", modality="images")
 def symmetry(samples: Images) -> Scores:
     """1 minus the mean difference between an image and its mirror image, left to right: 1 where they are the same."""
     return per_pixels(samples, lambda x: 1 - _mean((x.float() - x.flip(-1).float()).abs().flatten(1)) / 255)
 
 
-@register_reward("sharpness", takes="pixels")
+@register_reward("sharpness", modality="images")
 def sharpness(samples: Images) -> Scores:
     """Variance of the Laplacian of the luma, on a scale of 255: low where an image is blurred, high with noise too.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from guided.runs.config import Aggregate, Device, Dtype, TrustRewards
+from guided.runs.config import Aggregate, Cache, Device, Dtype, TrustRewards, Workers
 from guided.runs.options import REQUIRED, Config, Option
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ class NegativeConfig(Config):
         ),
     ] = field(default_factory=list)
     aggregate: Aggregate = "mean"
+    workers: Workers = 0
+    cache: Cache = None
     trust_rewards: TrustRewards = False
     prompts: Annotated[
         Path | None,

@@ -62,6 +62,8 @@ def train_negative(
     prompts: Sequence[str] | None = None,
     guidance: float | None = None,
     aggregate: str = "mean",
+    workers: int = 0,
+    cache: str | Path | None = None,
     trust_rewards: bool = False,
     progress: Callable[[Progress], None] = lambda state: None,
 ) -> Path:
@@ -77,6 +79,8 @@ def train_negative(
         prompts: The prompts of the samples of a conditional model, taken in turn; None for the model's own prompts.
         guidance: The weight of classifier-free guidance of the samples; None for the model's own.
         aggregate: How several rewards are combined.
+        workers: How many workers score the samples side by side; 0 for none.
+        cache: A folder in which scores are kept, for other runs too; None for no cache.
         trust_rewards: Whether a folder is resumed even if its reward cannot be checked to be the same.
         progress: Called often.
 
@@ -101,10 +105,16 @@ def train_negative(
         training=training or NegativeTraining(),
         prompts=_prompts(model, prompts, guidance),
         guidance=guidance,
-        objective=None if reward is None else resolve_reward(reward, aggregate=aggregate),
+        objective=None
+        if reward is None
+        else resolve_reward(reward, aggregate=aggregate, workers=workers, cache=cache, trust_rewards=trust_rewards),
         trust_rewards=trust_rewards,
     )
-    job.run()
+    try:
+        job.run()
+    finally:
+        if job.objective is not None and job.objective is not reward:
+            job.objective.close()
     return job.out
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import SkipValidation
 
 from guided.errors import GuidedError, check_number, check_texts, nearest
-from guided.runs.config import Aggregate, Device, Dtype, OnError, TimeLimit, TrustRewards
+from guided.runs.config import Aggregate, Cache, Device, Dtype, OnError, TimeLimit, TrustRewards, Workers, rewarded
 from guided.runs.options import REQUIRED, Config, Option, spelled
 
 TARGETS = ("mean", "soft", "bootstrap")
@@ -124,9 +124,16 @@ class FitConfig(Config):
     aggregate: Aggregate = "mean"
     on_error: OnError = "stop"
     time_limit: TimeLimit = None
+    workers: Workers = 0
+    cache: Cache = None
     trust_rewards: TrustRewards = False
     device: Device = "auto"
     dtype: Dtype = "float32"
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """The options of `resolve_reward`."""
+        return rewarded(self)
 
     def check(self) -> None:
         """Checks the target and the options that it needs."""

@@ -18,7 +18,7 @@ from guided.fitting.value.states import HELD_OUT
 from guided.loading import load
 from guided.runs.paths import full
 from guided.runs.signatures import described, signature
-from guided.scoring.objective import resolve_reward
+from guided.scoring.objective import Objective, resolve_reward
 from guided.values.learned import LearnedValue
 
 CANDIDATES = 8  # candidates of the next state, for bootstrapped values
@@ -56,17 +56,20 @@ def fit(config: FitConfig, progress: Callable[[Progress], None] | None = None) -
         GuidedError: A name or path does not exist, or the folder holds another value.
     """
     job = _job(config, progress or (lambda state: None))
-    job.run()
-    return job.value
+    try:
+        job.run()
+        return job.value
+    finally:
+        if job.objective is not config.reward:
+            job.objective.close()
 
 
 def _job(config: FitConfig, progress: Callable[[Progress], None]) -> ValueJob:
     """Loads the objects of a fit."""
-    how: dict[str, Any] = {"aggregate": config.aggregate, "on_error": config.on_error, "time_limit": config.time_limit}
     out = full(config.out)
     rollouts = out / "rollouts" if config.rollouts is None else full(config.rollouts)
     model = _model(config)
-    objective = resolve_reward(config.reward, **how)
+    objective = config.reward if isinstance(config.reward, Objective) else resolve_reward(config.reward, **config.how)
     source = Source.of(
         model if config.steps is None else model.with_steps(config.steps), config.prompt, config.guidance
     )
