@@ -12,6 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
 from guided.errors import GuidedError
@@ -86,7 +88,18 @@ def notes(job: Job) -> dict[str, Json]:
         "on_error": rewards.on_error,
         "time_limit": rewards.time_limit,
         "versions": all_versions(),
+        **({"tf32": tf32()} if job.model.device.type == "cuda" else {}),
     }
+
+
+def tf32() -> dict[str, bool]:
+    """Whether torch rounds products of single precision to TF32 on a GPU: switches of the process, which it reads."""
+    backends: Any = torch.backends
+    try:
+        convolutions = bool(backends.cudnn.allow_tf32)
+    except RuntimeError:  # somebody has used the newer names
+        convolutions = backends.cudnn.conv.fp32_precision == "tf32"
+    return {"convolutions": convolutions, "matrices": torch.get_float32_matmul_precision() != "highest"}
 
 
 def all_versions() -> dict[str, str]:
