@@ -21,6 +21,18 @@ for line in sys.stdin:
 """
 
 
+@pytest.fixture(autouse=True)
+def _nothing_left(monkeypatch):
+    """A test that fails leaves no process behind."""
+    started, real = [], subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *args, **kwargs: started.append(real(*args, **kwargs)) or started[-1]
+    )
+    yield
+    for run in started:
+        run.kill()
+
+
 def start(folder: Path, *words: str, reward: str) -> "subprocess.Popen[str]":
     command = [
         sys.executable,
@@ -98,7 +110,8 @@ def test_a_reward_that_hangs_ends_with_the_exit_code_of_the_run(tmp_path, busy, 
 
 @pytest.mark.parametrize("after", [0.1, 0.5])
 def test_ctrl_c_in_the_first_second_is_quiet(tmp_path, after):
-    code = "import sys\nprint('started', flush=True)\nfrom guided.cli import main\nmain()"
+    heard = "signal.signal(signal.SIGINT, signal.default_int_handler)"  # ignored where tests run in the background
+    code = f"import signal\n{heard}\nprint('started', flush=True)\nfrom guided.cli import main\nmain()"
     command = [sys.executable, "-c", code, "sample", "rna", "--reward", "gc", "-n", "100000"]
     environment = {**os.environ, "PYTHONPATH": PATH}
     pipe = subprocess.PIPE
