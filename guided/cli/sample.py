@@ -80,8 +80,8 @@ def into_folder(job: Job, out: Path) -> None:
 def show(job: Job) -> None:
     """Draws all samples and shows the best; writes nothing."""
     run, batches = job.config.run, []
-    with ProgressBar(run.batch_size) as bar:
-        for batch in job.draw(job.requests, bar):
+    with ProgressBar(run.batch_size) as bar, closing(job.draw(job.requests, bar)) as drawn:
+        for batch in drawn:
             batches.append(batch)
             bar.finished(batch, sum(len(it.samples) for it in batches), run.n)
     rows = [row for batch in batches for row in dictionaries(batch, run.seed)]

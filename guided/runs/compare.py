@@ -3,6 +3,7 @@
 __all__ = ["compare"]
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ def compare(job: Job, out: Path, progress: Callable[[Progress], None] | None = N
             progress(replace(state, stage="unguided samples to compare with"))
 
     requests = list(range(min(run.n, COMPARED)))
-    for batch in job.draw(requests, renamed, Unguided()):
-        header, new = table(stored(batch, out, "unguided/{:05d}"), run.seed, stats)
-        rows, stats = rows + new, stats + batch.stats
-        renamed(Progress("", len(rows), len(requests)))
+    with closing(job.draw(requests, renamed, Unguided())) as batches:
+        for batch in batches:
+            header, new = table(stored(batch, out, "unguided/{:05d}"), run.seed, stats)
+            rows, stats = rows + new, stats + batch.stats
+            renamed(Progress("", len(rows), len(requests)))
     write_csv(out / "unguided.csv", [header, *rows])

@@ -4,7 +4,7 @@ __all__ = ["DECODED", "Batch", "Progress", "Run", "Stats", "StepValue", "batches
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -127,7 +127,7 @@ def batches_of(
     blocks: list[list[int]],
     seed: int,
     progress: Callable[[Progress], None] | None,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Draws blocks of requests, one after the other; with workers two at a time, which take turns."""
     drawing = _Drawing(model, wanted, objective, sampler, value, seed)
     shown = _Shown(progress, sum(map(len, blocks)), model.steps)

@@ -2,7 +2,7 @@
 
 __all__ = ["Job"]
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -58,7 +58,7 @@ class Job:
         requests: list[int],
         progress: Callable[[Progress], None] | None = None,
         sampler: Sampler | None = None,
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """Draws these requests in batches; requests of the same block of `batch_size` are drawn together."""
         run = self.config.run
         blocks = [list(block) for _, block in groupby(requests, key=lambda i: i // run.batch_size)]

@@ -3,6 +3,7 @@
 __all__ = ["draw_alone", "finish", "folder_of", "record"]
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from guided.core.monitor import Progress
@@ -54,9 +55,12 @@ def _check_reward(job: Job, out: Path) -> None:
 
 def record(job: Job, folder: RunFolder, progress: Hook = None) -> Iterator[Batch]:
     """Draws the batches that the folder does not hold yet, writes them, and yields them."""
-    for batch in job.draw(folder.missing, progress) if folder.missing else ():
-        folder.append(batch)
-        yield batch
+    if not folder.missing:
+        return
+    with closing(job.draw(folder.missing, progress)) as batches:
+        for batch in batches:
+            folder.append(batch)
+            yield batch
 
 
 def finish(
@@ -93,8 +97,8 @@ def finish(
 
 def draw_alone(job: Job, progress: Hook = None) -> Iterator[Batch]:
     """Draws the requests of `only`, each into a file of its own in the run folder."""
-    with folder_of(job, aside=True) as folder:
-        for batch in job.draw(job.requests, progress):
+    with folder_of(job, aside=True) as folder, closing(job.draw(job.requests, progress)) as batches:
+        for batch in batches:
             header, rows = table(stored(batch, folder.path, "only-{}"), job.config.run.seed, Stats())
             try:
                 for request, row in zip(batch.requests, rows, strict=True):

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,6 +120,18 @@ def test_an_objective_of_the_callers_counts_and_can_be_used_again() -> None:
     assert objective.calls == run.stats.reward_calls > 12
     assert objective(["GA"]).tolist() == [0.5]
     objective.close()
+
+
+def test_a_folder_that_cannot_be_written_ends_the_threads_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("guided.storage.tables.append_csv", fails)
+    monkeypatch.setattr("guided.runs.folder.append_csv", fails)
+    with pytest.raises(OSError, match="No space") as caught:
+        guided.sample(dna(), "turns", SVDD(4), n=20, batch_size=4, workers=2, out=tmp_path)
+    assert caught.value.__traceback__ is not None  # which holds the frames
+    assert "block" not in {thread.name for thread in threading.enumerate()}
 
 
 class Own:
