@@ -1,8 +1,11 @@
-"""Rewards of DNA and RNA sequences that need numpy only, and the codes that all rewards of sequences share.
+"""Rewards of DNA and RNA sequences that need no network, and the codes that all rewards of sequences share.
 
 A sequence is text over A, C, G, T; U is the same letter as T, lower case the same as upper case. Anything else (None,
 "", a text with another letter, N included) is an invalid sample, and scores -inf in every reward of sequences: some of
 them are wanted low and some high, and -inf is the worst in both directions. A batch may mix lengths.
+
+A model may give codes instead of text, a tensor `(n, L)` on its device: 0 to 3 for the bases; any other number makes a
+sequence invalid. Scores are the same, on that device.
 
 Letters: n samples, L the longest length of the batch.
 
@@ -13,20 +16,37 @@ References:
     Research 51, D629, 2023), http://rebase.neb.com
 """
 
-__all__ = ["INVALID", "Encoded", "encode", "gc", "homopolymer", "one_hot", "or_worst", "restriction", "windows_inside"]
+__all__ = [
+    "INVALID",
+    "Encoded",
+    "Given",
+    "Samples",
+    "Scores",
+    "encode",
+    "gc",
+    "homopolymer",
+    "or_worst",
+    "real",
+    "restriction",
+    "valid_codes",
+    "windows_inside",
+]
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from guided.errors import GuidedError, nearest
 from guided.scoring.registry import register_reward
 
 Samples = Sequence[str | None]
 Scores = NDArray[np.float64]
+Given: TypeAlias = "Samples | Tensor"  # n sequences, as text or as codes `(n, L)`
 
 INVALID = 255
 _CODES = np.full(256, INVALID, dtype=np.uint8)
@@ -81,11 +101,6 @@ def encode(samples: Samples) -> Encoded:
     return Encoded(codes, lengths, valid)
 
 
-def one_hot(codes: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Codes `(n, L)` -> `(n, 4, L)`; a column of zeros where there is no base."""
-    return (codes[:, None, :] == np.arange(4, dtype=np.uint8)[:, None]).astype(np.float32)
-
-
 def windows_inside(batch: Encoded, width: int) -> NDArray[np.bool_]:
     """Which windows of `width` nt, starting at 0, 1, …, are in their sequence, with shape `(n, L - width + 1)`."""
     starts = np.arange(max(0, batch.codes.shape[1] - width + 1))
@@ -97,22 +112,47 @@ def or_worst(batch: Encoded, scores: NDArray[Any]) -> Scores:
     return np.where(batch.valid, scores, -np.inf)
 
 
-@register_reward("gc", transform="window=0.4,0.6,0.05", modality="dna")
-def gc(samples: Samples) -> Scores:
+def valid_codes(codes: Tensor) -> Tensor:
+    """Which rows of codes `(n, L)` are sequences, with shape `(n,)`."""
+    return ((codes >= 0) & (codes < 4)).all(1) & (codes.shape[1] > 0)
+
+
+def real(device: torch.device) -> torch.dtype:
+    """The precision of scores on a device: double, where it has that."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+@register_reward("gc", transform="window=0.4,0.6,0.05", modality="dna", takes="tokens")
+def gc(samples: Given) -> Scores | Tensor:
     """Fraction of G and C, 0 to 1; -inf for an invalid sequence. Transformed: 1 between 0.4 and 0.6."""
+    if isinstance(samples, Tensor):
+        share = ((samples == 1) | (samples == 2)).sum(1).to(real(samples.device)) / max(1, samples.shape[1])
+        return torch.where(valid_codes(samples), share, -torch.inf)
     batch = encode(samples)
     strong = ((batch.codes == 1) | (batch.codes == 2)).sum(axis=1)
     return or_worst(batch, strong / np.maximum(batch.lengths, 1))
 
 
-@register_reward("homopolymer", transform="window=0,6,1", modality="dna")
-def homopolymer(samples: Samples) -> Scores:
+@register_reward("homopolymer", transform="window=0,6,1", modality="dna", takes="tokens")
+def homopolymer(samples: Given) -> Scores | Tensor:
     """Length of the longest run of one base, in nt; -inf for an invalid sequence. Transformed: 1 up to 6 nt."""
+    if isinstance(samples, Tensor):
+        return _longest_run(samples)
     batch = encode(samples)
     position = np.arange(batch.codes.shape[1])
     first = np.diff(batch.codes, axis=1, prepend=np.uint8(INVALID)) != 0  # uint8: a difference wraps, 0 stays 0
     runs = position - np.maximum.accumulate(np.where(first, position, 0), axis=1) + 1
     return or_worst(batch, np.where(batch.codes == INVALID, 0, runs).max(axis=1))
+
+
+def _longest_run(codes: Tensor) -> Tensor:
+    if not codes.shape[1]:
+        return torch.full((len(codes),), -torch.inf, dtype=real(codes.device), device=codes.device)
+    position = torch.arange(codes.shape[1], device=codes.device)
+    first = torch.ones_like(codes, dtype=torch.bool)
+    torch.ne(codes[:, 1:], codes[:, :-1], out=first[:, 1:])
+    runs = position - torch.where(first, position, 0).cummax(1).values + 1
+    return torch.where(valid_codes(codes), runs.amax(1).to(real(codes.device)), -torch.inf)
 
 
 def _check_enzymes(enzymes: str) -> None:

@@ -12,13 +12,26 @@ __all__ = ["MotifHits", "find_motif", "motif_count", "motif_score", "motif_table
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 
 from guided.errors import GuidedError
-from guided.rewards.sequences.composition import Encoded, Samples, Scores, encode, or_worst, windows_inside
+from guided.rewards.sequences.composition import (
+    Encoded,
+    Given,
+    Scores,
+    encode,
+    or_worst,
+    real,
+    valid_codes,
+    windows_inside,
+)
 from guided.rewards.sequences.jaspar import Motif, find_motif
 from guided.scoring.registry import register_reward
 
@@ -64,8 +77,8 @@ def _check_count(id: str, threshold: float = 1e-4) -> None:
     find_motif(id).cutoff(threshold)
 
 
-@register_reward("motif_count", modality="dna", check=_check_count)
-def motif_count(samples: Samples, id: str, threshold: float = 1e-4) -> Scores:
+@register_reward("motif_count", modality="dna", takes="tokens", check=_check_count)
+def motif_count(samples: Given, id: str, threshold: float = 1e-4) -> Scores | Tensor:
     """Number of sites of a motif, on both strands; -inf for an invalid sequence, 0 for one shorter than the motif.
 
     Args:
@@ -77,16 +90,21 @@ def motif_count(samples: Samples, id: str, threshold: float = 1e-4) -> Scores:
         ImportError: pyjaspar is not installed.
         ValueError: There is no such motif, or no window can have such a p-value.
     """
+    motif = find_motif(id)
+    if isinstance(samples, Tensor):
+        cutoff, strands = motif.cutoff(threshold), _strands(motif, samples.device, exact=True)
+        count = torch.stack([(_scan_codes(samples, strand) >= cutoff).sum(1) for strand in strands]).sum(0)
+        return torch.where(valid_codes(samples), count.to(real(samples.device)), -torch.inf)
     batch = encode(samples)
-    return or_worst(batch, _count(batch, find_motif(id), threshold))
+    return or_worst(batch, _count(batch, motif, threshold))
 
 
 def _check_score(id: str) -> None:
     find_motif(id)
 
 
-@register_reward("motif_score", modality="dna", check=_check_score)
-def motif_score(samples: Samples, id: str) -> Scores:
+@register_reward("motif_score", modality="dna", takes="tokens", check=_check_score)
+def motif_score(samples: Given, id: str) -> Scores | Tensor:
     """Log-odds of the best match of a motif on either strand, in bits; -inf for an invalid or too short sequence.
 
     Args:
@@ -97,7 +115,13 @@ def motif_score(samples: Samples, id: str) -> Scores:
         ImportError: pyjaspar is not installed.
         ValueError: There is no such motif.
     """
-    batch, matrix = encode(samples), find_motif(id).log_odds
+    motif = find_motif(id)
+    if isinstance(samples, Tensor):
+        scores = [_scan_codes(samples, strand) for strand in _strands(motif, samples.device, exact=False)]
+        nothing = scores[0].new_full((len(samples), 1), -torch.inf)  # of a sequence that is too short
+        best = torch.cat([*scores, nothing], dim=1).amax(1)
+        return torch.where(valid_codes(samples), best, -torch.inf)
+    batch, matrix = encode(samples), motif.log_odds
     best = np.maximum(_scan(batch, matrix), _scan(batch, matrix[::-1, ::-1]))
     inside = windows_inside(batch, matrix.shape[1])
     return or_worst(batch, np.where(inside, best, -np.inf).max(axis=1, initial=-np.inf))
@@ -114,14 +138,49 @@ def _scan(batch: Encoded, matrix: NDArray[Any]) -> NDArray[Any]:
 
     Four bases make one byte, which looks up the sum of four columns. Whole numbers stay exact, unlike in a convolution.
     """
-    width = matrix.shape[1]
-    windows = max(0, batch.codes.shape[1] - width + 1)
+    windows = max(0, batch.codes.shape[1] - matrix.shape[1] + 1)
     bases = np.pad(batch.codes & 3, ((0, 0), (0, 3)))
     fours = bases[:, :-3] << 6 | bases[:, 1:-2] << 4 | bases[:, 2:-1] << 2 | bases[:, 3:]
-    matrix = np.pad(matrix, ((0, 0), (0, -width % 4)))
     scores = np.zeros((len(fours), windows), dtype=matrix.dtype)
-    for j in range(0, width, 4):
-        a, b, c, d = matrix[:, j : j + 4].T
-        table = (a[:, None, None, None] + b[:, None, None] + c[:, None] + d).ravel()
-        scores += table[fours[:, j : j + windows]]
+    for j, table in enumerate(_tables(matrix)):
+        scores += table[fours[:, 4 * j : 4 * j + windows]]
+    return scores
+
+
+def _tables(matrix: NDArray[Any]) -> NDArray[Any]:
+    """The sums of a matrix `(4, w)` over four columns each, for every four bases, with shape `(ceil(w / 4), 256)`."""
+    columns = np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % 4))).T.reshape(-1, 4, 4)  # group, column, base
+    a, b, c, d = columns.swapaxes(0, 1)
+    sums = a[:, :, None, None, None] + b[:, None, :, None, None] + c[:, None, None, :, None] + d[:, None, None, None]
+    return np.asarray(sums.reshape(-1, 256))
+
+
+@dataclass(frozen=True)
+class _Strand:
+    """A motif on a device, on one strand: its width, and the tables of :func:`_tables`."""
+
+    width: int
+    tables: Tensor
+
+
+@lru_cache(maxsize=256)
+def _strands(motif: Motif, device: torch.device, exact: bool) -> tuple[_Strand, _Strand]:
+    """The motif on both strands, in whole steps or as log-odds."""
+    matrix = motif.steps if exact else motif.log_odds
+
+    def strand(matrix: NDArray[Any]) -> _Strand:
+        tables = torch.from_numpy(_tables(matrix))
+        return _Strand(matrix.shape[1], tables.to(device, None if exact else real(device)))
+
+    return strand(matrix), strand(matrix[::-1, ::-1])
+
+
+def _scan_codes(codes: Tensor, strand: _Strand) -> Tensor:
+    """The scores of all windows of codes `(n, L)`, as :func:`_scan`, on their device."""
+    windows = max(0, codes.shape[1] - strand.width + 1)
+    bases = F.pad(codes.long() & 3, (0, 3))
+    fours = bases[:, :-3] << 6 | bases[:, 1:-2] << 4 | bases[:, 2:-1] << 2 | bases[:, 3:]
+    scores = strand.tables.new_zeros(len(codes), windows)
+    for j, table in enumerate(strand.tables):
+        scores += table[fours[:, 4 * j : 4 * j + windows]]
     return scores

@@ -30,12 +30,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from guided.errors import GuidedError, nearest
-from guided.rewards.sequences.composition import INVALID, Encoded, Samples, Scores, encode, one_hot
+from guided.rewards.sequences.composition import INVALID, Encoded, Given, Scores, encode, real, valid_codes
 from guided.rewards.support.hub import version
 from guided.rewards.support.keras_weights import read_weights
-from guided.rewards.support.settings import own_settings
+from guided.rewards.support.settings import Precision, device_of, in_precision, own_settings
 from guided.scoring.registry import register_reward
 
 ROWS = 256  # sequences in one pass; the widest layer takes 94 kB for one of 200 bp
@@ -67,7 +68,9 @@ OPTIMUS = {
 }
 
 
-def _check_dragonn(weights: str, task: str = "hepg2_minp_pooled", stride: int = 1, pool: str = "mean") -> None:
+def _check_dragonn(
+    weights: str, task: str = "hepg2_minp_pooled", stride: int = 1, pool: str = "mean", **others: Any
+) -> None:
     if stride < 1:
         raise GuidedError(f"stride is a number of bp, at least 1, given {stride}")
     if pool not in ("mean", "max"):
@@ -75,10 +78,15 @@ def _check_dragonn(weights: str, task: str = "hepg2_minp_pooled", stride: int = 
     _dragonn(weights, task)
 
 
-@register_reward("dragonn", modality="dna", check=_check_dragonn, workers="none")
+@register_reward("dragonn", modality="dna", takes="tokens", check=_check_dragonn, workers="none")
 def dragonn(
-    samples: Samples, weights: str, task: str = "hepg2_minp_pooled", stride: int = 1, pool: str = "mean"
-) -> Scores:
+    samples: Given,
+    weights: str,
+    task: str = "hepg2_minp_pooled",
+    stride: int = 1,
+    pool: str = "mean",
+    precision: Precision = "float32",
+) -> Scores | Tensor:
     """Reporter activity by MPRA-DragoNN, standardised log2(RNA / DNA): 0 is the assay's mean; -inf if invalid.
 
     The given strand is read in windows of 145 bp: those that start at 0, stride, 2 stride, … and the last one.
@@ -90,16 +98,20 @@ def dragonn(
             "pooled"), joined by "_".
         stride: From one window to the next, in bp.
         pool: What a longer sequence scores, the "mean" of its windows or their "max".
+        precision: That of the network (:mod:`guided.rewards.support.settings`).
 
     Raises:
         ImportError: h5py is not installed.
         ValueError: A parameter is wrong, the file is not that of MPRA-DragoNN, or a sequence is shorter than a window.
     """
-    network, batch = _dragonn(weights, task), encode(samples)
+    network = _dragonn(weights, task)
+    if isinstance(samples, Tensor):
+        return _pooled_codes(network, samples, stride, pool, precision)
+    batch = encode(samples)
     lengths = batch.lengths[batch.valid]
     if (lengths < WINDOW).any():
-        raise GuidedError(f"MPRA-DragoNN reads windows of {WINDOW} bp, given a sequence of {lengths.min()}")
-    activity = _apply(network, batch.codes[batch.valid])
+        raise _too_short(lengths.min())
+    activity = _apply(network, batch.codes[batch.valid], precision)
     start, last = np.arange(activity.shape[1]), lengths[:, None] - WINDOW
     chosen = (start <= last) & ((start % stride == 0) | (start == last))
     if pool == "mean":
@@ -109,12 +121,30 @@ def dragonn(
     return _spread(batch, pooled)
 
 
-def _check_mrl(weights: str) -> None:
+def _pooled_codes(network: nn.Module, codes: Tensor, stride: int, pool: str, precision: str) -> Tensor:
+    """The score of each row of codes `(n, L)`, which are of one length, on their device."""
+    valid, last = valid_codes(codes), codes.shape[1] - WINDOW
+    if last < 0:
+        if valid.any():
+            raise _too_short(codes.shape[1])
+        return torch.full((len(codes),), -torch.inf, dtype=real(codes.device), device=codes.device)
+    activity = _forward(network, codes, precision).to(real(codes.device))
+    chosen = activity[:, : last + 1 : stride]
+    if last % stride:
+        chosen = torch.cat([chosen, activity[:, last:]], dim=1)
+    return torch.where(valid, chosen.mean(1) if pool == "mean" else chosen.amax(1), -torch.inf)
+
+
+def _too_short(length: int) -> GuidedError:
+    return GuidedError(f"MPRA-DragoNN reads windows of {WINDOW} bp, given a sequence of {length}")
+
+
+def _check_mrl(weights: str, **others: Any) -> None:
     _optimus(weights)
 
 
-@register_reward("mrl", modality="dna", check=_check_mrl, workers="none")
-def mrl(samples: Samples, weights: str) -> Scores:
+@register_reward("mrl", modality="dna", takes="tokens", check=_check_mrl, workers="none")
+def mrl(samples: Given, weights: str, precision: Precision = "float32") -> Scores | Tensor:
     """Mean ribosome load of a 5'UTR by Optimus 5-Prime, standardised: 0 is its library's mean; -inf if invalid.
 
     The network was trained on UTRs of 50 nt before ATGG. Of a longer one the last 50 nt are read; a shorter one is
@@ -123,16 +153,28 @@ def mrl(samples: Samples, weights: str) -> Scores:
     Args:
         samples: n UTRs, without the start codon.
         weights: Path of the weight file.
+        precision: That of the network (:mod:`guided.rewards.support.settings`).
 
     Raises:
         ImportError: h5py is not installed.
         ValueError: The file is not that of Optimus 5-Prime for design.
     """
-    network, batch = _optimus(weights), encode(samples)
+    network = _optimus(weights)
+    if isinstance(samples, Tensor):
+        utr = F.pad(samples[:, -UTR:], (max(0, UTR - samples.shape[1]), 0), value=INVALID)
+        utr = torch.cat([utr, _start(samples.device).expand(len(utr), -1)], dim=1)
+        load = _forward(network, utr, precision)
+        return torch.where(valid_codes(samples), load[:, 0].to(real(samples.device)), -torch.inf)
+    batch = encode(samples)
     place = batch.lengths[:, None] - UTR + np.arange(UTR)
     last = np.where(place < 0, INVALID, np.take_along_axis(batch.codes, place.clip(0), axis=1))
     codes = np.hstack([last, np.broadcast_to(START, (len(last), len(START)))]).astype(np.uint8)
-    return _spread(batch, _apply(network, codes[batch.valid])[:, 0])
+    return _spread(batch, _apply(network, codes[batch.valid], precision)[:, 0])
+
+
+@lru_cache(maxsize=16)
+def _start(device: torch.device) -> Tensor:
+    return torch.from_numpy(START).to(device)
 
 
 def _spread(batch: Encoded, scores: NDArray[Any]) -> Scores:
@@ -142,17 +184,22 @@ def _spread(batch: Encoded, scores: NDArray[Any]) -> Scores:
     return spread
 
 
-@own_settings
-@torch.inference_mode()
-def _apply(network: nn.Module, codes: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _apply(network: nn.Module, codes: NDArray[np.uint8], precision: str) -> NDArray[np.float32]:
     """The single output of a network for m sequences, at each place where it fits, with shape `(m, places)`."""
     if not len(codes):
         return np.zeros((0, 1), dtype=np.float32)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    network.to(device)
-    rows = [torch.from_numpy(one_hot(codes[i : i + ROWS])) for i in range(0, len(codes), ROWS)]
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # its ten bits are not the published numbers
-        return torch.cat([network(part.to(device))[:, 0].cpu() for part in rows]).numpy()
+    return _forward(network, torch.from_numpy(codes).to(device_of(None)), precision).cpu().numpy()
+
+
+@own_settings
+@torch.no_grad()
+def _forward(network: nn.Module, codes: Tensor, precision: str) -> Tensor:
+    """The same of codes `(m, L)` on a device, where other numbers than 0 to 3 are no base."""
+    network.to(codes.device)
+    bases = torch.arange(4, device=codes.device)
+    with in_precision(precision, codes.device):
+        parts = [network((part[:, None] == bases[:, None]).float())[:, 0].float() for part in codes.split(ROWS)]
+    return torch.cat(parts)
 
 
 def _dragonn(weights: str, task: str) -> nn.Module:

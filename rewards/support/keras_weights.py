@@ -40,7 +40,7 @@ def read_weights(path: str | Path, model: str, shapes: Shapes) -> list[Tensor]:
         raise GuidedError(f"the weights of {model} are a file, and there is none at {str(path)!r}")
     try:
         with h5py.File(path, "r") as file:
-            found = _arrays(file.get("model_weights", file))
+            found = _arrays(file.get("model_weights", file), len(shapes))
             _check_shapes(found, f"{str(path)!r} is not {model}", model, shapes)  # a file may say terabytes
             arrays = [(name, np.asarray(array, dtype=np.float32)) for name, array in found]
     except GuidedError:
@@ -65,12 +65,16 @@ def _check_shapes(found: list[tuple[str, Any]], what: str, model: str, shapes: S
         raise GuidedError(f"{what}: it holds {len(found)} arrays, and {model} has {len(shapes)}")
 
 
-def _arrays(root: Any) -> list[tuple[str, Any]]:
-    """Each array with its name, in the model's order; none is read."""
-    arrays = []
+def _arrays(root: Any, most: int) -> list[tuple[str, Any]]:
+    """The arrays with their names, in the model's order, at most one more than `most`; none is read."""
+    arrays: list[tuple[str, Any]] = []
     for layer in root.attrs["layer_names"]:
         group = root[_text(layer)]
         for name in map(_text, group.attrs["weight_names"]):
+            if len(arrays) > most:
+                return arrays
+            if getattr(group[name], "external", None):
+                raise ValueError(f"{name} lies in another file")
             arrays.append((name, group[name]))
     return arrays
 

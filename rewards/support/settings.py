@@ -4,7 +4,7 @@
 |---|---|
 | "float32" | single precision; TF32, which torch allows in convolutions on a GPU, is switched off |
 | "tf32" | single precision, products of ten bits on a GPU that has them |
-| "bfloat16", "float16" | layers in half precision, by torch's autocast |
+| "bfloat16", "float16" | layers in half precision, by torch's autocast; for images the weights, too |
 
 A reward that lets the user choose has a parameter `precision`, so that `run.json` has it with the others.
 """

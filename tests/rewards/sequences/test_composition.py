@@ -15,7 +15,6 @@ from guided.rewards.sequences.composition import (
     encode,
     gc,
     homopolymer,
-    one_hot,
     recognition_sequences,
     restriction,
     windows_inside,
@@ -82,9 +81,6 @@ def test_codes_say_the_letters_and_where_they_end(batch: list[str]) -> None:
     for x, row, length in zip(batch, codes, lengths, strict=False):
         assert "".join("ACGT"[code] for code in row[:length]) == x and (row[length:] == INVALID).all()
     assert (codes[-1] == INVALID).all()
-    hot = one_hot(codes)
-    assert hot.shape == (len(batch) + 1, 4, codes.shape[1])
-    assert hot.tolist() == [[[float(code == base) for code in row] for base in range(4)] for row in codes]
 
 
 def test_windows_end_with_their_sequence() -> None:
