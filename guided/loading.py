@@ -72,8 +72,8 @@ def load(
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the best there is.
         dtype: The precision of the network, "float32", "bfloat16" or "float16"; its outputs are used in float32.
         steps: The number of reverse steps `K`; None for the model's own.
-        compile: How the network is compiled, which takes up to a minute once and rounds in other places: "default", or
-            on a GPU "graph", with CUDA graphs; None for not at all. Micro-batches then have one size.
+        compile: How the network is compiled, which takes a minute or more once, and rounds in other places: "default",
+            or on a GPU "graph", with CUDA graphs; None for not at all. Micro-batches then have one size.
         channels_last: Whether convolutions have their channels last in memory; None for where that is known to be fast.
         options: What the checkpoint's adapter takes besides: for a file `length`, `alphabet` and `ema`
             (:func:`guided.adapters.mdlm.cnn.load`), for MDLM's folder `length`, for a pipeline `eta`, `lookahead`,

@@ -52,7 +52,7 @@ def convolve(h: Tensor, layer: nn.Conv1d, layout: torch.memory_format = LAST) ->
     """`layer` on rows `(n, C, 1, L)`, as a two-dimensional convolution with channels last, which on a CPU takes half
     the time of a one-dimensional one.
     """
-    h = h if layout is LAST else h.contiguous()
+    h = h if layout == LAST else h.contiguous()
     weight, padding, dilation = layer.weight[:, :, None], (0, int(layer.padding[0])), (1, layer.dilation[0])
     return F.conv2d(h, weight.to(memory_format=layout), layer.bias, 1, padding, dilation)
 

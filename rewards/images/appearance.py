@@ -60,19 +60,19 @@ def incompressibility(samples: Images) -> Scores:
     return per_image(samples, _kilobytes)
 
 
-@register_reward("brightness", modality="images")
+@register_reward("brightness", takes="pixels")
 def brightness(samples: Images) -> Scores:
     """Mean luma, 0 (black) to 1 (white)."""
     return per_pixels(samples, lambda x: _mean(_luma(x)) / _LUMA)
 
 
-@register_reward("contrast", modality="images")
+@register_reward("contrast", takes="pixels")
 def contrast(samples: Images) -> Scores:
     """Standard deviation of the luma, 0 to 0.5."""
     return per_pixels(samples, lambda x: _variance(_luma(x)).sqrt() / _LUMA)
 
 
-@register_reward("colourfulness", modality="images")
+@register_reward("colourfulness", takes="pixels")
 def colourfulness(samples: Images) -> Scores:
     """Colourfulness of Hasler and Süsstrunk: 0 for greys, 33 moderate, 82 high, on a scale of 255.
 
@@ -85,7 +85,7 @@ def _check_colour(colour: str) -> None:
     _rgb(colour)
 
 
-@register_reward("target_colour", modality="images", check=_check_colour)
+@register_reward("target_colour", takes="pixels", check=_check_colour)
 def target_colour(samples: Images, colour: str) -> Scores:
     """Minus the mean distance of the pixels to a colour, in CIELAB: 0 for that colour, -100 from black to white.
 
@@ -103,13 +103,13 @@ def target_colour(samples: Images, colour: str) -> Scores:
     return per_pixels(samples, lambda x: -_distance(x, rgb))
 
 
-@register_reward("symmetry", modality="images")
+@register_reward("symmetry", takes="pixels")
 def symmetry(samples: Images) -> Scores:
     """1 minus the mean difference between an image and its mirror image, left to right: 1 where they are the same."""
     return per_pixels(samples, lambda x: 1 - _mean((x.float() - x.flip(-1).float()).abs().flatten(1)) / 255)
 
 
-@register_reward("sharpness", modality="images")
+@register_reward("sharpness", takes="pixels")
 def sharpness(samples: Images) -> Scores:
     """Variance of the Laplacian of the luma, on a scale of 255: low where an image is blurred, high with noise too.
 

@@ -33,16 +33,16 @@ from guided.rewards.images.pixels import Frames, Images, Prompts, Scores, frames
 from guided.rewards.support.hub import (
     ROWS,
     chain,
+    check_precision,
     clip_pixels,
-    device,
     placed,
-    precision,
     pretrained,
     read_state,
+    running,
     version,
 )
 from guided.rewards.support.parts import Parts
-from guided.rewards.support.settings import own_settings
+from guided.rewards.support.settings import Precision, device_of, own_settings
 from guided.scoring.registry import register_reward
 
 KNOWN = 10_000  # prompts that are remembered
@@ -58,6 +58,7 @@ class Clip:
         network: A `CLIPModel`, in its precision; it goes where the images are, and stays there.
         name: Where it is from.
         scale: By what its authors multiply cosines.
+        precision: In which it runs.
         parts: The rows that fit into memory.
         known: The w of prompts that were read before, by tokenizer and prompt.
     """
@@ -65,6 +66,7 @@ class Clip:
     network: Any
     name: str
     scale: float
+    precision: str = "float32"
     parts: Parts = field(default_factory=lambda: Parts(ROWS))
     known: dict[tuple[Any, str], Tensor] = field(default_factory=dict, repr=False)
 
@@ -77,7 +79,7 @@ class Clip:
             images: m PIL images, or uint8 `(m, 3, H, W)`.
             whole: As in :func:`~hub.clip_pixels`.
         """
-        place = images.device if isinstance(images, Tensor) else device()
+        place = device_of(images)
         network = placed(self.network, place)
         size = network.config.vision_config.image_size
 
@@ -85,7 +87,8 @@ class Clip:
             pixels = clip_pixels(images[rows], size, whole).to(place, network.dtype)
             return network.visual_projection(network.vision_model(pixel_values=pixels).pooler_output).float()
 
-        found = self.parts(read, len(images)) if len(images) else torch.zeros(0, self.width, device=place)
+        with running(self.precision, place):
+            found = self.parts(read, len(images)) if len(images) else torch.zeros(0, self.width, device=place)
         return nn.functional.normalize(found, dim=-1)
 
     @own_settings
@@ -108,8 +111,9 @@ class Clip:
     def _text(self, text: str, tokenizer: Any) -> Tensor:
         network, longest = self.network, self.network.config.text_config.max_position_embeddings
         words = tokenizer([text], return_tensors="pt", truncation=True, max_length=longest).to(network.device)
-        states = network.text_model(input_ids=words.input_ids, attention_mask=words.attention_mask)
-        return nn.functional.normalize(network.text_projection(states.pooler_output)[0].float(), dim=-1)
+        with running(self.precision, network.device):
+            states = network.text_model(input_ids=words.input_ids, attention_mask=words.attention_mask)
+            return nn.functional.normalize(network.text_projection(states.pooler_output)[0].float(), dim=-1)
 
     @property
     def width(self) -> int:
@@ -128,37 +132,39 @@ def cosines(batch: Frames, prompts: Prompts, clip: Clip, tokenizer: Any, whole: 
     return (u * clip.texts(texts, tokenizer)).sum(dim=-1)
 
 
-def _check_clip(model: str = MODEL, dtype: str = "float32") -> None:
-    load_tokenizer(model, load_clip(model, dtype).network.config)
+def _check_clip(model: str = MODEL, precision: Precision = "float32") -> None:
+    load_tokenizer(model, load_clip(model, precision).network.config)
 
 
-@register_reward("clip_score", modality="images", check=_check_clip, workers="none")
-def clip_score(samples: Images, model: str = MODEL, prompts: Prompts = None, dtype: str = "float32") -> Scores:
+@register_reward("clip_score", takes="pixels", check=_check_clip, workers="none")
+def clip_score(
+    samples: Images, model: str = MODEL, prompts: Prompts = None, precision: Precision = "float32"
+) -> Scores:
     """How an image fits its prompt by CLIP: 100 times the cosine of the two.
 
     Args:
         samples: n samples.
         model: A CLIP of transformers, a name on the Hugging Face hub or a folder.
         prompts: n prompts.
-        dtype: The network's precision: float32, bfloat16 or float16.
+        precision: The network's, as in :mod:`guided.rewards.support.settings`.
 
     Raises:
         ImportError: transformers is not installed.
         RewardError: There are no prompts.
         ValueError: There is no such model or precision.
     """
-    batch, clip = frames(samples, tensors=True), load_clip(model, dtype)
+    batch, clip = frames(samples, tensors=True), load_clip(model, precision)
     tokenizer = load_tokenizer(model, clip.network.config)
     return mean_over_frames(batch, 100 * cosines(batch, prompts, clip, tokenizer))
 
 
-def _check_aesthetic(weights: str, model: str = MODEL, dtype: str = "float32") -> None:
-    _aesthetic(weights, model, dtype)
+def _check_aesthetic(weights: str, model: str = MODEL, precision: Precision = "float32") -> None:
+    _aesthetic(weights, model, precision)
 
 
-@register_reward("aesthetic", modality="images", check=_check_aesthetic, workers="none")
+@register_reward("aesthetic", takes="pixels", check=_check_aesthetic, workers="none")
 @own_settings
-def aesthetic(samples: Images, weights: str, model: str = MODEL, dtype: str = "float32") -> Scores:
+def aesthetic(samples: Images, weights: str, model: str = MODEL, precision: Precision = "float32") -> Scores:
     """Rating of an image's beauty by LAION's predictor, fitted to ratings from 1 to 10.
 
     Args:
@@ -166,13 +172,13 @@ def aesthetic(samples: Images, weights: str, model: str = MODEL, dtype: str = "f
         weights: The predictor's file: `sa_0_4_vit_l_14_linear.pth` or another of that kind, or
             `sac+logos+ava1-l14-linearMSE.pth`, whose layers are 768-1024-128-64-16-1.
         model: The CLIP that it was fitted to, a name on the Hugging Face hub or a folder.
-        dtype: CLIP's precision: float32, bfloat16 or float16. The predictor's is float32.
+        precision: CLIP's, as in :mod:`guided.rewards.support.settings`. The predictor's is float32.
 
     Raises:
         ImportError: transformers is not installed.
         ValueError: There is no such model, file or precision, or one does not fit the other.
     """
-    clip, predictor = _aesthetic(weights, model, dtype)
+    clip, predictor = _aesthetic(weights, model, precision)
     batch = frames(samples, tensors=True)
     with torch.inference_mode():
         u = clip.images(batch.images)
@@ -181,13 +187,13 @@ def aesthetic(samples: Images, weights: str, model: str = MODEL, dtype: str = "f
 
 @lru_cache(maxsize=4)
 @own_settings
-def load_clip(name: str, dtype: str) -> Clip:
+def load_clip(name: str, precision: str) -> Clip:
     """The CLIP of a name on the Hugging Face hub or of a folder, in a precision.
 
     Raises:
         GuidedError: There is none, it is another network, weights are missing, or there is no such precision.
     """
-    wanted = precision(dtype)
+    wanted = check_precision(precision)
     config = pretrained("AutoConfig", name, "the CLIP")
     if config.model_type != "clip":
         raise GuidedError(f"{name!r} is of type {config.model_type!r}; a CLIP of transformers, 'clip', is accepted")
@@ -196,7 +202,7 @@ def load_clip(name: str, dtype: str) -> Clip:
     if info["missing_keys"]:
         raise GuidedError(f"the CLIP {name!r} has no weights for {min(info['missing_keys'])!r}")
     scale = float(network.logit_scale.detach().exp())
-    return Clip(network.eval().requires_grad_(False).to(device(), wanted), name, scale)
+    return Clip(network.eval().requires_grad_(False).to(device_of(None), wanted), name, scale, precision)
 
 
 @lru_cache(maxsize=8)
@@ -216,8 +222,8 @@ def load_tokenizer(name: str, config: Any) -> Any:
     return tokenizer
 
 
-def _aesthetic(weights: str, model: str, dtype: str) -> tuple[Clip, nn.Module]:
-    clip, predictor = load_clip(model, dtype), _predictor(*version(weights))
+def _aesthetic(weights: str, model: str, precision: str) -> tuple[Clip, nn.Module]:
+    clip, predictor = load_clip(model, precision), _predictor(*version(weights))
     wanted, given = predictor[0].in_features, clip.network.config.projection_dim
     if wanted != given:
         raise GuidedError(f"the aesthetic predictor was fitted to a CLIP of {wanted} features, {model!r} has {given}")

@@ -35,17 +35,17 @@ from guided.rewards.support.hub import (
     ROWS,
     State,
     chain,
+    check_precision,
     clip_pixels,
-    device,
     load_into,
     placed,
-    precision,
     pretrained,
     read_state,
+    running,
     version,
 )
 from guided.rewards.support.parts import Parts
-from guided.rewards.support.settings import own_settings
+from guided.rewards.support.settings import Precision, device_of, own_settings
 from guided.scoring.registry import register_reward
 
 WORDS = "google-bert/bert-base-uncased"
@@ -75,6 +75,7 @@ class Blip:
         text: Its text network.
         head: The linear layers, in float32.
         tokenizer: Of the prompts.
+        precision: In which BLIP runs.
         parts: The rows that fit into memory.
     """
 
@@ -82,18 +83,20 @@ class Blip:
     text: Any
     head: nn.Module
     tokenizer: Any
+    precision: str = "float32"
     parts: Parts = field(default_factory=lambda: Parts(ROWS))
 
     @own_settings
     @torch.inference_mode()
     def __call__(self, images: Any, prompts: Sequence[str]) -> Tensor:
         """Scores of m RGB images, PIL's or uint8 `(m, 3, H, W)`, each for its prompt: `(m,)`, on their device."""
-        place = images.device if isinstance(images, Tensor) else device()
+        place = device_of(images)
         for network in (self.vision, self.text, self.head):
             placed(network, place)
         if not len(images):
             return torch.zeros(0, device=place)
-        scores = self.parts(lambda rows: self._score(images[rows], prompts[rows], place), len(images))
+        with running(self.precision, place):
+            scores = self.parts(lambda rows: self._score(images[rows], prompts[rows], place), len(images))
         return (scores - MEAN) / STD
 
     def _score(self, images: Any, prompts: Sequence[str], place: torch.device) -> Tensor:
@@ -105,13 +108,13 @@ class Blip:
         return self.head(states.last_hidden_state[:, 0].float())[:, 0]
 
 
-def _check(weights: str, tokenizer: str = WORDS, dtype: str = "float32") -> None:
-    _blip(tokenizer, dtype, *version(weights))
+def _check(weights: str, tokenizer: str = WORDS, precision: Precision = "float32") -> None:
+    _blip(tokenizer, precision, *version(weights))
 
 
-@register_reward("image_reward", modality="images", check=_check, workers="none")
+@register_reward("image_reward", takes="pixels", check=_check, workers="none")
 def image_reward(
-    samples: Images, weights: str, tokenizer: str = WORDS, prompts: Prompts = None, dtype: str = "float32"
+    samples: Images, weights: str, tokenizer: str = WORDS, prompts: Prompts = None, precision: Precision = "float32"
 ) -> Scores:
     """What people prefer for a prompt by ImageReward, standardised: 0 is the mean of its authors' data.
 
@@ -120,37 +123,37 @@ def image_reward(
         weights: `ImageReward.pt` of THUDM/ImageReward on the Hugging Face hub.
         tokenizer: BERT's words, a name on the hub or a folder.
         prompts: n prompts; what follows the 35th word (in BERT's sense) is cut.
-        dtype: BLIP's precision: float32, bfloat16 or float16. The head's is float32.
+        precision: BLIP's, as in :mod:`guided.rewards.support.settings`. The head's is float32.
 
     Raises:
         ImportError: transformers is not installed.
         RewardError: There are no prompts.
         ValueError: There is no such file, tokenizer or precision, or the file is not ImageReward's.
     """
-    blip, batch = _blip(tokenizer, dtype, *version(weights)), frames(samples, tensors=True)
+    blip, batch = _blip(tokenizer, precision, *version(weights)), frames(samples, tensors=True)
     return mean_over_frames(batch, blip(batch.images, prompts_of(batch, prompts)))
 
 
 @lru_cache(maxsize=2)
 @own_settings
-def _blip(tokenizer: str, dtype: str, weights: str, *changed: int) -> Blip:
-    precision(dtype)  # before anything is read
+def _blip(tokenizer: str, precision: str, weights: str, *changed: int) -> Blip:
+    check_precision(precision)  # before anything is read
     words = pretrained("AutoTokenizer", tokenizer, "ImageReward's tokenizer")
     state = read_state(weights, "ImageReward")
     vision = {_renamed(name): value for name, value in _under(_VISION, state).items()}
     text = {name: value for name, value in _under(_TEXT, state).items() if not name.endswith("position_ids")}
     head = chain(_under(_MLP, state), _LAYERS, "ImageReward's head")
     try:
-        networks = _vision(vision, dtype), _text(text, dtype)
+        networks = _vision(vision, precision), _text(text, precision)
     except (KeyError, IndexError) as error:
         raise GuidedError(f"ImageReward: {weights!r} is not its file, there is no {error}") from None
     known = networks[1].config.vocab_size
     if not 0 <= known - len(words) <= 2:  # BLIP adds two that no prompt has
         raise GuidedError(f"the words of {tokenizer!r} are {len(words)}, ImageReward's are {known - 2}")
-    return Blip(*networks, head, words)
+    return Blip(*networks, head, words, precision)
 
 
-def _vision(state: State, dtype: str) -> Any:
+def _vision(state: State, precision: str) -> Any:
     transformers, patches = import_module("transformers"), state["embeddings.patch_embedding.weight"]
     width, _, patch, _ = patches.shape
     config = transformers.BlipVisionConfig(
@@ -162,10 +165,10 @@ def _vision(state: State, dtype: str) -> Any:
         patch_size=patch,
         layer_norm_eps=1e-6,
     )
-    return load_into(transformers.BlipVisionModel(config), state, "ImageReward's vision network", dtype)
+    return load_into(transformers.BlipVisionModel(config), state, "ImageReward's vision network", precision)
 
 
-def _text(state: State, dtype: str) -> Any:
+def _text(state: State, precision: str) -> Any:
     transformers, words = import_module("transformers"), state["embeddings.word_embeddings.weight"]
     config = transformers.BlipTextConfig(
         vocab_size=len(words),
@@ -177,7 +180,7 @@ def _text(state: State, dtype: str) -> Any:
         max_position_embeddings=len(state["embeddings.position_embeddings.weight"]),
     )
     network = transformers.BlipTextModel(config, add_pooling_layer=False)
-    return load_into(network, state, "ImageReward's text network", dtype)
+    return load_into(network, state, "ImageReward's text network", precision)
 
 
 def _depth(state: State, layer: str) -> int:

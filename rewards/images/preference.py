@@ -28,8 +28,8 @@ from torch import Tensor
 from guided.errors import GuidedError
 from guided.rewards.images.clip import Clip, cosines, load_clip, load_tokenizer
 from guided.rewards.images.pixels import Images, Prompts, Scores, frames, mean_over_frames
-from guided.rewards.support.hub import State, load_into, precision, pretrained, read_state, version
-from guided.rewards.support.settings import own_settings
+from guided.rewards.support.hub import State, check_precision, load_into, pretrained, read_state, version
+from guided.rewards.support.settings import Precision, own_settings
 from guided.scoring.registry import register_reward
 
 BASE = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
@@ -54,12 +54,14 @@ _LAYER = [(".ln_1.", ".layer_norm1."), (".ln_2.", ".layer_norm2."), (".mlp.c_fc.
 _LAYER += [(".mlp.c_proj.", ".mlp.fc2."), (".attn.", ".self_attn.")]
 
 
-def _check_pickscore(model: str = PICKSCORE, dtype: str = "float32") -> None:
-    _pickscore(model, dtype)
+def _check_pickscore(model: str = PICKSCORE, precision: Precision = "float32") -> None:
+    _pickscore(model, precision)
 
 
-@register_reward("pickscore", modality="images", check=_check_pickscore, workers="none")
-def pickscore(samples: Images, model: str = PICKSCORE, prompts: Prompts = None, dtype: str = "float32") -> Scores:
+@register_reward("pickscore", takes="pixels", check=_check_pickscore, workers="none")
+def pickscore(
+    samples: Images, model: str = PICKSCORE, prompts: Prompts = None, precision: Precision = "float32"
+) -> Scores:
     """What people prefer for a prompt by PickScore: a scaled cosine.
 
     Args:
@@ -67,23 +69,25 @@ def pickscore(samples: Images, model: str = PICKSCORE, prompts: Prompts = None, 
         model: PickScore, a name on the Hugging Face hub or a folder. Without a tokenizer of its own, that of its base,
             `laion/CLIP-ViT-H-14-laion2B-s32B-b79K`, is taken.
         prompts: n prompts.
-        dtype: The network's precision: float32, bfloat16 or float16.
+        precision: The network's, as in :mod:`guided.rewards.support.settings`.
 
     Raises:
         ImportError: transformers is not installed.
         RewardError: There are no prompts.
         ValueError: There is no such model or precision.
     """
-    (clip, tokenizer), batch = _pickscore(model, dtype), frames(samples, tensors=True)
+    (clip, tokenizer), batch = _pickscore(model, precision), frames(samples, tensors=True)
     return mean_over_frames(batch, clip.scale * cosines(batch, prompts, clip, tokenizer))
 
 
-def _check_hps(weights: str, model: str = BASE, dtype: str = "float32") -> None:
-    _hps(model, dtype, *version(weights))
+def _check_hps(weights: str, model: str = BASE, precision: Precision = "float32") -> None:
+    _hps(model, precision, *version(weights))
 
 
-@register_reward("hpsv2", modality="images", check=_check_hps, workers="none")
-def hpsv2(samples: Images, weights: str, model: str = BASE, prompts: Prompts = None, dtype: str = "float32") -> Scores:
+@register_reward("hpsv2", takes="pixels", check=_check_hps, workers="none")
+def hpsv2(
+    samples: Images, weights: str, model: str = BASE, prompts: Prompts = None, precision: Precision = "float32"
+) -> Scores:
     """What people prefer for a prompt by HPS v2: a cosine.
 
     As its authors do, an image that is not square is resized whole, with black beside it.
@@ -94,14 +98,14 @@ def hpsv2(samples: Images, weights: str, model: str = BASE, prompts: Prompts = N
             the names of transformers.
         model: What has the network's configuration and tokenizer, a name on the Hugging Face hub or a folder.
         prompts: n prompts.
-        dtype: The network's precision: float32, bfloat16 or float16.
+        precision: The network's, as in :mod:`guided.rewards.support.settings`.
 
     Raises:
         ImportError: transformers is not installed.
         RewardError: There are no prompts.
         ValueError: There is no such model, file or precision, or one does not fit the other.
     """
-    clip, batch = _hps(model, dtype, *version(weights)), frames(samples, tensors=True)
+    clip, batch = _hps(model, precision, *version(weights)), frames(samples, tensors=True)
     tokenizer = load_tokenizer(model, clip.network.config)
     return mean_over_frames(batch, cosines(batch, prompts, clip, tokenizer, whole=True))
 
@@ -127,8 +131,8 @@ def _transposed(value: Tensor) -> Tensor:
     return value.T.contiguous()
 
 
-def _pickscore(model: str, dtype: str) -> tuple[Clip, Any]:
-    clip = load_clip(model, dtype)
+def _pickscore(model: str, precision: str) -> tuple[Clip, Any]:
+    clip = load_clip(model, precision)
     try:
         return clip, load_tokenizer(model, clip.network.config)
     except GuidedError:
@@ -137,8 +141,8 @@ def _pickscore(model: str, dtype: str) -> tuple[Clip, Any]:
 
 @lru_cache(maxsize=2)
 @own_settings
-def _hps(model: str, dtype: str, weights: str, *changed: int) -> Clip:
-    precision(dtype)  # before anything is read
+def _hps(model: str, precision: str, weights: str, *changed: int) -> Clip:
+    check_precision(precision)  # before anything is read
     config = pretrained("AutoConfig", model, "the base of HPS v2")
     if config.model_type != "clip":
         raise GuidedError(f"{model!r} is of type {config.model_type!r}; a CLIP of transformers, 'clip', is accepted")
@@ -146,4 +150,4 @@ def _hps(model: str, dtype: str, weights: str, *changed: int) -> Clip:
     state = read_state(weights, "HPS v2")
     network = import_module("transformers").CLIPModel(config)
     state = from_openclip(state) if "visual.proj" in state else state
-    return Clip(load_into(network, state, "HPS v2", dtype), weights, scale=1.0)
+    return Clip(load_into(network, state, "HPS v2", precision), weights, 1.0, precision)

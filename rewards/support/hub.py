@@ -13,17 +13,18 @@ __all__ = [
     "ROWS",
     "STD",
     "chain",
+    "check_precision",
     "clip_pixels",
-    "device",
     "load_into",
     "placed",
-    "precision",
     "pretrained",
     "read_state",
+    "running",
     "version",
 ]
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -34,8 +35,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from guided.errors import GuidedError, nearest, shown
+from guided.errors import GuidedError
 from guided.rewards.support.resize import resize
+from guided.rewards.support.settings import device_of, in_precision
 
 Net = TypeVar("Net", bound=nn.Module)
 State: TypeAlias = dict[str, Tensor]
@@ -43,30 +45,30 @@ State: TypeAlias = dict[str, Tensor]
 ROWS = 64  # images in one pass of a network
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
+WEIGHTS = {"bfloat16": torch.bfloat16, "float16": torch.float16}  # of networks; in other precisions float32
 _FOLDER = "a name on the Hugging Face hub, with network, or a folder with config.json and model.safetensors is accepted"
 
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def device() -> torch.device:
-    """Where these networks run for samples that are not on a device themselves: on the GPU if there is one."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-
-
-def precision(dtype: str) -> torch.dtype:
-    """The type of that name.
+def check_precision(precision: str) -> torch.dtype:
+    """The type of a network's weights for a precision (:mod:`guided.rewards.support.settings`).
 
     Raises:
-        GuidedError: It is none of those that networks run in.
+        GuidedError: There is no such precision.
     """
-    if dtype not in DTYPES:
-        raise GuidedError(f"dtype is {shown(dtype)}{nearest(str(dtype), DTYPES)}; it is one of {', '.join(DTYPES)}")
-    return DTYPES[dtype]
+    with in_precision(precision, torch.device("cpu")):
+        pass
+    return WEIGHTS.get(precision, torch.float32)
+
+
+def running(precision: str, place: torch.device) -> AbstractContextManager[None]:
+    """The context in which a network runs whose weights have the type for a precision: it is left to allow TF32."""
+    return in_precision("tf32" if precision == "tf32" else "float32", place)
 
 
 def placed(network: Net, place: torch.device) -> Net:
     """The network on a device; it stays there."""
+    if place == torch.device("cuda"):  # which is not equal to the one of the number that it stands for
+        place = torch.device("cuda", torch.cuda.current_device())
     if next(network.parameters()).device != place:
         network.to(place)
     return network
@@ -122,7 +124,7 @@ def read_state(path: str, what: str) -> State:
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
-def load_into(network: nn.Module, state: Mapping[str, Tensor], what: str, dtype: str = "float32") -> nn.Module:
+def load_into(network: nn.Module, state: Mapping[str, Tensor], what: str, precision: str = "float32") -> nn.Module:
     """The network with these weights, all of them, ready to be applied in a precision.
 
     Raises:
@@ -138,7 +140,7 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], what: str, dtype:
         if names:
             raise GuidedError(f"{what}: the file {said} {min(names)!r}, {len(names)} such in all")
     network.load_state_dict(state)
-    return network.eval().requires_grad_(False).to(device(), precision(dtype))
+    return network.eval().requires_grad_(False).to(device_of(None), check_precision(precision))
 
 
 def chain(state: Mapping[str, Tensor], places: Sequence[str], what: str) -> nn.Sequential:

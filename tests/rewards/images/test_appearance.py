@@ -83,6 +83,16 @@ def test_colourfulness_is_the_published_formula() -> None:
     assert colourfulness([half]) == pytest.approx(deviations + 0.3 * means)
 
 
+def test_spreads_below_one_level_are_exact() -> None:
+    """A quarter of the pixels has one level more of red: the means are no whole numbers."""
+    pixels = np.full((8, 8, 3), 100, dtype=np.uint8)
+    pixels[:4, :4, 0] = 101
+    share = 3 / 16  # the variance of one in four
+    wanted = np.sqrt(share + share / 4) + 0.3 * np.hypot(0.25, 0.125)
+    assert colourfulness([pixels]) == pytest.approx(wanted, abs=1e-12)
+    assert contrast([pixels]) == pytest.approx(0.299 * np.sqrt(share) / 255, abs=1e-12)
+
+
 def test_lab_is_the_published_one() -> None:
     known = {  # D65, by Lindbloom's calculator, rounded
         "white": (100, 0, 0),

@@ -75,6 +75,18 @@ def test_the_middle_is_cut_out_or_the_whole_is_kept() -> None:
     assert torch.equal(clip_pixels(square, SIZE), clip_pixels(square, SIZE, whole=True))
 
 
+def test_of_an_odd_rest_the_smaller_half_is_left_and_above() -> None:
+    """As OpenCLIP pads; and as CLIP's processor cuts, the smaller half is cut there."""
+    image = Image.new("RGB", (SIZE - 5, SIZE), "white")
+    black = (clip_pixels([image], SIZE, whole=True)[0, 0, 5] < 0).tolist()
+    assert black == [True] * 2 + [False] * (SIZE - 5) + [True] * 3
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    assert (clip_pixels([turned], SIZE, whole=True)[0, 0, :, 5] < 0).tolist() == black
+    levels = np.broadcast_to(np.arange(SIZE + 5, dtype=np.uint8)[None, :, None], (SIZE, SIZE + 5, 3))
+    middle = clip_pixels([Image.fromarray(levels)], SIZE)[0, 0, 0]
+    assert torch.allclose(middle, (torch.arange(SIZE) + 2) / 255 / STD[0] - MEAN[0] / STD[0], atol=1e-5)
+
+
 def test_clip_score_is_100_cosines(folder: str) -> None:
     images = drawn(4)
     wanted = reference(folder, images, PROMPTS).logits_per_image.diagonal() * 100 / np.exp(3)

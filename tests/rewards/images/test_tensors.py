@@ -12,6 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import guided
+from guided.adapters.diffusers import wrap
 from guided.errors import GuidedError
 from guided.rewards.images import appearance
 from guided.rewards.images.clip import Clip, aesthetic, clip_score, load_clip
@@ -19,7 +21,10 @@ from guided.rewards.images.image_reward import image_reward
 from guided.rewards.images.pixels import frames
 from guided.rewards.images.preference import hpsv2, pickscore
 from guided.rewards.support.hub import clip_pixels, placed
+from guided.samplers import SVDD
 from guided.scoring.objective import resolve_reward
+from guided.scoring.registry import rewards
+from tests.adapters.diffusers.pipelines.families import build
 from tests.rewards.images.test_image_reward import VOCABULARY, blip
 from tests.toys import tinyclip
 from tests.toys.tinyclip import PROMPTS, SIZE, drawn
@@ -34,6 +39,11 @@ APPEARANCE: dict[str, Reward] = {
     "sharpness": appearance.sharpness,
 }
 SIZES = [(40, 36), (36, 70), (32, 32), (80, 31)]
+
+
+@pytest.mark.parametrize("name", [*APPEARANCE, "clip_score", "aesthetic", "pickscore", "hpsv2", "image_reward"])
+def test_runs_give_pixels(name: str) -> None:
+    assert (rewards()[name].takes, rewards()[name].modality) == ("pixels", "images")
 
 
 def tensor(images: list[Image.Image]) -> Tensor:
@@ -77,7 +87,7 @@ def test_the_published_numbers_hold_for_large_images() -> None:
 
 
 def folders(tmp_path: Path) -> tuple[str, dict[str, Reward]]:
-    """A tiny network behind each reward, as `reward(samples, prompts, dtype)`."""
+    """A tiny network behind each reward, as `reward(samples, prompts, precision)`."""
     folder, words = str(tmp_path / "clip"), str(tmp_path / "words")
     tinyclip.network("gelu").save_pretrained(folder)
     tinyclip.save_words(Path(folder))
@@ -88,11 +98,11 @@ def folders(tmp_path: Path) -> tuple[str, dict[str, Reward]]:
     torch.save(tinyclip.network("gelu", seed=1).state_dict(), hps)
     torch.save(blip(), reward)
     return folder, {
-        "clip_score": lambda x, p, dtype="float32": clip_score(x, folder, p, dtype),
-        "aesthetic": lambda x, p, dtype="float32": aesthetic(x, head, folder, dtype),
-        "pickscore": lambda x, p, dtype="float32": pickscore(x, folder, p, dtype),
-        "hpsv2": lambda x, p, dtype="float32": hpsv2(x, hps, folder, p, dtype),
-        "image_reward": lambda x, p, dtype="float32": image_reward(x, reward, words, p, dtype),
+        "clip_score": lambda x, p, precision="float32": clip_score(x, folder, p, precision),
+        "aesthetic": lambda x, p, precision="float32": aesthetic(x, head, folder, precision),
+        "pickscore": lambda x, p, precision="float32": pickscore(x, folder, p, precision),
+        "hpsv2": lambda x, p, precision="float32": hpsv2(x, hps, folder, p, precision),
+        "image_reward": lambda x, p, precision="float32": image_reward(x, reward, words, p, precision),
     }
 
 
@@ -149,6 +159,31 @@ def test_no_image_is_made_and_the_device_is_not_waited_for(
     assert recorded.found in ([], once) and torch.equal(found, wanted)
 
 
+@pytest.mark.parametrize("name", ["brightness", "clip_score"])
+def test_look_aheads_of_a_run_are_scored_without_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """And the samples are those of the same reward on images."""
+    folder, networks = folders(tmp_path)
+    model = wrap(build("sd-v"), steps=3)
+    spec = f"clip_score?model={folder}" if name == "clip_score" else name
+
+    def by_images(samples: Any, prompts: Any = None) -> Any:
+        images = [image.copy() for image in samples]
+        return appearance.brightness(images) if name == "brightness" else networks[name](images, prompts)
+
+    options: dict[str, Any] = {"n": 2, "prompt": "red cat", "guidance": 1.0, "seed": 1}
+    wanted = guided.sample(model, by_images, SVDD(M=3), **options)
+    made: list[Any] = []
+    fromarray = Image.fromarray
+    monkeypatch.setattr(Image, "fromarray", lambda array: (made.append(1), fromarray(array))[1])
+    monkeypatch.setattr("guided.rewards.support.resize.vertical_first", lambda *_: False)  # which asks Pillow
+    found = guided.sample(model, spec, SVDD(M=3), **options)
+    assert [a.tobytes() for a in found.samples] == [b.tobytes() for b in wanted.samples]
+    assert found.columns["reward"] == pytest.approx(wanted.columns["reward"], abs=1e-4)
+    assert len(made) == 2  # the samples
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_near(tmp_path: Path, name: str, dtype: str) -> None:
@@ -164,10 +199,10 @@ def test_a_precision_has_a_network_of_its_own(tmp_path: Path) -> None:
     whole, half = load_clip(folder, "float32"), load_clip(folder, "bfloat16")
     assert whole.network.dtype == torch.float32 and half.network.dtype == torch.bfloat16
     assert whole.scale == half.scale == pytest.approx(np.exp(3))
-    spec = f"clip_score?model={folder}&dtype="
+    spec = f"clip_score?model={folder}&precision="
     assert resolve_reward(spec + "bfloat16").identity != resolve_reward(spec + "float32").identity
-    for wrong in ("half", "float64", "tf32"):
-        with pytest.raises(GuidedError, match=f"dtype is '{wrong}'.*it is one of float32, bfloat16, float16"):
+    for wrong in ("half", "float64"):
+        with pytest.raises(GuidedError, match=rf"float32.*tf32.*bfloat16.*float16.*{wrong}|{wrong}.*float32"):
             resolve_reward(spec + wrong)
 
 
