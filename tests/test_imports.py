@@ -13,6 +13,7 @@ HEAVY = ["accelerate", "diffusers", "matplotlib", "rdkit", "scipy", "selfies", "
 # Each layer, from the ground up, and the layers below that it may import besides itself.
 LAYERS: dict[str, set[str]] = {
     "errors": set(),
+    "sessions": set(),
     "names": {"errors"},
     "storage": {"errors"},
     "nets": {"errors"},
@@ -22,7 +23,7 @@ LAYERS: dict[str, set[str]] = {
     "loading": {"errors", "names", "storage", "checkpoints", "core", "adapters"},
     "scoring.registry": {"errors"},
     "rewards": {"errors", "checkpoints", "scoring.registry"},
-    "scoring": {"errors", "names", "storage", "checkpoints", "core", "scoring.registry", "rewards"},
+    "scoring": {"errors", "sessions", "names", "storage", "checkpoints", "core", "scoring.registry", "rewards"},
     "values": {"errors", "storage", "nets", "checkpoints", "core", "scoring.registry", "scoring"},
     "samplers": {"errors", "core", "values"},
     "metrics": {"errors", "core"},
@@ -30,12 +31,14 @@ LAYERS: dict[str, set[str]] = {
     "report": {"errors", "storage", "metrics", "scoring.registry", "scoring", "rewards"},
 }
 LAYERS["runs"] = {*LAYERS} - {"nets", "checkpoints", "adapters", "rewards"}
+LAYERS["distributed"] = {*LAYERS} - {"nets", "checkpoints", "adapters", "rewards"}
 for _top in ("fitting", "cli"):
     LAYERS[_top] = {*LAYERS, ""}
 LAYERS[""] = set(LAYERS)  # the package itself, which hands out its public names, and __main__
 TOP = ("__init__", "__main__", "")
 LIBRARIES = {  # besides the standard library; the other layers choose their own
     "errors": set(),
+    "sessions": set(),
     "names": set(),
     "storage": {"torch", "safetensors"},
     "nets": {"torch", "einops"},

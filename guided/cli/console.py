@@ -57,7 +57,7 @@ class ProgressBar:
     `finished` counts, and a few for a stage whose progress has no steps.
 
     Args:
-        batch_size: The size of the blocks of requests of a run.
+        batch_size: The number of requests that are drawn at a time.
         loss: What a loss is called.
     """
 

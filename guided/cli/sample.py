@@ -62,7 +62,7 @@ def _written(out: Path | None) -> Iterator[None]:
 def into_folder(job: Job, out: Path) -> None:
     """Draws the samples that the folder does not hold yet, and reports."""
     run = job.config.run
-    with folder_of(job) as folder, ProgressBar(run.batch_size) as bar:
+    with folder_of(job) as folder, ProgressBar(run.batch_size * job.spread) as bar:
         before = folder.done
         if folder.moved:
             print(f"note: {folder.moved}", file=sys.stderr)
@@ -80,7 +80,7 @@ def into_folder(job: Job, out: Path) -> None:
 def show(job: Job) -> None:
     """Draws all samples and shows the best; writes nothing."""
     run, batches = job.config.run, []
-    with ProgressBar(run.batch_size) as bar, closing(job.draw(job.requests, bar)) as drawn:
+    with ProgressBar(run.batch_size * job.spread) as bar, closing(job.draw(job.requests, bar)) as drawn:
         for batch in drawn:
             batches.append(batch)
             bar.finished(batch, sum(len(it.samples) for it in batches), run.n)

@@ -13,6 +13,7 @@ __all__ = [
     "EditingOptions",
     "ModelOptions",
     "OnError",
+    "PlaceOptions",
     "PromptOptions",
     "RewardOptions",
     "RunConfig",
@@ -35,6 +36,7 @@ from pydantic import SkipValidation
 
 from guided.errors import GuidedError, check_number, check_texts, kind_of
 from guided.runs.options import Config, Option, spelled
+from guided.runs.places import check_cluster, check_devices
 
 AGGREGATES, ON_ERROR = ("mean", "product"), ("stop", "worst")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -348,6 +350,41 @@ class RunOptions(Config):
 
 
 @dataclass(frozen=True)
+class PlaceOptions(Config):
+    """The processes that draw a run; its samples do not depend on them."""
+
+    devices: Annotated[
+        Any,
+        Option(
+            "Draw in several processes, one for each device: their number, or their names as `cuda:0,cuda:1`.",
+            panel="Model",
+            metavar="N",
+            more="In Python also a list of names.",
+            shell=str,
+            entry="",
+            recorded=False,
+        ),
+    ] = None
+    cluster: Annotated[
+        Any,
+        Option(
+            "Draw on a cluster: `ray`. Options may follow: `ray?gpus=1&address=auto`.",
+            panel="Model",
+            metavar="NAME",
+            more="In Python also an executor of `guided.distributed`.",
+            shell=str,
+            entry="",
+            recorded=False,
+        ),
+    ] = None
+
+    def check(self) -> None:
+        """Reads the devices, and checks the cluster."""
+        object.__setattr__(self, "devices", check_devices(self.devices))
+        check_cluster(self.cluster)
+
+
+@dataclass(frozen=True)
 class RunConfig(Config):
     """The whole description of a run."""
 
@@ -357,6 +394,7 @@ class RunConfig(Config):
     prompting: PromptOptions = field(default_factory=PromptOptions)
     editing: EditingOptions = field(default_factory=EditingOptions)
     run: RunOptions = field(default_factory=RunOptions)
+    places: PlaceOptions = field(default_factory=PlaceOptions)
 
 
 @dataclass(frozen=True)

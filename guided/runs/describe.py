@@ -142,7 +142,7 @@ def _value(job: Job) -> Json:
 
 _DECIDES: Mapping[str, Callable[[Job], Json]] = {
     "model": _model,
-    "device": lambda job: job.model.device.type,
+    "device": lambda job: job.device,
     "dtype": _dtype,
     "reward": lambda job: job.objective.identity if job.objective else None,
     "sampler": lambda job: sampler_to_dict(job.sampler),
@@ -177,7 +177,7 @@ def _file_again(job: Job, value: Any) -> Json:
 
 _REPEATS: Mapping[str, Callable[[Job, Any], Json]] = {
     "model": _model_again,
-    "device": lambda job, value: value if _named(job) else job.model.device.type,
+    "device": lambda job, value: value if _named(job) else job.device,
     "dtype": lambda job, value: _dtype(job),
     "reward": _reward_again,
     "sampler": lambda job, value: sampler_to_dict(job.sampler),

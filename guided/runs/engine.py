@@ -68,7 +68,7 @@ class Batch:
     """Finished requests that were drawn together."""
 
     requests: list[int]
-    samples: list[Any]
+    samples: Sequence[Any]
     rewards: list[float]
     columns: dict[str, list[float]]
     stats: Stats

@@ -4,6 +4,7 @@ r"""A run's folder: the samples, and all that is needed to resume the run or to 
     path.csv       batch, step, mean, best: the values of a batch's candidates over the steps
     run.json       the configuration, the command, versions, the cost, and a summary of the rewards
     samples/       samples that are images; `samples.csv` has their paths
+    blocks/        finished batches whose turn has not come, while several processes draw (see `guided.runs.parked`)
 
 A run that was killed any number of times and resumed ends with the same bytes in `samples.csv` and `samples/` as one
 that was not. So nothing in them depends on the clock, images are written before their line, a batch is written at once
@@ -19,9 +20,9 @@ __all__ = [
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from guided.metrics.summary import summary
 from guided.report.record import Stored, read_record
 from guided.runs.engine import Batch, Stats
 from guided.runs.images import drop, found, stored
+from guided.runs.opened import sample_files
+from guided.runs.parked import FOLDER, Parked, parked_in
 from guided.scoring.identity import as_recorded
 from guided.storage import (
     append_csv,
@@ -56,6 +59,7 @@ WRITTEN = (
     "samples",
     "unguided",
     "path",
+    FOLDER,
     "samples.csv",
     "path.csv",
     "run.json",
@@ -89,6 +93,7 @@ class RunFolder:
         self._old = Stored(config={})
         self._open = ExitStack()
         self.done, self.stats, self.moved = 0, Stats(), ""
+        self.parked = Parked(path, self.config["batch_size"])
 
     def __enter__(self) -> "RunFolder":
         make_folder(self.path)
@@ -113,10 +118,35 @@ class RunFolder:
     @property
     def missing(self) -> list[int]:
         """The requests that are still to be drawn."""
-        return list(range(self.done, self.config["n"]))
+        return [i for i in range(self.done, self.config["n"]) if not self.parked.holds(i)]
+
+    def put(self, batch: Batch) -> Iterator[Batch]:
+        """Writes a finished batch, and those that waited for it; one whose turn has not come is parked.
+
+        Yields:
+            The batches that were written.
+
+        Raises:
+            GuidedError: The disk is full, or the columns are not those of the file.
+        """
+        if batch.requests[0] != self.done:
+            self.parked.put(batch)
+            return
+        self.append(batch)
+        yield batch
+        yield from self.due()
+
+    def due(self) -> Iterator[Batch]:
+        """Writes and yields the parked batches whose turn has come."""
+        while (number := self.done // self.config["batch_size"]) in self.parked and self.done < self.config["n"]:
+            batch = self.parked.take(number)
+            self.append(batch)
+            self.parked.remove(number)
+            yield replace(batch, samples=sample_files(self.path, batch.samples))
+        self.parked.tidy()
 
     def append(self, batch: Batch) -> None:
-        """Writes a finished batch, the next of `missing`.
+        """Writes a finished batch, that of the next request.
 
         Raises:
             GuidedError: The disk is full, or the columns are not those of the file.
@@ -144,7 +174,7 @@ class RunFolder:
         if not self.run.exists():
             if (self.path / "config.json").exists():
                 raise GuidedError(f"{str(self.path)!r} holds a checkpoint; use another --out")
-            there = [self.samples] if self.samples.exists() else [*found(self.path / "samples")]
+            there = [self.samples] if self.samples.exists() else [*found(self.path / "samples"), *parked_in(self.path)]
             if there:
                 what = there[0].relative_to(self.path)
                 raise GuidedError(
@@ -157,7 +187,7 @@ class RunFolder:
         config = {**self.config, **_reward(old, self.config)}
         if "process" not in old:  # a former version did not record it
             config.pop("process", None)
-        if old != config and not self.samples.exists():
+        if old != config and not self.samples.exists() and not parked_in(self.path):
             self._old = Stored(config={})  # that run has no samples: nothing is lost
         elif old != config:
             key, was, now = difference(old, config)
@@ -173,8 +203,9 @@ class RunFolder:
         self._resume_stats(dict(zip(header, rows[self.done - 1], strict=True)) if self.done else {})
         if self.done:
             self.header = header
+        self.parked.resume(self.done)
         if self.done < n:
-            drop(self.path / "samples", self.done)
+            drop(self.path / "samples", self.done, self.parked.holds)
         self._compare_versions()
         if header and self.done < n:
             write_csv(self.samples, [header, *rows[: self.done]])

@@ -8,7 +8,7 @@ __all__ = ["IMAGE_MODALITIES", "drop", "found", "image_name", "stored"]
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,12 +73,17 @@ def found(folder: Path) -> dict[Path, int]:
     return {path: int(name[1]) for path, name in names.items() if name}
 
 
-def drop(folder: Path, done: int) -> None:
+def drop(folder: Path, done: int, kept: Callable[[int], bool] = lambda request: False) -> None:
     """Removes partly written images and those of the requests from `done` on, which belong to an unfinished batch.
+
+    Args:
+        folder: The folder of the images.
+        done: The number of finished requests.
+        kept: Whether a later request's image stays, because its batch is finished too.
 
     Raises:
         OSError: The folder cannot be written.
     """
     for path, request in found(folder).items():
-        if request >= done or path.suffix == ".part":
+        if path.suffix == ".part" or (request >= done and not kept(request)):
             path.unlink()

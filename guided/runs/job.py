@@ -13,6 +13,7 @@ from guided.core.monitor import Progress
 from guided.runs.config import RunConfig
 from guided.runs.editing import Start
 from guided.runs.engine import Batch, batches_of
+from guided.runs.executors import Executor, Placed, in_order, numbered
 from guided.runs.prompts import Prompts
 from guided.samplers import Sampler
 from guided.scoring.objective import Objective
@@ -34,6 +35,7 @@ class Job:
         start: The image that requests start from, if any.
         out: The folder, as an absolute path; None if nothing is written.
         command: The command line of the run; "" if there is none.
+        executor: Who draws the blocks; None for this process.
     """
 
     config: RunConfig
@@ -46,6 +48,7 @@ class Job:
     start: Start = field(default_factory=Start)
     out: Path | None = None
     command: str = ""
+    executor: Executor | None = None
 
     @property
     def requests(self) -> list[int]:
@@ -60,12 +63,36 @@ class Job:
         sampler: Sampler | None = None,
     ) -> Generator[Batch, None, None]:
         """Draws these requests in batches; requests of the same block of `batch_size` are drawn together."""
+        return in_order(self.drawn(requests, progress, sampler))
+
+    def drawn(
+        self,
+        requests: list[int],
+        progress: Callable[[Progress], None] | None = None,
+        sampler: Sampler | None = None,
+    ) -> Placed:
+        """The same batches with their places, in the order in which they finish. One block alone is drawn here."""
         run = self.config.run
         blocks = [list(block) for _, block in groupby(requests, key=lambda i: i // run.batch_size)]
+        if self.executor is not None and len(blocks) > 1:
+            return self.executor.draw(blocks, sampler, progress)
         chosen = sampler or self.sampler
-        return batches_of(self.model, self.prompts, self.objective, chosen, self.value, blocks, run.seed, progress)
+        batches = batches_of(self.model, self.prompts, self.objective, chosen, self.value, blocks, run.seed, progress)
+        return numbered(batches)
+
+    @property
+    def spread(self) -> int:
+        """How many blocks are drawn at a time."""
+        return 1 if self.executor is None else self.executor.size
+
+    @property
+    def device(self) -> str:
+        """The type of the devices that draw: "cpu", "cuda", ..."""
+        return self.model.device.type if self.executor is None else self.executor.device
 
     def close(self) -> None:
-        """Closes external rewards, unless they belong to the caller."""
+        """Ends the processes that draw, and closes external rewards unless they belong to the caller."""
+        if self.executor is not None:
+            self.executor.close()
         if self.objective is not None and self.objective is not self.config.rewards.reward:
             self.objective.close()

@@ -1,6 +1,6 @@
 """Reading a run folder."""
 
-__all__ = ["batches_in", "open_run"]
+__all__ = ["batches_in", "open_run", "sample_files"]
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,7 +60,7 @@ def open_run(path: str | Path) -> Run:
     rows = read_rows(folder / "samples.csv")
     columns = _columns(folder, rows)
     return Run(
-        samples=_samples(folder, [_text(folder, row) for row in rows]),
+        samples=sample_files(folder, [_text(folder, row) for row in rows]),
         rewards=torch.tensor(columns.get("reward", [math.nan] * len(rows)), dtype=torch.float64),
         stats=Stats(
             run.stats.network_rows, run.stats.network_calls, run.stats.reward_calls, run.stats.seconds, run.stats.cached
@@ -85,7 +85,7 @@ def batches_in(folder: Path) -> Iterator[Batch]:
         columns = _columns(folder, part)
         yield Batch(
             requests=[_number(folder, "samples.csv", row, "request", int) for row in part],
-            samples=list(_samples(folder, [_text(folder, row) for row in part])),
+            samples=sample_files(folder, [_text(folder, row) for row in part]),
             rewards=columns.get("reward", [math.nan] * len(part)),
             columns=columns,
             stats=replace(Stats(), network_rows=spent - rows_before, reward_calls=calls - calls_before),
@@ -133,9 +133,9 @@ def _number(folder: Path, name: str, row: Row, column: str, kind: type[Number]) 
         raise GuidedError(f"{str(folder / name)!r} {what}; it must be {accepted}, as the run wrote it") from error
 
 
-def _samples(folder: Path, names: list[str]) -> Sequence[Any]:
+def sample_files(folder: Path, names: Sequence[Any]) -> Sequence[Any]:
     """The samples; texts that are names of image files below `samples/` are images."""
-    files = all(name.startswith("samples/") and name.endswith(ENDINGS) for name in names)
+    files = all(isinstance(name, str) and name.startswith("samples/") and name.endswith(ENDINGS) for name in names)
     return Images(folder, names) if names and files else names
 
 

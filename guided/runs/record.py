@@ -16,6 +16,7 @@ from guided.runs.engine import Batch, Stats
 from guided.runs.folder import RunFolder, table
 from guided.runs.images import IMAGE_MODALITIES, stored
 from guided.runs.job import Job
+from guided.runs.parked import FOLDER
 from guided.runs.watch import watch
 from guided.samplers import Unguided
 from guided.scoring.identity import check_trust
@@ -44,23 +45,23 @@ def folder_of(job: Job, aside: bool = False) -> RunFolder:
 def _check_reward(job: Job, out: Path) -> None:
     """Refuses to resume a run whose reward may have been another one."""
     names = unnamed(job.objective)
-    if names and (out / "samples.csv").exists() and not job.config.rewards.trust_rewards:
+    samples, parked = out / "samples.csv", out / FOLDER
+    there = parked if parked.exists() else samples
+    if names and there.exists() and not job.config.rewards.trust_rewards:
         raise GuidedError(
             f"{str(out)!r} holds samples, and nothing shows that the reward {names[0]!r} is the one that scored "
             "them: give a function of a module, or trust_rewards=True (--trust-rewards) to resume"
         )
     opaque = job.objective.opaque if job.objective else None
-    check_trust(out / "samples.csv", opaque, job.config.rewards.trust_rewards)
+    check_trust(there, opaque, job.config.rewards.trust_rewards)
 
 
 def record(job: Job, folder: RunFolder, progress: Hook = None) -> Iterator[Batch]:
-    """Draws the batches that the folder does not hold yet, writes them, and yields them."""
-    if not folder.missing:
-        return
-    with closing(job.draw(folder.missing, progress)) as batches:
-        for batch in batches:
-            folder.append(batch)
-            yield batch
+    """Draws the batches that the folder does not hold yet, writes them in their order, and yields them."""
+    yield from folder.due()
+    with closing(job.drawn(folder.missing, progress)) as batches:
+        for _, batch in batches:
+            yield from folder.put(batch)
 
 
 def finish(

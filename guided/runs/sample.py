@@ -18,8 +18,10 @@ from guided.core.monitor import Progress
 from guided.errors import GuidedError
 from guided.loading import check_name, check_options, load, split_options
 from guided.runs.config import POSITIONAL, ModelOptions, RunConfig
+from guided.runs.devices import devices_of
 from guided.runs.editing import Start
 from guided.runs.engine import DECODED, Batch, Run, Stats
+from guided.runs.executors import executor_for
 from guided.runs.job import Job
 from guided.runs.opened import batches_in, open_run
 from guided.runs.options import spelled
@@ -134,14 +136,17 @@ def resolve(config: RunConfig, command: str = "") -> Job:
         warnings.warn(idle, stacklevel=2)  # the command line refuses it
     start = Start.read(config.editing.image, config.editing.mask, config.editing.strength)
     objective = _objective(config)
-    model = _model(config.source)
+    executor = executor_for(config)
+    if executor is not None:
+        executor.open(config, objective)
+    model = _model(_placed(config))
     search, asked = config.search, config.prompting
     model = model if search.steps is None else model.with_steps(search.steps)
     model = _started(with_negative(model, asked.negative), start)
     wanted = Prompts.of(model, config.run.n, asked.prompt, asked.negative_prompt, asked.guidance, asked.rescale)
     named = load_value(expanduser(search.value)) if isinstance(search.value, str | Path) else search.value
     job = Job(config, model, sampler, objective, wanted, named=named, start=start, out=out, command=command)
-    return _with_value(job)
+    return _with_value(replace(job, executor=executor))
 
 
 def _sampler(config: RunConfig) -> Sampler:
@@ -188,6 +193,14 @@ def _homes(reward: Any) -> Any:
     if isinstance(reward, list | tuple):
         return [_homes(part) for part in reward]
     return expanduser(reward) if isinstance(reward, str) else reward
+
+
+def _placed(config: RunConfig) -> ModelOptions:
+    """The model on the first of the devices: this process has it too."""
+    given, source = config.places, config.source
+    if given.devices is None or given.cluster is not None or not isinstance(source.model, str | Path):
+        return source
+    return replace(source, device=devices_of(given.devices, source.device)[0])
 
 
 def _model(source: ModelOptions) -> Diffusion:

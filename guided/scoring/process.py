@@ -19,8 +19,9 @@ from guided.errors import GuidedError, RewardError
 from guided.scoring import serving
 from guided.scoring.failures import printable
 from guided.scoring.limits import Hang, Stopped
-from guided.scoring.program import GRACE, dismiss, watch
+from guided.scoring.program import GRACE
 from guided.scoring.protocol import Prompts, Samples
+from guided.sessions import dismiss, watch
 
 LOOK = 1.0  # seconds between looks at a process that is silent: its children may hold its pipes open
 TRIES = 2

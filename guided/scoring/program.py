@@ -1,28 +1,24 @@
 """A process that answers a line with a line: its pipes, the last lines of its standard error, and its end.
 
-It has a session of its own, so that what it started can be killed with it; and a watcher: a shell that waits for the
-end of a pipe from us, and kills that session when we end without a word (SIGKILL, a crash). The kernel's PDEATHSIG
-would kill the program when the thread that started it ends, and not what it started.
+It has a session of its own and a watcher, so that it ends with this process, and what it started with it.
 """
 
-__all__ = ["GRACE", "Program", "dismiss", "kill_all", "watch"]
+__all__ = ["GRACE", "Program", "kill_all"]
 
 import os
 import selectors
-import signal
 import subprocess
 import threading
 import weakref
-from contextlib import suppress
 from typing import IO
 
 from guided.errors import RewardError
 from guided.scoring.failures import printable
+from guided.sessions import close, dismiss, kill, watch
 
 GRACE = 2.0  # seconds between closing the program's input and killing it
 BLOCK = 1 << 16
 KEPT, WIDEST = 4096, 300  # characters of the standard error, and of a line of it
-_WATCHER = 'read -r word && exit 0; kill -s KILL -- "-$0" 2>/dev/null'
 _running: "weakref.WeakSet[Program]" = weakref.WeakSet()
 
 
@@ -110,7 +106,7 @@ class Program:
 
     def kill(self) -> None:
         """Kills the program and what it started."""
-        _kill(self.process)
+        kill(self.process)
 
     def end(self, grace: float) -> None:
         """Closes the program's input, and kills it and what it started after so many seconds."""
@@ -133,50 +129,16 @@ def _pump(stream: IO[bytes], last_words: list[str]) -> None:
             last_words[0] = (last_words[0] + block.decode("utf-8", "replace"))[-KEPT:]
 
 
-def watch(group: int) -> "subprocess.Popen[bytes] | None":
-    """Kills a group of processes when this process ends without telling the watcher so."""
-    nothing = subprocess.DEVNULL
-    command = ["/bin/sh", "-c", _WATCHER, str(group)]
-    try:
-        return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=nothing, stderr=nothing, start_new_session=True, bufsize=0, cwd="/"
-        )
-    except OSError:
-        return None
-
-
-def _kill(process: "subprocess.Popen[bytes]") -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        process.kill()
-
-
 def _end(process: "subprocess.Popen[bytes]", watcher: "subprocess.Popen[bytes] | None", grace: float) -> None:
     try:
         if grace > 0:
-            _close(process.stdin)
+            close(process.stdin)
             process.wait(grace)
     except subprocess.TimeoutExpired:
         pass
     finally:  # also when Ctrl-C comes while it waits
-        _kill(process)  # also what the program started and left behind
+        kill(process)  # also what the program started and left behind
         process.wait()
-        _close(process.stdin)
-        _close(process.stdout)
+        close(process.stdin)
+        close(process.stdout)
         dismiss(watcher)
-
-
-def dismiss(watcher: "subprocess.Popen[bytes] | None") -> None:
-    """Ends a watcher whose group has ended."""
-    if watcher is not None and watcher.stdin is not None:
-        with suppress(OSError):
-            watcher.stdin.write(b"done\n")
-        _close(watcher.stdin)
-        watcher.wait()
-
-
-def _close(stream: IO[bytes] | None) -> None:
-    with suppress(OSError):  # it had ended with something of ours unread
-        if stream is not None:
-            stream.close()

@@ -1,0 +1,32 @@
+"""Runs on several devices and machines: blocks of requests from one queue, drawn by processes, written by one.
+
+    guided.sample("molecules", "qed", n=10_000, devices=4, out="runs/mine")     a process a device, on this machine
+
+A block is a pure function of the description of the run, the seed and its requests. So it does not matter which process
+draws it, when, or how often; and the file that is written is the same for any number of processes.
+
+An executor (:class:`guided.runs.executors.Executor`) is a pool of processes below :class:`Drawing`, which hands out the
+blocks. A pool of one's own, as for another kind of cluster, has the methods of :class:`Pool`.
+"""
+
+__all__ = ["Drawing", "Pool", "Processes"]
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from guided.distributed.drawing import Drawing
+    from guided.distributed.pool import Pool
+    from guided.distributed.processes import Processes
+
+_HOMES = {
+    "Drawing": "guided.distributed.drawing",
+    "Pool": "guided.distributed.pool",
+    "Processes": "guided.distributed.processes",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'guided.distributed' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

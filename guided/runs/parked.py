@@ -1,0 +1,126 @@
+"""Blocks of a run that finish before their turn, kept on disk until it comes: `blocks/00003.json` of a run folder.
+
+A kill loses none of them. Images are written to `samples/` at once, and the block has their paths. A block whose
+samples are neither text nor images is kept in memory.
+"""
+
+__all__ = ["FOLDER", "Parked", "parked_in"]
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from guided.errors import GuidedError
+from guided.runs.engine import Batch, Stats, StepValue
+from guided.runs.images import stored
+from guided.storage import make_folder, read_json, write_whole, writing
+
+FOLDER = "blocks"
+_NAME = re.compile(r"(\d{5,})\.json(\.part)?")
+
+
+class Parked:
+    """The parked blocks of a run folder.
+
+    Args:
+        path: The run folder.
+        size: The number of requests of a block.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path, self.size = path, size
+        self.folder = path / FOLDER
+        self._numbers: set[int] = set()
+        self._kept: dict[int, Batch] = {}
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._numbers
+
+    def holds(self, request: int) -> bool:
+        """Whether the block of a request is parked."""
+        return request // self.size in self._numbers
+
+    def resume(self, done: int) -> None:
+        """Finds the blocks that a former session parked; removes those of the first `done` requests, and torn files.
+
+        Raises:
+            GuidedError: The folder cannot be written.
+        """
+        with writing(self.path):
+            for path, number in parked_in(self.path).items():
+                if path.suffix == ".part" or number * self.size < done:
+                    path.unlink()
+                else:
+                    self._numbers.add(number)
+        self.tidy()
+
+    def put(self, batch: Batch) -> None:
+        """Parks a whole block.
+
+        Raises:
+            GuidedError: The disk is full.
+        """
+        number = batch.requests[0] // self.size
+        with writing(self.path):
+            written = stored(batch, self.path)
+        if all(isinstance(sample, str | None) for sample in written.samples):
+            make_folder(self.folder)
+            write_whole(self.folder / f"{number:05d}.json", json.dumps(asdict(written)) + "\n")
+        else:
+            self._kept[number] = batch
+        self._numbers.add(number)
+
+    def take(self, number: int) -> Batch:
+        """A parked block, with the paths of images as its samples; it stays parked.
+
+        Raises:
+            GuidedError: Its file was edited.
+        """
+        if number in self._kept:
+            return self._kept[number]
+        path = self.folder / f"{number:05d}.json"
+        batch = _read(path)
+        first = number * self.size
+        if batch.requests != list(range(first, first + len(batch.requests))):
+            raise GuidedError(f"{str(path)!r} is not as the run left it; remove it to draw its samples again")
+        return batch
+
+    def remove(self, number: int) -> None:
+        """Removes a block.
+
+        Raises:
+            GuidedError: The folder cannot be written.
+        """
+        self._numbers.discard(number)
+        if self._kept.pop(number, None) is None:
+            with writing(self.path):
+                (self.folder / f"{number:05d}.json").unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Removes the folder of parked blocks if it is empty.
+
+        Raises:
+            GuidedError: The folder cannot be written.
+        """
+        with writing(self.path):
+            if self.folder.is_dir() and not any(self.folder.iterdir()):
+                self.folder.rmdir()
+
+
+def parked_in(path: Path) -> dict[Path, int]:
+    """The files of parked blocks in a run folder, also partly written ones, with their numbers."""
+    names = {file: _NAME.fullmatch(file.name) for file in sorted((path / FOLDER).glob("*"))}
+    return {file: int(name[1]) for file, name in names.items() if name}
+
+
+def _read(path: Path) -> Batch:
+    given: Mapping[str, Any] = read_json(path)
+    try:
+        steps = [StepValue(**step) for step in given["path"]]
+        return Batch(**{**given, "stats": Stats(**given["stats"]), "path": steps})
+    except (KeyError, TypeError) as error:
+        what = f"{str(path)!r} is not as the run left it: {error}; remove it to draw its samples again"
+        raise GuidedError(what) from error
