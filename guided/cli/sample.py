@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from guided.cli.console import ProgressBar, number, show_table
+from guided.distributed.launched import joined
 from guided.errors import GuidedError
 from guided.metrics.summary import summary
 from guided.runs.config import RunConfig
@@ -25,6 +26,13 @@ SHOWN = 10
 
 
 def sample(config: RunConfig) -> None:
+    """Draws the run and shows the results, or draws for the first process where a launcher has started several."""
+    with joined(config) as own:
+        if own is not None:
+            shown(own)
+
+
+def shown(config: RunConfig) -> None:
     """Draws the run and shows the results."""
     prompting = config.prompting
     if prompting.negative is not None and prompting.guidance == 1:  # allowed in Python, where comparisons need it

@@ -125,6 +125,8 @@ class Seen:
         self.done, self.start = 0, time.perf_counter()
         self.best: float | None = None
         self.steps: dict[Hashable, int] = {}
+        if progress is not None:  # from which rates are counted
+            progress(Progress("samples", 0, total))
 
     def step(self, worker: Hashable, event: Step, queue: Blocks) -> None:
         """Notes a step: what is shown is the mean step of the blocks that are being drawn."""

@@ -1,0 +1,173 @@
+"""Processes that a launcher has started, on one machine or several: `accelerate launch -m guided sample ...`, torchrun.
+
+Rank 0 writes the run and hands out the blocks; its own device is drawn on by a process that it starts. All other ranks
+draw. They find rank 0 by the launcher's store, and talk to it over a socket with a key that the store holds.
+"""
+
+__all__ = ["Launched", "joined"]
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from multiprocessing import Pipe
+from multiprocessing.connection import Client, Connection, Listener
+from typing import Any
+
+import torch
+
+from guided.distributed.connections import Member
+from guided.distributed.drawing import Drawing
+from guided.distributed.processes import Local
+from guided.distributed.worker import serve
+from guided.errors import GuidedError
+from guided.runs.config import RunConfig
+from guided.runs.options import spelled
+
+KEY = "guided/rank0"  # in the store
+POLL = 0.1  # seconds
+IDLE, BETWEEN, PROBES = 30, 10, 3  # seconds until a silent machine is asked for a sign of life, between asking; times
+
+
+@contextmanager
+def joined(config: RunConfig) -> Iterator[RunConfig | None]:
+    """The description for this process: as it is if no launcher has started several, with an executor for rank 0.
+
+    In other ranks it yields None, after they have drawn what rank 0 gave them.
+
+    Raises:
+        GuidedError: The description names devices or a cluster besides.
+    """
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        yield config
+        return
+    given = config.places
+    if given.devices is not None or given.cluster is not None:
+        name = spelled("cluster" if given.devices is None else "devices")
+        raise GuidedError(f"{name} is for one process, and a launcher has started {world}; leave it out")
+    if rank:
+        _serve(_store(), device_of(config.source.device))
+        yield None
+        return
+    with closing(Launched(_store(), world, device_of(config.source.device))) as executor:
+        yield replace(config, places=replace(given, cluster=executor))
+
+
+def device_of(device: str) -> str:
+    """The device of this rank: of several GPUs the one with its local rank."""
+    local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    return f"cuda:{local % there}" if there and device in ("auto", "cuda") else device
+
+
+def _store() -> Any:
+    import torch.distributed
+
+    store, _, _ = next(torch.distributed.rendezvous("env://"))  # type: ignore[attr-defined]
+    return store
+
+
+def _serve(store: Any, device: str) -> None:
+    """Draws for rank 0, until it has no more blocks or is gone."""
+    while not store.check([KEY]):
+        time.sleep(POLL)
+    address = json.loads(store.get(KEY))
+    if address:
+        with Client((address["host"], address["port"]), authkey=bytes.fromhex(address["key"])) as line:
+            _keep_alive(line)
+            serve(line, device, 0)
+
+
+class Launched(Drawing):
+    """Draws with the ranks of a launcher. Rank 0 has it."""
+
+    def __init__(self, store: Any, world: int, device: str) -> None:
+        super().__init__(Ranks(store, world, device))
+
+
+class Ranks(Local):
+    """The ranks, as a pool: a process of this machine for rank 0, and connections from the others."""
+
+    def __init__(self, store: Any, world: int, device: str) -> None:
+        super().__init__([device])
+        self.threads = 0  # the launcher's choice
+        self.store, self.world = store, world
+        self.listener: Listener | None = None
+        self.arrived: list[Connection[Any, Any]] = []
+        self.bell, self.ringer = Pipe(duplex=False)
+
+    @property
+    def size(self) -> int:
+        """How many processes there are, or will be."""
+        return self.world
+
+    def start(self, n: int) -> None:
+        """Starts the process for rank 0, and invites the other ranks."""
+        super().start(1)
+        if self.listener is None:
+            key, host = secrets.token_bytes(32), os.environ.get("MASTER_ADDR", "localhost")
+            self.listener = _listener(host, key)
+            address = {"host": host, "port": self.listener.address[1], "key": key.hex()}
+            threading.Thread(target=self._accept, args=(self.listener,), daemon=True, name="ranks").start()
+            self.store.set(KEY, json.dumps(address))
+
+    def _accept(self, listener: Listener) -> None:
+        """Takes the connections of the other ranks, in a thread."""
+        for _ in range(self.world - 1):
+            try:
+                self.arrived.append(listener.accept())
+            except (OSError, EOFError):  # closed
+                return
+            except Exception:  # someone without the key
+                continue
+            self.ringer.send(None)
+
+    def waited(self) -> list[Any]:
+        """What `events` waits for: also the ranks that arrive."""
+        return [*super().waited(), self.bell]
+
+    def events(self) -> Sequence[Any]:
+        """Waits for messages and for ranks."""
+        found = super().events()
+        while self.bell.poll():
+            self.bell.recv()
+            line = self.arrived.pop(0)
+            _keep_alive(line)
+            self.members.append(Member(line, "rank"))
+            self.members[-1].send(self.setup)
+        return found
+
+    def replace(self, member: Member, why: str) -> None:
+        """Starts a process in place of that of rank 0; the launcher looks after the others."""
+        if member.device in self.devices:
+            super().replace(member, why)
+
+    def close(self, patient: bool = True) -> None:
+        """Ends the processes, and lets ranks go that were never invited."""
+        super().close(patient)
+        if self.listener is None:
+            with suppress(RuntimeError):  # the launcher is gone
+                self.store.set(KEY, json.dumps(None))
+        else:
+            self.listener.close()
+
+
+def _listener(host: str, key: bytes) -> Listener:
+    try:
+        return Listener((host, 0), "AF_INET", backlog=128, authkey=key)
+    except OSError:  # the other ranks know this machine by another address than it does
+        return Listener(("", 0), "AF_INET", backlog=128, authkey=key)
+
+
+def _keep_alive(line: "Connection[Any, Any]") -> None:
+    """Has the end of a machine without a word seen, as after a power cut."""
+    with socket.socket(fileno=os.dup(line.fileno())) as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (("TCP_KEEPIDLE", IDLE), ("TCP_KEEPINTVL", BETWEEN), ("TCP_KEEPCNT", PROBES)):
+            if hasattr(socket, name):
+                place.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
