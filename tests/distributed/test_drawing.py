@@ -1,0 +1,197 @@
+"""Who draws a block, and when, changes nothing: the same samples, columns, cost and files."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import guided
+from guided.core.codec import Codec
+from guided.core.diffusion import Diffusion
+from guided.core.masked import Masked
+from guided.errors import GuidedError, RewardError
+from guided.runs.parked import parked_in
+from guided.samplers import SVDD
+from tests.distributed.pools import here
+from tests.runs.test_sample import dna, gc
+from tests.toys.chains import gaussian
+
+RUN = {"sampler": SVDD(3), "n": 13, "batch_size": 3}
+
+
+def images():
+    """Four grey pixels; an image is one of 16."""
+    model = dna(L=4, K=4)
+    draw = lambda x: [Image.frombytes("L", (2, 2), bytes(row)) for row in (60 * x).tolist()]  # noqa: E731
+    return Diffusion(model.denoiser, Masked(4, 4, 4), Codec(draw, modality="images"), timed=False)
+
+
+def light(samples):
+    """The mean of an image."""
+    return [float(np.asarray(image).mean()) for image in samples]
+
+
+MODELS = {"text": (dna(K=4), gc), "images": (images(), light), "tensors": (gaussian(K=4), lambda x: x[:, 0])}
+
+
+def files(folder):
+    """All files by name; of run.json what does not depend on the clock."""
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    run = json.loads(found.pop("run.json"))
+    run["stats"].pop("seconds")
+    return {**found, "run.json": run}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """What one process writes."""
+    folders = {}
+    for name, (model, reward) in MODELS.items():
+        folders[name] = tmp_path_factory.mktemp(name) / "run"
+        guided.sample(model, reward, **RUN, out=folders[name])
+    return folders
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+@pytest.mark.parametrize("name", MODELS)
+def test_any_number_of_processes_writes_the_same_files(whole, name, size, tmp_path):
+    model, reward = MODELS[name]
+    lost = [0, 2, 4] if size > 1 else []
+    run = guided.sample(model, reward, **RUN, out=tmp_path / "a", cluster=here(size, size, lost))
+    assert files(tmp_path / "a") == files(whole[name])
+    assert len(run.samples) == 13 and run.stats.network_calls > 0
+
+
+def test_without_a_folder_the_run_is_the_same_too():
+    one = guided.sample(dna(K=4), gc, **RUN)
+    run = guided.sample(dna(K=4), gc, **RUN, cluster=here(3, 1, [1]))
+    assert run.samples == one.samples and run.columns == one.columns and run.path == one.path
+    assert (run.stats.network_rows, run.stats.reward_calls) == (one.stats.network_rows, one.stats.reward_calls)
+    batches = list(guided.stream(dna(K=4), gc, **RUN, cluster=here(2, 2), only=[12, 0, 1]))
+    assert [batch.requests for batch in batches] == [[12], [0, 1]]
+    assert batches[1].samples == one.samples[:2]
+
+
+@settings(max_examples=6)
+@given(seeds=st.lists(st.integers(0, 10**6), min_size=1, max_size=3), data=st.data())
+@pytest.mark.parametrize("name", ["text", "images"])
+def test_killed_at_any_moment_and_resumed_with_other_processes_it_ends_with_the_same_files(
+    whole, tmp_path_factory, name, seeds, data
+):
+    """A session that is killed leaves its parked blocks."""
+    model, reward = MODELS[name]
+    folder = tmp_path_factory.mktemp("killed") / "run"
+    for seed in seeds:
+        stream = guided.stream(model, reward, **RUN, out=folder, cluster=here(1 + seed % 4, seed))
+        there = len(guided.open_run(folder).samples) if (folder / "run.json").exists() else 0
+        for _ in range(there // 3 + data.draw(st.integers(0, 2))):
+            next(stream, None)
+        stream.close()
+    guided.sample(model, reward, **RUN, out=folder)
+    assert files(folder) == files(whole[name])
+
+
+def test_a_parked_block_is_used_and_not_drawn_again(whole, tmp_path):
+    folder = tmp_path / "a"
+    shutil.copytree(whole["text"], folder)
+    rows = (folder / "samples.csv").read_bytes().splitlines(keepends=True)
+    stream = guided.stream(dna(K=4), gc, **RUN, out=tmp_path / "b", cluster=here(4, 3))
+    first = next(stream)
+    assert first.requests == [0, 1, 2]
+    stream.close()
+    parked = parked_in(tmp_path / "b")
+    assert parked and (tmp_path / "b" / "samples.csv").read_bytes() == b"".join(rows[:4])
+    place = next(iter(parked))
+    content = json.loads(place.read_text())
+    content["rewards"] = content["columns"]["reward"] = [0.125] * 3  # what no sample of the run has
+    place.write_text(json.dumps(content))
+    again = guided.sample(dna(K=4), gc, **RUN, out=tmp_path / "b")
+    number = parked[place]
+    assert again.rewards.tolist()[3 * number : 3 * number + 3] == [0.125] * 3
+    assert not (tmp_path / "b" / "blocks").exists()
+
+
+def test_parked_blocks_are_samples_of_their_run_only(tmp_path):
+    stream = guided.stream(dna(K=4), gc, **RUN, out=tmp_path, cluster=here(4, 3))
+    next(stream)
+    stream.close()
+    (tmp_path / "samples.csv").unlink()
+    assert parked_in(tmp_path)
+    with pytest.raises(GuidedError, match="holds another run: seed is 0 there and 1 here"):
+        guided.sample(dna(K=4), gc, **RUN, seed=1, out=tmp_path)
+    with pytest.raises(GuidedError, match="trust_rewards"):
+        guided.sample(dna(K=4), lambda samples: gc(samples), **RUN, out=tmp_path)
+    place = next(iter(parked_in(tmp_path)))
+    place.write_text("{}")
+    with pytest.raises(GuidedError, match=f"{place.name}' is not as the run left it"):
+        guided.sample(dna(K=4), gc, **RUN, out=tmp_path)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_reward_that_fails_leaves_what_one_process_leaves(tmp_path, size):
+    whole = guided.sample(dna(K=4), gc, **RUN)
+    bad = whole.samples[7]
+
+    def picky(samples):
+        return [math.nan if s == bad else g for s, g in zip(samples, gc(samples), strict=True)]
+
+    for name, executor in (("one", None), ("several", here(size, 5))):
+        with pytest.raises(RewardError, match="picky"):
+            guided.sample(dna(K=4), picky, **RUN, out=tmp_path / name, cluster=executor)
+    assert (tmp_path / "one/samples.csv").read_bytes() == (tmp_path / "several/samples.csv").read_bytes()
+    assert executor.pool.closed
+
+
+def test_failed_scores_are_counted_here(tmp_path):
+    def never(samples):
+        return [math.nan] * len(samples)
+
+    one = guided.resolve_reward(never, on_error="worst")
+    several = guided.resolve_reward(never, on_error="worst")
+    guided.sample(dna(K=4), one, **RUN)
+    guided.sample(dna(K=4), several, **RUN, cluster=here(3))
+    assert several.failures == one.failures > 0 and "returned nan" in several.first_failure
+
+
+def test_a_block_that_is_lost_twice_ends_the_run_and_keeps_the_rest(tmp_path):
+    with pytest.raises(GuidedError, match="requests 6 to 8 were given up"):
+        guided.sample(dna(K=4), gc, **RUN, out=tmp_path, cluster=here(2, 1, [2, 2]))
+    guided.sample(dna(K=4), gc, **RUN, out=tmp_path)
+    assert guided.open_run(tmp_path).samples == guided.sample(dna(K=4), gc, **RUN).samples
+
+
+def test_an_error_of_a_sampler_has_the_traceback_of_its_process():
+    class Broken(SVDD):
+        def __call__(self, model, value, streams):
+            raise ZeroDivisionError("here it is")
+
+    with pytest.raises(ZeroDivisionError, match="here it is") as caught:
+        guided.sample(dna(K=4), gc, n=4, batch_size=2, sampler=Broken(2), cluster=here(2))
+    assert "in __call__" in str(caught.value.__cause__)
+
+
+def test_progress_goes_from_nothing_to_all():
+    seen = []
+    guided.sample(dna(K=4), gc, **RUN, cluster=here(3), progress=seen.append)
+    done = [state.done for state in seen]
+    assert done[0] == 0 and done == sorted(done) and {state.total for state in seen} == {13}
+
+
+class Locked:
+    """Cannot be sent."""
+
+    def __reduce__(self):
+        raise TypeError("it holds a lock")
+
+    def __call__(self, samples):
+        return gc(samples)
+
+
+def test_what_cannot_be_sent_is_refused_before_anything_is_drawn():
+    with pytest.raises(GuidedError, match=r"reward <.*Locked.*> is in memory and cannot be sent .*holds a lock"):
+        guided.stream(dna(K=4), Locked(), **RUN, devices=2)
