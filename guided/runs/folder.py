@@ -203,7 +203,7 @@ class RunFolder:
         self._resume_stats(dict(zip(header, rows[self.done - 1], strict=True)) if self.done else {})
         if self.done:
             self.header = header
-        self.parked.resume(self.done)
+        self.parked.resume(self.done, n)
         if self.done < n:
             drop(self.path / "samples", self.done, self.parked.holds)
         self._compare_versions()

@@ -8,18 +8,20 @@ __all__ = ["FOLDER", "Parked", "parked_in"]
 
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from guided.errors import GuidedError
-from guided.runs.engine import Batch, Stats, StepValue
+from guided.runs.engine import Batch
 from guided.runs.images import stored
-from guided.storage import make_folder, read_json, write_whole, writing
+from guided.storage import make_folder, write_whole, writing
 
 FOLDER = "blocks"
+IMAGES = "samples/"  # the folder of images
 _NAME = re.compile(r"(\d{5,})\.json(\.part)?")
+_SCHEMA = TypeAdapter(Batch)
 
 
 class Parked:
@@ -43,15 +45,17 @@ class Parked:
         """Whether the block of a request is parked."""
         return request // self.size in self._numbers
 
-    def resume(self, done: int) -> None:
-        """Finds the blocks that a former session parked; removes those of the first `done` requests, and torn files.
+    def resume(self, done: int, n: int) -> None:
+        """Finds the blocks that a former session parked. Removes those of the first `done` of `n` requests, and files
+        that are torn or damaged, whose blocks are drawn again.
 
         Raises:
             GuidedError: The folder cannot be written.
         """
         with writing(self.path):
             for path, number in parked_in(self.path).items():
-                if path.suffix == ".part" or number * self.size < done:
+                due = list(range(number * self.size, min((number + 1) * self.size, n)))
+                if number * self.size < done or path.suffix == ".part" or self._read(path, due) is None:
                     path.unlink()
                 else:
                     self._numbers.add(number)
@@ -77,16 +81,27 @@ class Parked:
         """A parked block, with the paths of images as its samples; it stays parked.
 
         Raises:
-            GuidedError: Its file was edited.
+            GuidedError: Its file was changed meanwhile.
         """
         if number in self._kept:
             return self._kept[number]
         path = self.folder / f"{number:05d}.json"
-        batch = _read(path)
-        first = number * self.size
-        if batch.requests != list(range(first, first + len(batch.requests))):
-            raise GuidedError(f"{str(path)!r} is not as the run left it; remove it to draw its samples again")
+        batch = self._read(path, None)
+        if batch is None:
+            raise GuidedError(f"{str(path)!r} was changed while the run went on; the same command draws it again")
         return batch
+
+    def _read(self, path: Path, due: list[int] | None) -> Batch | None:
+        """A block of a file; None if it is not as it was written, or not that of the requests that are due."""
+        try:
+            batch = _SCHEMA.validate_python(json.loads(path.read_bytes()))
+        except (OSError, ValueError, RecursionError):
+            return None
+        columns = [batch.samples, batch.rewards, *batch.columns.values()]
+        if any(len(column) != len(batch.requests) for column in columns) or due not in (None, batch.requests):
+            return None
+        images = [self.path / name for name in batch.samples if isinstance(name, str) and name.startswith(IMAGES)]
+        return batch if all(image.is_file() for image in images) else None
 
     def remove(self, number: int) -> None:
         """Removes a block.
@@ -114,13 +129,3 @@ def parked_in(path: Path) -> dict[Path, int]:
     """The files of parked blocks in a run folder, also partly written ones, with their numbers."""
     names = {file: _NAME.fullmatch(file.name) for file in sorted((path / FOLDER).glob("*"))}
     return {file: int(name[1]) for file, name in names.items() if name}
-
-
-def _read(path: Path) -> Batch:
-    given: Mapping[str, Any] = read_json(path)
-    try:
-        steps = [StepValue(**step) for step in given["path"]]
-        return Batch(**{**given, "stats": Stats(**given["stats"]), "path": steps})
-    except (KeyError, TypeError) as error:
-        what = f"{str(path)!r} is not as the run left it: {error}; remove it to draw its samples again"
-        raise GuidedError(what) from error

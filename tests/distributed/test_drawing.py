@@ -126,10 +126,32 @@ def test_parked_blocks_are_samples_of_their_run_only(tmp_path):
         guided.sample(dna(K=4), gc, **RUN, seed=1, out=tmp_path)
     with pytest.raises(GuidedError, match="trust_rewards"):
         guided.sample(dna(K=4), lambda samples: gc(samples), **RUN, out=tmp_path)
-    place = next(iter(parked_in(tmp_path)))
-    place.write_text("{}")
-    with pytest.raises(GuidedError, match=f"{place.name}' is not as the run left it"):
-        guided.sample(dna(K=4), gc, **RUN, out=tmp_path)
+
+
+def without(key):
+    return lambda content: {name: value for name, value in content.items() if name != key}
+
+
+DAMAGES = {
+    "empty": lambda content: {},
+    "no rewards": without("rewards"),
+    "one sample less": lambda content: {**content, "samples": content["samples"][1:]},
+    "a word": lambda content: {**content, "rewards": ["good"] * 3},
+    "other requests": lambda content: {**content, "requests": [0, 1, 2]},
+    "no image": lambda content: {**content, "samples": ["samples/99999.png"] * 3},
+    "a list": lambda content: [content],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_block_is_drawn_again(whole, tmp_path, damage):
+    stream = guided.stream(dna(K=4), gc, **RUN, out=tmp_path, cluster=here(4, 3))
+    next(stream)
+    stream.close()
+    for place in parked_in(tmp_path):
+        place.write_text(json.dumps(DAMAGES[damage](json.loads(place.read_text()))))
+    guided.sample(dna(K=4), gc, **RUN, out=tmp_path)
+    assert files(tmp_path) == files(whole["text"])
 
 
 @pytest.mark.parametrize("size", [2, 4])
