@@ -4,7 +4,8 @@ r"""One process against several, in one run: ratios of wall-clock time, and what
 
 Each process has one thread, as one core each. Both write the same `samples.csv`, which is checked. A pair is measured
 several times, in turn; the load of the machine before each is printed, because other work on the cores changes the
-ratio. The time of several processes includes their start.
+ratio. The time of several processes includes their start. CPU seconds are those of all processes together: what several
+take more than one is the cost of their start and of handing out blocks.
 """
 
 import os
@@ -36,6 +37,14 @@ BLOCKS = 200  # of the measurements of one block
 
 
 @dataclass(frozen=True)
+class Spent:
+    """Seconds by the clock, and CPU seconds of all processes that have ended."""
+
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True)
 class Work:
     """What is drawn."""
 
@@ -46,9 +55,9 @@ class Work:
     steps: int
     prompt: str | None = None
 
-    def run(self, out: Path, processes: int) -> float:
-        """Draws it into a folder; the seconds that it takes."""
-        start = time.perf_counter()
+    def run(self, out: Path, processes: int) -> "Spent":
+        """Draws it into a folder."""
+        start, cpu = time.perf_counter(), sum(os.times()[:4])
         options: dict[str, Any] = {"devices": ["cpu"] * processes} if processes > 1 else {"device": "cpu"}
         for _ in guided.stream(
             self.model,
@@ -62,7 +71,7 @@ class Work:
             **options,
         ):
             pass
-        return time.perf_counter() - start
+        return Spent(time.perf_counter() - start, sum(os.times()[:4]) - cpu)
 
 
 def works(scale: float) -> list[Work]:
@@ -83,14 +92,14 @@ def temporary() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-def pair(work: Work, processes: int) -> tuple[float, float, int]:
-    """Seconds of one process, seconds of several, and bytes of the file that both have written."""
+def pair(work: Work, processes: int) -> tuple[Spent, Spent, int]:
+    """What one process takes, what several take, and the bytes of the folder that both have written."""
     with temporary() as folder:
-        seconds = [work.run(folder / str(number), number) for number in (1, processes)]
+        spent = [work.run(folder / str(number), number) for number in (1, processes)]
         texts = [(folder / str(number) / "samples.csv").read_bytes() for number in (1, processes)]
         if texts[0] != texts[1]:
             raise SystemExit(f"{work.model}: the files differ")
-        return seconds[0], seconds[1], sum(path.stat().st_size for path in (folder / "1").iterdir())
+        return spent[0], spent[1], sum(path.stat().st_size for path in (folder / "1").iterdir())
 
 
 def writer(rows: int = 64, length: int = 50) -> float:
@@ -140,7 +149,7 @@ def main(
     """Prints the tables."""
     torch.set_num_threads(1)
     console = Console(width=120)
-    table = Table("", "load", "one: s", f"{processes}: s", "ratio", "samples/s a core", "bytes a sample")
+    table = Table("", "load", "one: s", f"{processes}: s", "ratio", "CPU s", "samples a CPU s", "bytes a sample")
     for work in works(scale):
         if only not in ("", work.model):
             continue
@@ -148,10 +157,11 @@ def main(
         for _ in range(repeats):
             load = os.getloadavg()[0]
             one, several, size = pair(work, processes)
-            ratios.append(one / several)
-            cells = (f"{load:.2f}", f"{one:.1f}", f"{several:.1f}", f"{ratios[-1]:.2f}", f"{work.n / one:.2f}")
-            table.add_row(work.model, *cells, f"{size / work.n:.0f}")
-        table.add_row(f"{work.model}, median", "", "", "", f"{statistics.median(ratios):.2f}", "", "")
+            ratios.append(one.wall / several.wall)
+            cells = [f"{load:.1f}", f"{one.wall:.1f}", f"{several.wall:.1f}", f"{ratios[-1]:.2f}"]
+            cells += [f"{one.cpu:.1f}, {several.cpu:.1f}", f"{work.n / one.cpu:.2f}", f"{size / work.n:.0f}"]
+            table.add_row(work.model, *cells)
+        table.add_row(f"{work.model}, median", "", "", "", f"{statistics.median(ratios):.2f}", "", "", "")
     console.print(table)
     start, block = queue()
     console.print(f"load {os.getloadavg()[0]:.2f}: a process starts in {start:.1f} s")
