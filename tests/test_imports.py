@@ -31,7 +31,7 @@ LAYERS: dict[str, set[str]] = {
     "report": {"errors", "storage", "metrics", "scoring.registry", "scoring", "rewards"},
 }
 LAYERS["runs"] = {*LAYERS} - {"nets", "checkpoints", "adapters", "rewards"}
-LAYERS["distributed"] = {*LAYERS} - {"nets", "checkpoints", "adapters", "rewards"}
+LAYERS["distributed"] = {*LAYERS, ""} - {"nets", "checkpoints", "adapters", "rewards"}
 for _top in ("fitting", "cli"):
     LAYERS[_top] = {*LAYERS, ""}
 LAYERS[""] = set(LAYERS)  # the package itself, which hands out its public names, and __main__

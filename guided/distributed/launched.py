@@ -26,6 +26,7 @@ from guided.distributed.drawing import Drawing
 from guided.distributed.processes import Local
 from guided.distributed.worker import serve
 from guided.errors import GuidedError
+from guided.loading import resolve_device
 from guided.runs.config import RunConfig
 from guided.runs.options import spelled
 
@@ -62,7 +63,7 @@ def joined(config: RunConfig) -> Iterator[RunConfig | None]:
 def device_of(device: str) -> str:
     """The device of this rank: of several GPUs the one with its local rank."""
     local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
-    return f"cuda:{local % there}" if there and device in ("auto", "cuda") else device
+    return f"cuda:{local % there}" if there and device in ("auto", "cuda") else str(resolve_device(device))
 
 
 def _store() -> Any:

@@ -26,6 +26,7 @@ from guided.errors import GuidedError
 from guided.sessions import close, dismiss, kill, watch
 
 GRACE = 5.0  # seconds for idle processes to end by themselves
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 TRIES = 2  # how often a process is started that ends before it can draw
 _CODE = "import sys; sys.path[:] = {}; from guided.distributed.worker import main; main({}, {!r}, {})"
 
@@ -93,6 +94,7 @@ class Worker(Member):
 
     def __init__(self, device: str, threads: int, shown: Counter[str]) -> None:
         ours, theirs = socket.socketpair()
+        environment = dict.fromkeys(THREADS, str(threads)) if threads else {}
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _CODE.format(sys.path, theirs.fileno(), device, threads)],
@@ -101,7 +103,7 @@ class Worker(Member):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
+                env={**os.environ, **environment},
             )
         self.finalizer = weakref.finalize(self, _end, self.process, watch(self.process.pid))  # also at our exit
         super().__init__(Connection(ours.detach()), device)

@@ -14,6 +14,7 @@ from pathlib import Path
 import cloudpickle
 import torch
 
+from guided import __version__
 from guided.core.monitor import Progress
 from guided.distributed.messages import Done, Failed, Step, Task
 from guided.errors import GuidedError, shown
@@ -52,7 +53,7 @@ def packed(config: RunConfig) -> bytes:
     )
     own = [entry for entry in rewards().values() if not _shipped(entry)]
     try:
-        return cloudpickle.dumps((list(sys.path), cloudpickle.dumps(Setup(alone, own))))
+        return cloudpickle.dumps((__version__, list(sys.path), cloudpickle.dumps(Setup(alone, own))))
     except Exception as error:
         raise GuidedError(_unsendable(alone, error)) from error
 
@@ -72,6 +73,23 @@ def _unsendable(config: RunConfig, error: Exception) -> str:
     return f"the run cannot be sent to another process: {' '.join(str(error).split())}"
 
 
+def _unpacked(setup: bytes) -> Setup:
+    """What was sent; modules are looked for where the sender has them, too.
+
+    Raises:
+        GuidedError: A module is missing here, or this is another version of the package.
+    """
+    version, paths, content = pickle.loads(setup)
+    if version != __version__:
+        raise GuidedError(f"the run is of guided {version}, and a process that draws has {__version__}; install one")
+    sys.path[:] = [*paths, *(path for path in sys.path if path not in paths)]
+    try:
+        return pickle.loads(content)
+    except Exception as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise GuidedError(f"a process cannot read the reward, model or sampler that it was sent ({said})") from error
+
+
 class Loaded:
     """A run in a process that draws blocks of it.
 
@@ -85,11 +103,9 @@ class Loaded:
     """
 
     def __init__(self, setup: bytes, device: str = "", threads: int = 0) -> None:
-        paths, content = pickle.loads(setup)
-        sys.path[:] = [*paths, *(path for path in sys.path if path not in paths)]
+        given = _unpacked(setup)
         if threads:
             torch.set_num_threads(threads)
-        given: Setup = pickle.loads(content)
         for entry in given.rewards:
             with contextlib.suppress(GuidedError):  # its module was imported here, too, and has registered it
                 register_reward(entry.name, transform=entry.transform, modality=entry.modality, check=entry.check)(
