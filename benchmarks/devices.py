@@ -4,8 +4,8 @@ r"""One process against several, in one run: ratios of wall-clock time, and what
 
 Each process has one thread, as one core each. Both write the same `samples.csv`, which is checked. A pair is measured
 several times, in turn; the load of the machine before each is printed, because other work on the cores changes the
-ratio. The time of several processes includes their start. CPU seconds are those of all processes together: what several
-take more than one is the cost of their start and of handing out blocks.
+ratio. Seconds are those of the whole run, with the start of the processes, and in brackets those from the first step
+on: the start counts less the longer a run is. CPU seconds are those of all processes together.
 """
 
 import os
@@ -21,8 +21,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from rich.console import Console
-from rich.table import Table
 
 import guided
 from guided.distributed.processes import Local
@@ -38,9 +36,10 @@ BLOCKS = 200  # of the measurements of one block
 
 @dataclass(frozen=True)
 class Spent:
-    """Seconds by the clock, and CPU seconds of all processes that have ended."""
+    """Seconds by the clock, also from the first step on, and CPU seconds of all processes that have ended."""
 
     wall: float
+    drawing: float
     cpu: float
 
 
@@ -57,7 +56,12 @@ class Work:
 
     def run(self, out: Path, processes: int) -> "Spent":
         """Draws it into a folder."""
-        start, cpu = time.perf_counter(), sum(os.times()[:4])
+        start, cpu, steps = time.perf_counter(), sum(os.times()[:4]), list[float]()
+
+        def stepped(state: guided.Progress) -> None:
+            if state.step is not None and not steps:
+                steps.append(time.perf_counter())
+
         options: dict[str, Any] = {"devices": ["cpu"] * processes} if processes > 1 else {"device": "cpu"}
         for _ in guided.stream(
             self.model,
@@ -68,16 +72,18 @@ class Work:
             steps=self.steps,
             prompt=self.prompt,
             out=out,
+            progress=stepped,
             **options,
         ):
             pass
-        return Spent(time.perf_counter() - start, sum(os.times()[:4]) - cpu)
+        end = time.perf_counter()
+        return Spent(end - start, end - steps[0], sum(os.times()[:4]) - cpu)
 
 
 def works(scale: float) -> list[Work]:
     """Molecules and DNA, for about a minute each at scale 1."""
     return [
-        Work("molecules", "qed", max(8, int(192 * scale)), 16, 64),
+        Work("molecules", "qed", max(16, int(192 * scale)), 8, 64),
         Work("dna", "activity", max(8, int(64 * scale)), 4, 32, "HepG2"),
     ]
 
@@ -146,26 +152,29 @@ def main(
     scale: Annotated[float, typer.Option(help="The size of the runs; 1 is about a minute each.")] = 1.0,
     only: Annotated[str, typer.Option(help="Only this model.")] = "",
 ) -> None:
-    """Prints the tables."""
+    """Prints a line for each pair."""
     torch.set_num_threads(1)
-    console = Console(width=120)
-    table = Table("", "load", "one: s", f"{processes}: s", "ratio", "CPU s", "samples a CPU s", "bytes a sample")
     for work in works(scale):
         if only not in ("", work.model):
             continue
-        ratios = []
+        ratios: list[float] = []
+        inner: list[float] = []
         for _ in range(repeats):
             load = os.getloadavg()[0]
             one, several, size = pair(work, processes)
             ratios.append(one.wall / several.wall)
-            cells = [f"{load:.1f}", f"{one.wall:.1f}", f"{several.wall:.1f}", f"{ratios[-1]:.2f}"]
-            cells += [f"{one.cpu:.1f}, {several.cpu:.1f}", f"{work.n / one.cpu:.2f}", f"{size / work.n:.0f}"]
-            table.add_row(work.model, *cells)
-        table.add_row(f"{work.model}, median", "", "", "", f"{statistics.median(ratios):.2f}", "", "", "")
-    console.print(table)
+            inner.append(one.drawing / several.drawing)
+            print(
+                f"{work.model}: load {load:.1f}; one {one.wall:.1f} s ({one.drawing:.1f}), {processes} in "
+                f"{several.wall:.1f} s ({several.drawing:.1f}), ratio {ratios[-1]:.2f} ({inner[-1]:.2f}); "
+                f"CPU s {one.cpu:.1f}, {several.cpu:.1f}; {work.n / one.cpu:.2f} samples a CPU s, "
+                f"{size / work.n:.0f} bytes a sample",
+                flush=True,
+            )
+        print(f"{work.model}: medians {statistics.median(ratios):.2f} ({statistics.median(inner):.2f})", flush=True)
     start, block = queue()
-    console.print(f"load {os.getloadavg()[0]:.2f}: a process starts in {start:.1f} s")
-    console.print(f"a block of 64 text samples: {1e3 * block:.2f} ms in the queue, {1e3 * writer():.2f} ms to write")
+    print(f"load {os.getloadavg()[0]:.1f}: a process starts in {start:.1f} s")
+    print(f"a block of 64 text samples: {1e3 * block:.2f} ms in the queue, {1e3 * writer():.2f} ms to write")
 
 
 if __name__ == "__main__":

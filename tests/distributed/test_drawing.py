@@ -15,6 +15,7 @@ from guided.core.codec import Codec
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
 from guided.errors import GuidedError, RewardError
+from guided.runs.config import RunConfig
 from guided.runs.parked import parked_in
 from guided.samplers import SVDD
 from tests.distributed.pools import here
@@ -114,6 +115,30 @@ def test_a_parked_block_is_used_and_not_drawn_again(whole, tmp_path):
     number = parked[place]
     assert again.rewards.tolist()[3 * number : 3 * number + 3] == [0.125] * 3
     assert not (tmp_path / "b" / "blocks").exists()
+
+
+def test_a_parked_block_that_was_written_before_a_kill_is_not_written_again(whole, tmp_path):
+    stream = guided.stream(dna(K=4), gc, **RUN, out=tmp_path, cluster=here(4, 3))
+    next(stream)
+    stream.close()
+    left = {place: place.read_bytes() for place in parked_in(tmp_path)}
+    for _ in range(2):
+        (tmp_path / "blocks").mkdir(exist_ok=True)
+        for place, content in left.items():  # as a kill between the two leaves it
+            place.write_bytes(content)
+            place.with_suffix(".json.part").write_bytes(content[:9])
+        guided.sample(dna(K=4), gc, **RUN, out=tmp_path)
+        assert files(tmp_path) == files(whole["text"])
+
+
+def test_what_is_still_drawn_for_an_abandoned_call_is_not_taken_for_another():
+    executor = here(3, 1)
+    executor.open(RunConfig.of(model=dna(K=4), reward=gc, n=20), None)
+    first = executor.draw([[i] for i in range(10)], None, None)
+    next(first)
+    first.close()
+    second = dict(executor.draw([[i] for i in range(10, 16)], None, None))
+    assert {place: batch.requests for place, batch in second.items()} == {i: [10 + i] for i in range(6)}
 
 
 def test_parked_blocks_are_samples_of_their_run_only(tmp_path):
