@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 
 import numpy as np
 import pytest
@@ -97,28 +96,26 @@ def test_killed_at_any_moment_and_resumed_with_other_processes_it_ends_with_the_
     assert files(folder) == files(whole[name])
 
 
-def test_a_parked_block_is_used_and_not_drawn_again(whole, tmp_path):
-    folder = tmp_path / "a"
-    shutil.copytree(whole["text"], folder)
-    rows = (folder / "samples.csv").read_bytes().splitlines(keepends=True)
-    stream = guided.stream(dna(K=4), gc, **RUN, out=tmp_path / "b", cluster=here(4, 3))
-    first = next(stream)
-    assert first.requests == [0, 1, 2]
+@pytest.mark.parametrize("name", ["text", "images"])
+def test_a_parked_block_is_used_and_not_drawn_again(whole, tmp_path, name):
+    model, reward = MODELS[name]
+    stream = guided.stream(model, reward, **RUN, out=tmp_path, cluster=here(5, 0))
+    next(stream)
     stream.close()
-    parked = parked_in(tmp_path / "b")
-    assert parked and (tmp_path / "b" / "samples.csv").read_bytes() == b"".join(rows[:4])
-    place = next(iter(parked))
+    rows = (whole[name] / "samples.csv").read_bytes().splitlines(keepends=True)
+    assert (tmp_path / "samples.csv").read_bytes() == b"".join(rows[:4])
+    place, number = next(iter(parked_in(tmp_path).items()))
+    assert number > 1  # its turn does not come at once
     content = json.loads(place.read_text())
     content["rewards"] = content["columns"]["reward"] = [0.125] * 3  # what no sample of the run has
     place.write_text(json.dumps(content))
-    again = guided.sample(dna(K=4), gc, **RUN, out=tmp_path / "b")
-    number = parked[place]
+    again = guided.sample(model, reward, **RUN, out=tmp_path)
     assert again.rewards.tolist()[3 * number : 3 * number + 3] == [0.125] * 3
-    assert not (tmp_path / "b" / "blocks").exists()
+    assert not (tmp_path / "blocks").exists()
 
 
 def test_a_parked_block_that_was_written_before_a_kill_is_not_written_again(whole, tmp_path):
-    stream = guided.stream(dna(K=4), gc, **RUN, out=tmp_path, cluster=here(4, 3))
+    stream = guided.stream(dna(K=4), gc, **RUN, out=tmp_path, cluster=here(5, 0))
     next(stream)
     stream.close()
     left = {place: place.read_bytes() for place in parked_in(tmp_path)}
@@ -142,7 +139,7 @@ def test_what_is_still_drawn_for_an_abandoned_call_is_not_taken_for_another():
 
 
 def test_parked_blocks_are_samples_of_their_run_only(tmp_path):
-    stream = guided.stream(dna(K=4), gc, **RUN, out=tmp_path, cluster=here(4, 3))
+    stream = guided.stream(dna(K=4), gc, **RUN, out=tmp_path, cluster=here(5, 0))
     next(stream)
     stream.close()
     (tmp_path / "samples.csv").unlink()
@@ -170,7 +167,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_block_is_drawn_again(whole, tmp_path, damage):
-    stream = guided.stream(dna(K=4), gc, **RUN, out=tmp_path, cluster=here(4, 3))
+    stream = guided.stream(dna(K=4), gc, **RUN, out=tmp_path, cluster=here(5, 0))
     next(stream)
     stream.close()
     for place in parked_in(tmp_path):
