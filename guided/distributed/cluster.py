@@ -82,7 +82,7 @@ class Ray(Drawing):
         """
         if objective is not None and self.tasks:
             given = spread(objective, self.reward, self.tasks)
-            config = replace(config, rewards=replace(config.rewards, reward=given))
+            config = replace(config, rewards=replace(config.rewards, reward=given, workers=0, cache=None))
         super().open(config, objective)
 
 

@@ -198,10 +198,10 @@ def on_ray(
 
 
 def spread(objective: Objective, needs: Needs, tasks: int, executor: Submits | None = None) -> Objective:
-    """The same objective, with each reward's calls split into tasks."""
+    """The same objective, with each reward's calls split into tasks instead of given to workers of this machine."""
     where = executor or Tasks(needs)
     terms = [
-        replace(term, source=replace(term.source, scorer=Spread(_packed(term.source), where, tasks)))
+        replace(term, source=replace(term.source, scorer=Spread(_packed(term.source), where, tasks)), pool=None)
         for term in objective.terms
     ]
     return Objective(terms, objective.aggregate)

@@ -53,6 +53,10 @@ class Cache:
         self._store: Any = None
         self._broken = False
 
+    def __reduce__(self) -> tuple[type["Cache"], tuple[Path]]:
+        """In another process it is the same folder."""
+        return Cache, (self.path.absolute(),)
+
     def get(self, keys: Sequence[bytes | None]) -> list[float | str | None]:
         """What is kept by each key, a score or what a failure said; None where there is nothing, or no key."""
         found: list[float | str | None] = [None] * len(keys)

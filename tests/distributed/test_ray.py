@@ -1,10 +1,12 @@
 """Ray's local cluster: an actor that is killed changes nothing, and rewards are tasks."""
 
 import os
+import pickle
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -72,6 +74,24 @@ def test_scores_come_back_in_their_order_from_any_number_of_tasks(tasks):
         assert torch.equal(split(samples), plain(samples)) and split.identity == plain.identity
         rows = spread(guided.resolve_reward(lambda x: x.sum(1)), Needs(), tasks, executor)
         assert rows(np.arange(12.0).reshape(6, 2)).tolist() == [1, 5, 9, 13, 17, 21]
+
+
+def test_tasks_keep_their_scores_in_the_cache_and_take_the_place_of_workers(tmp_path):
+    def counted(samples):
+        with (tmp_path / "calls").open("a") as file:
+            file.write("".join(f"{s}\n" for s in samples))
+        return scored(samples)
+
+    plain = guided.resolve_reward(counted, workers=2, cache=tmp_path / "cache", trust_rewards=True)
+    with ThreadPoolExecutor(2) as executor:
+        split = spread(plain, Needs(), 2, executor)
+        assert split(["a", "bb"]).tolist() == [1, 2]
+        sent = pickle.loads(cloudpickle.dumps(split.terms[0].cache))
+        assert sent.path == tmp_path / "cache"
+        again = spread(plain, Needs(), 2, executor)
+        assert again(["bb", "a", "ccc"]).tolist() == [2, 1, 3]
+    assert sorted((tmp_path / "calls").read_text().split()) == ["a", "bb", "ccc"]
+    split.close(), again.close(), plain.close()
 
 
 def test_a_task_that_fails_blames_its_sample():
