@@ -127,21 +127,21 @@ def queue() -> tuple[float, float]:
     """
     from guided.distributed.messages import Done, Ready, Step, Task
 
-    pool = Local(["cpu"])
-    pool.prepare(packed(RunConfig.of(model="rna", sampler="unguided", steps=1, n=64 * BLOCKS, device="cpu")))
+    group = Local(["cpu"])
+    group.prepare(packed(RunConfig.of(model="rna", sampler="unguided", steps=1, n=64 * BLOCKS, device="cpu")))
     start = time.perf_counter()
-    pool.start(1)
-    [(worker, event)] = pool.events()
+    group.start(1)
+    [(worker, event)] = group.events()
     assert isinstance(event, Ready)
     began, drawn = time.perf_counter(), 0.0
     for i in range(BLOCKS):
-        pool.give(worker, Task(i, list(range(64 * i, 64 * (i + 1)))))
-        while isinstance(event := pool.events()[0][1], Step):
+        group.give(worker, Task(i, list(range(64 * i, 64 * (i + 1)))))
+        while isinstance(event := group.events()[0][1], Step):
             pass
         assert isinstance(event, Done)
         drawn += event.batch.stats.seconds["total"]
     ended = time.perf_counter()
-    pool.close()
+    group.close()
     return began - start, (ended - began - drawn) / BLOCKS
 
 

@@ -7,11 +7,11 @@
 A block is a pure function of the description of the run, the seed and its requests. So it does not matter which process
 draws it, when, or how often; and the file that is written is the same for any number of processes.
 
-An executor (:class:`guided.runs.executors.Executor`) is a pool of processes below :class:`Drawing`, which hands out the
-blocks. A pool of one's own, as for another kind of cluster, has the methods of :class:`Pool`.
+An executor (:class:`guided.runs.executors.Executor`) is a group of processes below :class:`Drawing`, which hands out
+the blocks. A group of one's own, as for another kind of cluster, has the methods of :class:`Group`.
 """
 
-__all__ = ["Drawing", "Pool", "Processes", "Ray", "Tasks", "on_ray"]
+__all__ = ["Drawing", "Group", "Processes", "Ray", "Tasks", "on_ray"]
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from guided.distributed.cluster import Ray
     from guided.distributed.drawing import Drawing
-    from guided.distributed.pool import Pool
+    from guided.distributed.group import Group
     from guided.distributed.processes import Processes
     from guided.distributed.tasks import Tasks, on_ray
 
 _HOMES = {
     "Drawing": "guided.distributed.drawing",
-    "Pool": "guided.distributed.pool",
+    "Group": "guided.distributed.group",
     "Processes": "guided.distributed.processes",
     "Ray": "guided.distributed.cluster",
     "Tasks": "guided.distributed.tasks",

@@ -121,7 +121,7 @@ class Actor:
 
 @dataclass
 class Actors:
-    """The actors, as a pool.
+    """The actors, as a group.
 
     Args:
         number: How many; None for as many as the cluster has room for.

@@ -1,4 +1,4 @@
-"""A pool of processes at the other ends of connections: pipes of this machine, sockets of others."""
+"""A group of processes at the other ends of connections: pipes of this machine, sockets of others."""
 
 __all__ = ["Connections", "Member"]
 
@@ -49,7 +49,7 @@ class Member:
 
 
 class Connections:
-    """The processes, as a pool. Classes below this one start them.
+    """The processes, as a group. Classes below this one start them.
 
     Attributes:
         members: The processes.

@@ -1,4 +1,4 @@
-"""An executor: blocks are handed out to the processes of a pool, and come back as they finish."""
+"""An executor: blocks are handed out to the processes of a group, and come back as they finish."""
 
 __all__ = ["Drawing"]
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable
 
 from guided.core.monitor import Progress
 from guided.distributed.blocks import Blocks
+from guided.distributed.group import Group
 from guided.distributed.messages import Done, Event, Failed, Lost, Step, Task
-from guided.distributed.pool import Pool
 from guided.distributed.setup import packed
 from guided.runs.config import RunConfig
 from guided.runs.executors import Placed
@@ -26,25 +26,25 @@ class RemoteTrace(Exception):
 
 
 class Drawing:
-    """Draws blocks with the processes of a pool.
+    """Draws blocks with the processes of a group.
 
     Args:
-        pool: The processes. They start with the first block, and stay until the run is closed.
+        group: The processes. They start with the first block, and stay until the run is closed.
     """
 
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
+    def __init__(self, group: Group) -> None:
+        self.group = group
         self.objective: Objective | None = None
 
     @property
     def size(self) -> int:
         """How many blocks are drawn at a time."""
-        return self.pool.size
+        return self.group.size
 
     @property
     def device(self) -> str:
         """The type of the devices."""
-        return self.pool.device
+        return self.group.device
 
     def open(self, config: RunConfig, objective: Objective | None) -> None:
         """Takes the description of the run.
@@ -53,7 +53,7 @@ class Drawing:
             GuidedError: A part of it cannot be sent to another process.
         """
         self.objective = objective
-        self.pool.prepare(packed(config))
+        self.group.prepare(packed(config))
 
     def draw(self, blocks: list[list[int]], sampler: Sampler | None, progress: Hook) -> Placed:
         """Draws blocks; yields each with its place in the list, as they finish.
@@ -62,11 +62,11 @@ class Drawing:
             GuidedError: A block cannot be drawn, or was lost twice.
         """
         queue, seen = Blocks(blocks), Seen(sum(map(len, blocks)), progress)
-        self.pool.start(len(blocks))
+        self.group.start(len(blocks))
         try:
             while not queue.finished:
                 self._hand_out(queue, sampler)
-                for worker, event in self.pool.events():
+                for worker, event in self.group.events():
                     place = self._happened(worker, event, queue, seen)
                     if place is not None and isinstance(event, Done):
                         yield place, event.batch
@@ -74,14 +74,14 @@ class Drawing:
                 raise queue.error
         finally:
             if queue.drawn_by or not queue.finished:  # what they still draw is not wanted
-                self.pool.close(patient=False)
+                self.group.close(patient=False)
 
     def _hand_out(self, queue: Blocks, sampler: Sampler | None) -> None:
-        for worker in self.pool.idle():
+        for worker in self.group.idle():
             place = queue.next(worker)
             if place is None:
                 return
-            self.pool.give(worker, Task(place, queue.blocks[place], sampler))
+            self.group.give(worker, Task(place, queue.blocks[place], sampler))
 
     def _happened(self, worker: Hashable, event: Event, queue: Blocks, seen: "Seen") -> int | None:
         """Notes an event; the place of a block that was drawn."""
@@ -109,7 +109,7 @@ class Drawing:
 
     def close(self) -> None:
         """Ends all processes."""
-        self.pool.close()
+        self.group.close()
 
 
 class Seen:

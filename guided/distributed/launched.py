@@ -92,7 +92,7 @@ class Launched(Drawing):
 
 
 class Ranks(Local):
-    """The ranks, as a pool: a process of this machine for rank 0, and connections from the others."""
+    """The ranks, as a group: a process of this machine for rank 0, and connections from the others."""
 
     def __init__(self, store: Any, world: int, device: str) -> None:
         super().__init__([device])

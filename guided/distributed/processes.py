@@ -43,7 +43,7 @@ class Processes(Drawing):
 
 
 class Local(Connections):
-    """The processes of this machine, as a pool."""
+    """The processes of this machine, as a group."""
 
     def __init__(self, devices: list[str]) -> None:
         super().__init__()

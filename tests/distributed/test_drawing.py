@@ -17,7 +17,7 @@ from guided.errors import GuidedError, RewardError
 from guided.runs.config import RunConfig
 from guided.runs.parked import parked_in
 from guided.samplers import SVDD
-from tests.distributed.pools import here
+from tests.distributed.groups import here
 from tests.runs.test_sample import dna, gc
 from tests.toys.chains import gaussian
 
@@ -188,7 +188,7 @@ def test_a_reward_that_fails_leaves_what_one_process_leaves(tmp_path, size):
         with pytest.raises(RewardError, match="picky"):
             guided.sample(dna(K=4), picky, **RUN, out=tmp_path / name, cluster=executor)
     assert (tmp_path / "one/samples.csv").read_bytes() == (tmp_path / "several/samples.csv").read_bytes()
-    assert executor.pool.closed
+    assert executor.group.closed
 
 
 def test_failed_scores_are_counted_here(tmp_path):

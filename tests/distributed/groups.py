@@ -1,4 +1,4 @@
-"""A pool in this process: blocks finish in any order, and workers are lost."""
+"""A group in this process: blocks finish in any order, and workers are lost."""
 
 import random
 

@@ -1,6 +1,6 @@
 """The processes that draw, behind one interface: on this machine, started by a launcher, or on a cluster."""
 
-__all__ = ["Pool"]
+__all__ = ["Group"]
 
 from collections.abc import Hashable, Sequence
 from typing import Protocol
@@ -8,7 +8,7 @@ from typing import Protocol
 from guided.distributed.messages import Event, Task
 
 
-class Pool(Protocol):
+class Group(Protocol):
     """Processes that load a run and draw blocks of it. A process that ends is replaced where that is possible."""
 
     @property
