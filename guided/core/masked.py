@@ -33,6 +33,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 #: The numbers of the network's output that are turned into double precision at a time.
 CHUNK = 2**24
 
+FEW = 8  # tokens that are compared one by one
+
 
 @dataclass(frozen=True)
 class Masked:
@@ -119,7 +121,7 @@ class Masked:
         return x
 
     def estimate(self, x: Tensor, y: Tensor) -> Tensor:
-        return torch.where(x == self.mask, y.argmax(dim=-1), x)
+        return torch.where(x == self.mask, _best(y), x)
 
     def draw(self, x: Tensor, y: Tensor, draws: int, streams: Streams) -> Tensor:
         u = streams.uniform(x.shape[1], draws, self.length)
@@ -193,3 +195,14 @@ class Masked:
         fixed = self.fixed.to(x.device)
         fixed = fixed if fixed.ndim == 1 else fixed[:, None]
         return torch.where(fixed == self.mask, x, fixed)
+
+
+def _best(y: Tensor) -> Tensor:
+    """The first token of the largest log-probability, `(*, V)` to `(*)`; of a few, argmax takes far longer."""
+    if y.shape[-1] > FEW:
+        return y.argmax(dim=-1)
+    best, token = y[..., 0], torch.zeros_like(y[..., 0], dtype=torch.long)
+    for v in range(1, y.shape[-1]):
+        token = torch.where(y[..., v] > best, v, token)
+        best = torch.maximum(best, y[..., v])
+    return token

@@ -145,3 +145,12 @@ def test_tokens_are_drawn_from_sums_in_double_precision():
     expected = torch.searchsorted(edges, u, right=True)
     assert ((expected > 0) & (expected < V - 1)).sum() > 100
     assert (drawn.flatten() - expected).abs().max() <= 1
+
+
+@pytest.mark.parametrize("V", [1, 2, 4, 8, 9, 20])
+def test_the_look_ahead_takes_the_first_of_the_best_tokens(V):
+    y = torch.randint(0, 3, (50, 6, V), generator=torch.Generator().manual_seed(0)).float()
+    y[y == 0] = -INF
+    x = torch.full((50, 6), V)
+    expected = [[row.index(max(row)) for row in rows] for rows in y.tolist()]
+    assert Masked(6, V, 4).estimate(x, y).tolist() == expected
