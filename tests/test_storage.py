@@ -172,7 +172,10 @@ def test_nothing_is_left_where_the_writer_fails(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("kept", [(), (".DS_Store",), ("run.json", "notes.txt", "plots"), ("config.json", "paper.pdf")])
+@pytest.mark.parametrize(
+    "kept",
+    [(), (".DS_Store",), ("notes.txt", "job.sh"), ("run.json", "notes.txt", "plots"), ("config.json", "paper.pdf")],
+)
 def test_an_empty_folder_and_one_of_ours_are_written_to(tmp_path, kept):
     """Whatever lies beside a run: notes, plots, what a file manager leaves."""
     for name in kept:
@@ -181,7 +184,7 @@ def test_an_empty_folder_and_one_of_ours_are_written_to(tmp_path, kept):
     refuse_foreign(tmp_path / "new")
 
 
-@pytest.mark.parametrize("name", ["thesis.tex", "Documents", "config.yaml", "samples.txt", "run.json.bak"])
+@pytest.mark.parametrize("name", ["thesis.tex", "Documents", "config.yaml", "photo.jpg", "run.json.bak"])
 def test_a_folder_of_something_else_is_refused(tmp_path, name):
     (tmp_path / ".bashrc").touch()
     (tmp_path / name).touch()

@@ -13,10 +13,12 @@ from guided.errors import GuidedError
 
 #: Files of which one is in every folder that we have written.
 MARKS = ("run.json", "config.json", "rollouts.json")
-#: What may be there before: an interrupted start, requests that were drawn alone, data that were handed over.
+#: What may be there before: an interrupted start, requests that were drawn alone, data that were handed over, and what
+#: users put beside a run: notes, options, scripts and logs of jobs.
 _OURS = re.compile(
     r"\..*|.*\.part|samples|unguided|path|rollouts|training|sheets|only-\d+\..*|(samples|unguided|path)\.csv|"
-    r"\d{5}\.npz|report\.html|samples\.fasta|lost\+found|Thumbs\.db|desktop\.ini"
+    r"\d{5}\.npz|report\.html|samples\.fasta|blocks|.*\.(txt|md|toml|sh|sbatch|log|out|err)|"
+    r"lost\+found|Thumbs\.db|desktop\.ini"
 )
 
 
