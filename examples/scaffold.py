@@ -2,9 +2,9 @@
 
     python examples/scaffold.py --scaffold "O=C(Nc1ccccc1)c1ccccc1"
 
-The molecule grows from the last atom of the SMILES. Pinned tokens stay in every sample, but what follows them may still
-close a ring with the scaffold's atoms, so that a few molecules in a hundred do not contain it any more. A term of the
-reward requires it, and the example counts how many contain it.
+The molecule grows from the last atom of the SMILES. Pinned tokens stay in every sample. With pieces of SELFIES what
+follows them may still close a ring with the scaffold's atoms, so that a few molecules in a hundred do not contain it
+any more. A term of the reward requires it, and the example counts how many contain it.
 """
 
 import argparse
@@ -19,20 +19,22 @@ from guided.samplers import SVDD
 
 def pin(model: guided.Diffusion, scaffold: str) -> guided.Diffusion:
     """The model with the scaffold's tokens at the first positions, and the other positions free."""
-    row = model.encode(scaffold)
+    row = model.encode(f"{scaffold}*")  # * is where the molecule grows
     return model.pinned(torch.where(row == 0, model.process.mask, row))  # token 0 is padding
 
 
 def molecule(smiles: str) -> Chem.Mol:
-    """The molecule of a SMILES.
+    """The molecule of a SMILES, which may have a bond to another atom at its end.
 
     Raises:
         GuidedError: It is none.
     """
     with rdBase.BlockLogs():
-        core = Chem.MolFromSmiles(smiles)
+        core = Chem.MolFromSmiles(smiles) if Chem.MolFromSmiles(f"{smiles}*") else None
     if core is None or not core.GetNumAtoms():
-        raise GuidedError(f"--scaffold is {smiles!r}; it must be the SMILES of a molecule")
+        raise GuidedError(
+            f"--scaffold is {smiles!r}; it must be the SMILES of a molecule whose last atom can be bonded"
+        )
     return core
 
 

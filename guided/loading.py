@@ -22,6 +22,7 @@ from guided.names import read_value, split_name
 
 #: The adapter of each `kind` of checkpoint in a folder.
 _ADAPTERS = {
+    "fragments": "guided.adapters.fragments.adapter",
     "mdlm": "guided.adapters.mdlm.dit",
     "molecules": "guided.adapters.selfies.adapter",
     "nucleotides": "guided.adapters.nucleotides.adapter",

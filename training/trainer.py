@@ -73,12 +73,13 @@ class Trainer:
         """Makes an update by the loss of a batch, or by the losses of its parts, which add up to it."""
         self.losses.append(self.loop.update(losses, progress))
 
-    def run(self, minutes: float, folder: Path) -> Iterator[float]:
+    def run(self, minutes: float, folder: Path, session: float | None = None) -> Iterator[float]:
         """Yields the progress, in [0, 1), until the number of minutes, over all sessions, is reached.
 
-        The state is saved and the mean loss printed every minute, at the end, and when interrupted.
+        With `session` it ends after so many minutes of this session, too. The state is saved and the mean loss printed
+        every minute, at the end, and when interrupted.
         """
-        return self.loop.run(folder, minutes=minutes, saved=self._tell)
+        return self.loop.run(folder, minutes=minutes, session=session, saved=self._tell)
 
     def _tell(self) -> None:
         loss = np.mean(self.losses) if self.losses else np.nan
@@ -113,17 +114,24 @@ def averaged_weights(folder: Path) -> tuple[dict[str, torch.Tensor], int, float]
     return state["average"], int(state.get("step", 0)), float(state.get("seconds", 0.0)) / 60
 
 
-def any_order_loss(net: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, mask: int) -> torch.Tensor:
+def any_order_loss(net: Callable[..., torch.Tensor], x: torch.Tensor, mask: int, partial: bool = False) -> torch.Tensor:
     """Mean over rows of the mean cross entropy of `n ~ U{1..L}` masked tokens, in nats a token, with bf16 autocast.
 
-    Random numbers are drawn on the CPU, whatever the device of the rows.
+    Random numbers are drawn on the CPU, whatever the device of the rows. With `partial` the network is also given the
+    numbers of the masked tokens in the flattened rows, and returns their logits only; how many there are is always the
+    same if the number of rows is a multiple of L, as a compiled network needs it.
     """
     rows, length = x.shape
     share = (torch.randperm(rows) + torch.rand(rows)) / rows  # stratified over the batch
     n = (share * length).long().clamp(max=length - 1)[:, None] + 1
     masked = torch.rand(rows, length).argsort(1).argsort(1) < n
+    places = masked.flatten().nonzero()[:, 0].to(x.device)
     n, masked = n.to(x.device), masked.to(x.device)
     with torch.autocast(x.device.type, torch.bfloat16):
-        logits = net(x.masked_fill(masked, mask))
+        hidden = x.masked_fill(masked, mask)
+        logits = net(hidden, places) if partial else net(hidden)
+    if partial:
+        loss = F.cross_entropy(logits.float(), x.flatten()[places], reduction="none")
+        return (loss / n.expand_as(x).flatten()[places]).sum() / rows
     loss = F.cross_entropy(logits.float().flatten(0, 1), x.flatten(), reduction="none").view(rows, length)
     return ((loss * masked).sum(1) / n[:, 0]).mean()

@@ -7,6 +7,7 @@ checked before memory is allocated.
 
 __all__ = [
     "Card",
+    "Fragments",
     "Mdlm",
     "MdlmLength",
     "Nucleotides",
@@ -28,7 +29,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from guided.errors import GuidedError, shown
 
-LONGEST = 1000  # symbols of SELFIES in one token
+LONGEST = 1000  # symbols of SELFIES, or fragments, in one token
 
 Size = Annotated[int, Field(ge=1, le=2**20, description="a whole number from 1 to 1048576")]
 Depth = Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")]
@@ -107,18 +108,64 @@ class Selfies(Schema):
 
     @model_validator(mode="after")
     def _pieces(self) -> "Selfies":
-        lengths = [0, *[1] * len(self.symbols)]
-        for i, (left, right) in enumerate(self.merges):
-            if not 1 <= min(left, right) <= max(left, right) < len(lengths):
-                raise ValueError(
-                    f"merges[{i}] is {[left, right]}; it must be two of the tokens 1 to {len(lengths) - 1}"
-                )
-            lengths.append(lengths[left] + lengths[right])
-            if lengths[-1] > LONGEST:
-                raise ValueError(f"merges[{i}] makes a token of {lengths[-1]} symbols; {LONGEST} are allowed")
-        if self.width % self.heads:
-            raise ValueError(f"heads is {self.heads}; it must divide the width, {self.width}")
+        _check_merges(self.merges, 1, [1] * len(self.symbols), "symbols")
+        _check_heads(self.width, self.heads)
         return self
+
+
+class Fragments(Schema):
+    """A masked model of molecules: fragments, nodes of a tree that have a token, and the pairs that became one."""
+
+    sites: Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")]
+    fragments: Annotated[
+        list[Annotated[str, Field(pattern=r"^[A-Za-z0-9\[\]()=#+-]{1,500}$")]],
+        Field(min_length=1, max_length=100_000, description="a list of SMILES, as c1ccccc1"),
+    ]
+    nodes: Annotated[
+        list[Annotated[list[int], Field(min_length=2, max_length=1000)]],
+        Field(max_length=100_000, description="a list of lists: a fragment's number, its entry and its exits"),
+    ]
+    merges: Annotated[
+        list[Annotated[list[int], Field(min_length=2, max_length=2)]],
+        Field(max_length=100_000, description="a list of pairs of earlier tokens"),
+    ]
+    length: Size
+    width: Size
+    depth: Depth
+    heads: Size
+    activation: Literal["gelu", "relu2"] = "gelu"
+    steps: Size = 64
+    temperature: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _pieces(self) -> "Fragments":
+        for i, (number, *sites) in enumerate(self.nodes):
+            if not (0 <= number < len(self.fragments) and 0 <= min(sites) <= max(sites) < self.sites):
+                raise ValueError(
+                    f"nodes[{i}] is {shown([number, *sites])}; it must be one of {len(self.fragments)} fragments, "
+                    f"then sites from 0 to {self.sites - 1}"
+                )
+        first = 1 + self.sites + len(self.fragments)
+        _check_merges(self.merges, first, [1] * len(self.nodes), "fragments")
+        _check_heads(self.width, self.heads)
+        return self
+
+
+def _check_merges(merges: list[list[int]], first: int, lengths: list[int], unit: str) -> None:
+    """Checks that pairs are of earlier tokens, from token `first` up, and that no token gets too long."""
+    for i, (left, right) in enumerate(merges):
+        if not first <= min(left, right) <= max(left, right) < first + len(lengths):
+            raise ValueError(
+                f"merges[{i}] is {[left, right]}; it must be two of the tokens {first} to {first + len(lengths) - 1}"
+            )
+        lengths.append(lengths[left - first] + lengths[right - first])
+        if lengths[-1] > LONGEST:
+            raise ValueError(f"merges[{i}] makes a token of {lengths[-1]} {unit}; {LONGEST} are allowed")
+
+
+def _check_heads(width: int, heads: int) -> None:
+    if width % heads:
+        raise ValueError(f"heads is {heads}; it must divide the width, {width}")
 
 
 class Mdlm(Schema):

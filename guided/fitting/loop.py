@@ -236,6 +236,7 @@ class Loop:
         *,
         updates: int | None = None,
         minutes: float | None = None,
+        session: float | None = None,
         due: Callable[[float], bool] = lambda seconds: seconds >= INTERVAL,
         saved: Callable[[], None] = lambda: None,
         progress: Callable[[], None] = lambda: None,
@@ -246,22 +247,26 @@ class Loop:
             folder: The folder in which the main process saves the state.
             updates: The number of updates, over all sessions.
             minutes: The time, over all sessions. The training ends when either is reached.
+            session: The minutes of this session, after which it ends, too; None for as many as are left.
             due: Maps the seconds since the last save to whether the state is saved.
             saved: Called after each save.
             progress: Called after each update, after the state was saved if it was due.
         """
-        last = then = time.monotonic()
+        first = last = then = time.monotonic()
         while (done := self._done(updates, minutes)) < 1:
             with _delayed() as signals:
                 yield done
                 now = time.monotonic()
                 self.seconds, last = self.seconds + now - last, now
-                over = bool(signals) or self._done(updates, minutes) >= 1
+                spent = session is not None and now - first >= 60 * session
+                over = spent or bool(signals) or self._done(updates, minutes) >= 1
                 if self.processes.is_main_process and (over or due(now - then)):
                     self.save(folder)
                     saved()
                     then = now
             progress()
+            if spent:
+                break
 
     def _done(self, updates: int | None, minutes: float | None) -> float:
         done = [self.step / updates] if updates else []

@@ -19,12 +19,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def _relu2(h: Tensor) -> Tensor:
+    return F.relu(h) * F.relu(h)
+
+
+def _gelu(h: Tensor) -> Tensor:
+    return F.gelu(h, approximate="tanh")
+
+
+ACTIVATIONS = {"gelu": _gelu, "relu2": _relu2}
+
+
 class Block(nn.Module):
     """Pre-norm attention and MLP, with normalised queries and keys."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, activation: str) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.activation = heads, ACTIVATIONS[activation]
         self.norm1 = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.norm_q = nn.LayerNorm(width // heads)
@@ -42,7 +53,7 @@ class Block(nn.Module):
         # Written out: at these lengths the backward pass of the fused kernel is slow on a CPU.
         a = ((q @ k.mT) * q.shape[-1] ** -0.5).softmax(-1).to(v) @ v
         h = h + self.out(rearrange(a, "n heads l c -> n l (heads c)"))
-        return h + self.down(F.gelu(self.up(self.norm2(h)), approximate="tanh"))
+        return h + self.down(self.activation(self.up(self.norm2(h))))
 
 
 class TokenTransformer(nn.Module):
@@ -54,23 +65,37 @@ class TokenTransformer(nn.Module):
         width: The width of the residual stream.
         depth: The number of blocks.
         heads: The number of attention heads; it divides `width`.
+        activation: "gelu", or "relu2", the square of the positive part, which is cheaper to train on a CPU.
     """
 
-    def __init__(self, vocabulary: int, length: int, width: int = 256, depth: int = 6, heads: int = 4) -> None:
+    def __init__(
+        self,
+        vocabulary: int,
+        length: int,
+        width: int = 256,
+        depth: int = 6,
+        heads: int = 4,
+        activation: str = "gelu",
+    ) -> None:
         super().__init__()
         self.vocabulary, self.length = vocabulary, length
         self.token = nn.Embedding(vocabulary + 1, width)
         self.position = nn.Parameter(torch.zeros(length, width))
-        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads, activation) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, vocabulary)
         self.apply(_initialize)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps tokens, with shape `(n, L)`, or fewer positions, to logits, with shape `(n, L, V)`."""
+    def forward(self, x: Tensor, places: Tensor | None = None) -> Tensor:
+        """Maps tokens, with shape `(n, L)`, or fewer positions, to logits, with shape `(n, L, V)`.
+
+        With `places`, whole numbers below `n L` with shape `(k,)`, only those of these tokens, with shape `(k, V)`.
+        """
         h = self.token(x) + self.position[: x.shape[1]]
         for block in self.blocks:
             h = block(h)
+        if places is not None:
+            h = h.flatten(0, 1).index_select(0, places)
         return self.head(self.norm(h))
 
 

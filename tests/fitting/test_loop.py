@@ -129,6 +129,21 @@ def test_time_and_updates_are_counted_over_all_sessions(tmp_path, monkeypatch):
     assert [round(p, 1) for p, _ in zip(again.run(tmp_path, minutes=1), range(1), strict=False)] == [0.5]
 
 
+def test_sessions_add_up_to_one_training(tmp_path, monkeypatch):
+    """A session ends after its own time with its state saved; together they make the training of one long session."""
+    clock = iter(range(1_000_000))
+    monkeypatch.setattr("guided.fitting.loop.time.monotonic", lambda: 15.0 * next(clock))  # an update takes 15 s
+    whole = train(loop()[0], tmp_path / "whole", updates=None, minutes=2.0)
+    steps = []
+    for _ in range(3):
+        made = loop()[0]
+        made.load(tmp_path / "torn")
+        train(made, tmp_path / "torn", updates=None, minutes=2.0, session=0.75)
+        steps.append(made.step)
+    assert steps == [3, 6, 8] and whole.step == 8
+    assert equal(weights(whole), weights(made))
+
+
 def test_what_else_belongs_to_the_state_comes_back(tmp_path):
     more = {"history": [(1, 0.5), (2, float("inf"))], "none": None, "best": {3: torch.arange(4)}, "empty": {}}
     made = loop(more=lambda: more)[0]

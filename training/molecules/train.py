@@ -1,8 +1,10 @@
-r"""How the shipped molecule model was made: masked diffusion over pieces of SELFIES, trained on MOSES.
+r"""How the molecule models are made: masked diffusion over tokens of molecules, trained on MOSES.
 
-    python -m training.molecules.train prepare            # download by pip, encode, learn the pieces
-    python -m training.molecules.train train --minutes 120 # resumes where it was stopped
-    python -m training.molecules.train export              # the averaged weights, into guided/checkpoints/molecules
+    python -m training.molecules.train prepare                     # download by pip, learn the tokens, encode
+    python -m training.molecules.train train --minutes 9 --of 90   # a slice of nine minutes, to be repeated
+    python -m training.molecules.train export                      # the averaged weights, into work/molecules_export
+
+Tokens are fragments of trees (`guided.adapters.fragments`), or pieces of SELFIES with `prepare --kind selfies`.
 
 The loss is the any-order negative log-likelihood: the number of masked tokens is uniform in 1..L, and the cross
 entropy is averaged over them. That is the absorbing-state ELBO with the sum over times done in another order.
@@ -14,26 +16,34 @@ References:
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
 from multiprocessing import Pool
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import selfies
 import torch
 import typer
+from numpy.typing import NDArray
 
+from guided.adapters.fragments.fragment import Fragment, Node
+from guided.adapters.fragments.tree import Trees
 from guided.adapters.selfies.tokens import SelfiesTokens
 from guided.checkpoints.weights import read_weights
+from guided.errors import GuidedError
 from guided.nets.transformer import TokenTransformer
 from guided.storage import write_tensors, write_whole
+from training.molecules.pieces import Tokens, learn_fragments, learn_selfies, read_tokens, write_tokens
 from training.trainer import Trainer, any_order_loss, averaged_weights, processes_on
 
 HERE = Path(__file__).parents[1]
-CHECKPOINT = HERE.parent / "guided" / "checkpoints" / "molecules"
+BATCHES = {"cpu": (256, 3e-3), "gpu": (4096, 6e-3)}  # rows of a batch, and the learning rate
 app = typer.Typer(add_completion=False, help=__doc__.splitlines()[0], pretty_exceptions_enable=False)
 
 
@@ -49,105 +59,138 @@ def read_smiles(split: str, work: Path) -> list[str]:
     return [row.split(",")[0] for row in rows[1:] if row]
 
 
-def learn_tokens(strings: list[str], vocabulary: int, length: int) -> SelfiesTokens:
-    """Byte-pair encoding over SELFIES symbols, each written as one character, as the library needs it."""
-    from tokenizers import Tokenizer, models, trainers
-
-    symbols = sorted({symbol for string in strings for symbol in selfies.split_selfies(string)})
-    letter = {symbol: chr(0x4E00 + i) for i, symbol in enumerate(symbols)}
-    tokenizer = Tokenizer(models.BPE())
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - 1, show_progress=False, initial_alphabet=list(letter.values())
-    )
-    words = ("".join(letter[symbol] for symbol in selfies.split_selfies(string)) for string in strings)
-    tokenizer.train_from_iterator(words, trainer)
-    ids = {c: i for i, c in enumerate(letter.values(), 1)}
-    merges = []
-    for left, right in json.loads(tokenizer.to_str())["model"]["merges"]:
-        merges.append((ids[left], ids[right]))
-        ids[left + right] = len(symbols) + len(merges)
-    return SelfiesTokens(tuple(symbols), tuple(merges), length)
-
-
 @app.command()
-def prepare(work: Path = HERE / "work", vocabulary: int = 512, length: int = 20) -> None:
-    """Encodes the training split as `(molecules, L)` tokens in `tokens.npy`; writes `tokens.json`."""
+def prepare(
+    work: Path = HERE / "work",
+    kind: str = "fragments",
+    length: int = 12,
+    vocabulary: int = 512,
+    fragments: int = 1500,
+    share: float = 8e-4,
+    molecules: int | None = None,
+    processes: int = os.cpu_count() or 1,
+) -> None:
+    """Learns the tokens from 200,000 molecules, and encodes the training split as `(molecules, L)` in `tokens.npy`.
+
+    `kind` is fragments, for which `fragments` and `share` say which nodes and pieces get a token of their own, or
+    selfies, with `vocabulary` pieces. Molecules that are longer, or hold a rare fragment, are left out and counted.
+    """
+    if kind not in WRITERS:
+        raise GuidedError(f"kind is {kind!r}; it is one of {', '.join(WRITERS)}")
     smiles = read_smiles("train", work)
-    with Pool() as pool:
-        strings = pool.map(selfies.encoder, smiles, chunksize=5000)
-        tokens = learn_tokens(strings[:200_000], vocabulary, length)
-        config = {"symbols": tokens.symbols, "merges": tokens.merges, "length": length}
-        (work / "tokens.json").write_text(json.dumps(config))
-        encoded = pool.map(tokens.encode, smiles, chunksize=5000)
-    kept = [ids for ids in encoded if len(ids) <= length]
-    rows = np.zeros((len(kept), length), dtype=np.int16)
-    for row, ids in zip(rows, kept, strict=True):
+    chosen = np.random.default_rng(0).permutation(len(smiles))[:molecules]
+    with Pool(processes) as pool:
+        texts = pool.map(WRITERS[kind], [smiles[i] for i in chosen], chunksize=1000)
+        usable = [text for text in texts if text is not None]
+        if kind == "selfies":
+            tokens: Tokens = learn_selfies(usable[:200_000], vocabulary, length)
+        else:
+            tokens = learn_fragments(usable[:200_000], fragments, share, length)
+        encoded = pool.map(partial(encode, tokens), usable, chunksize=1000)
+    write_tokens(work / "tokens.json", tokens)
+    rows = [ids for ids in encoded if ids is not None and len(ids) <= length]
+    np.save(work / "tokens.npy", padded(rows, length))
+    mean, unknown = np.mean([len(ids) for ids in rows]), len(texts) - len([ids for ids in encoded if ids is not None])
+    print(
+        f"{len(rows)} molecules of {mean:.2f} tokens out of {tokens.vocabulary}; {unknown} of {len(texts)} cannot be "
+        f"written, {len(texts) - unknown - len(rows)} are longer than {length}"
+    )
+
+
+def tree(smiles: str) -> list[Node] | None:
+    """The tree of a molecule; None if there is none."""
+    try:
+        return TREES.nodes(smiles)
+    except GuidedError:
+        return None
+
+
+#: How the molecules of each kind of tokens are written before the tokens are known.
+WRITERS = {"fragments": tree, "selfies": selfies.encoder}
+TREES = Trees(lru_cache(maxsize=None)(Fragment))
+
+
+def encode(tokens: Tokens, text: Any) -> list[int] | None:
+    """The tokens of a molecule that is written as SELFIES or as a tree; None if one of its parts is not known."""
+    try:
+        return tokens.pieces(text) if isinstance(tokens, SelfiesTokens) else tokens.tokens(text)
+    except (GuidedError, KeyError):
+        return None
+
+
+def padded(rows: Sequence[Sequence[int]], length: int) -> NDArray[np.int16]:
+    """Rows of tokens, padded with zeros, with shape `(n, L)`."""
+    table = np.zeros((len(rows), length), dtype=np.int16)
+    for row, ids in zip(table, rows, strict=True):
         row[: len(ids)] = ids
-    np.save(work / "tokens.npy", rows)
-    mean = np.mean([len(ids) for ids in kept])
-    print(f"{len(kept)} molecules of {mean:.2f} tokens; {len(smiles) - len(kept)} are longer than {length}")
-
-
-def load_tokens(work: Path) -> SelfiesTokens:
-    """The tokens that `prepare` learned."""
-    config = json.loads((work / "tokens.json").read_text())
-    merges = tuple((left, right) for left, right in config["merges"])
-    return SelfiesTokens(tuple(config["symbols"]), merges, config["length"])
+    return table
 
 
 @app.command()
 def train(
     work: Path = HERE / "work",
     minutes: float = 120.0,
-    batch: int = 512,
-    lr: float = 2e-3,
+    of: Annotated[float | None, typer.Option("--of")] = None,
+    batch: int | None = None,
+    lr: float | None = None,
     width: int = 256,
-    depth: int = 6,
+    depth: int = 4,
     heads: int = 4,
-    compiled: bool = True,
-    crop: int = 12,
+    activation: str = "relu2",
+    compiled: bool | None = None,
+    crop: int = 8,
     full_from: float = 0.7,
     start: Path | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     accumulate: int = 1,
+    threads: int = os.cpu_count() or 1,
 ) -> None:
-    """Trains for a number of minutes, over all sessions; the state is saved every minute into `molecules/`.
+    """Trains for a number of minutes, or until those of all sessions are `of`; the state is saved every minute.
 
     Half of a row is padding. For the first part of the time, `full_from`, rows are the molecules of at most `crop`
-    tokens (nine in ten), cut to that length, which saves two thirds of the time; then all molecules at full length.
-    If there is no state, training starts from an exported model of the same size in the folder `start`.
+    tokens (nine in ten), cut to that length, which saves a third of the time; then all molecules at full length.
+    Batch and learning rate follow the device where they are not given, and so does whether the network is compiled,
+    which gains nothing on a CPU at this size. If there is no state in `molecules/`, training starts from an exported
+    model of the same size in the folder `start`.
     """
-    tokens, folder, processes = load_tokens(work), work / "molecules", processes_on(device)
+    torch.set_num_threads(threads)
+    tokens, folder, processes = read_tokens(work / "tokens.json"), work / "molecules", processes_on(device)
+    cpu = processes.device.type == "cpu"
+    most, rate = BATCHES["cpu" if cpu else "gpu"]
+    batch, lr, compiled = batch or most, lr or rate, not cpu if compiled is None else compiled
     data = torch.from_numpy(np.load(work / "tokens.npy")).to(processes.device)
     short = data[(data[:, crop:] == 0).all(1), :crop]
     torch.manual_seed(0)
-    net = TokenTransformer(tokens.vocabulary, tokens.length, width, depth, heads).to(processes.device)
+    net = TokenTransformer(tokens.vocabulary, tokens.length, width, depth, heads, activation).to(processes.device)
     trainer = Trainer(net, lr, processes=processes, compiled=compiled)
     if trainer.load(folder):
         torch.manual_seed(trainer.step)
     elif start is not None:
         for module in (trainer.net, trainer.average):
             read_weights(module, start / "model.safetensors")
+    (work / "network.json").write_text(json.dumps({"heads": heads, "activation": activation}))
 
     def losses(dataset: torch.Tensor) -> Iterator[torch.Tensor]:
+        part = batch // accumulate // dataset.shape[1] * dataset.shape[1]  # as many rows of every number of masks
         for _ in range(accumulate):
-            rows = dataset[torch.randint(len(dataset), (batch // accumulate,)).to(dataset.device)].long()
-            yield any_order_loss(trainer.forward, rows, tokens.vocabulary) / accumulate
+            rows = dataset[torch.randint(len(dataset), (part,), device=dataset.device)].long()
+            yield any_order_loss(trainer.forward, rows, tokens.vocabulary, partial=True) / accumulate
 
-    for progress in trainer.run(minutes, folder):
+    for progress in trainer.run(of or minutes, folder, minutes):
         trainer.update(losses(data if progress >= full_from else short), progress)
 
 
 @app.command()
-def export(work: Path = HERE / "work", out: Path = CHECKPOINT, temperature: float = 1.0) -> None:
+def export(
+    work: Path = HERE / "work", out: Path = HERE / "work" / "molecules_export", temperature: float = 1.0
+) -> None:
     """Writes the averaged weights, in half precision, and the configuration with the temperature to sample at."""
     average, step, _ = averaged_weights(work / "molecules")
     weights = {name: w.half() for name, w in average.items()}
-    config = json.loads((work / "tokens.json").read_text())
+    config = json.loads((work / "tokens.json").read_text()) | json.loads((work / "network.json").read_text())
     width = weights["token.weight"].shape[1]
     depth = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
-    heads = width // len(weights["blocks.0.norm_q.weight"])
-    config |= {"kind": "molecules", "width": width, "depth": depth, "heads": heads, "temperature": temperature}
+    config |= {"width": width, "depth": depth, "temperature": temperature}
     out.mkdir(parents=True, exist_ok=True)
     write_tensors(out / "model.safetensors", weights, {"step": str(step)})
     write_whole(out / "config.json", json.dumps(config) + "\n")

@@ -55,21 +55,30 @@ class SelfiesTokens:
         return len(self._pieces)
 
     def encode(self, smiles: str) -> list[int]:
-        """The tokens of one molecule, without padding.
+        """The tokens of one molecule, without padding. A `*` at the end, where it may grow, is left out.
 
         Raises:
             GuidedError: The molecule cannot be written in SELFIES, or has a symbol that is not in the vocabulary.
         """
         try:
-            symbols = list(selfies.split_selfies(selfies.encoder(smiles)))
+            text = selfies.encoder(smiles.removesuffix("*"))
         except selfies.EncoderError as error:
             raise GuidedError(
                 f"{smiles!r} cannot be written in SELFIES: {str(error).strip().splitlines()[0]}"
             ) from error
+        return self.pieces(text, smiles)
+
+    def pieces(self, text: str, name: str = "") -> list[int]:
+        """The tokens of one molecule in SELFIES, without padding; messages tell its name.
+
+        Raises:
+            GuidedError: It has a symbol that is not in the vocabulary.
+        """
+        symbols, name = list(selfies.split_selfies(text)), name or text
         unknown = [symbol for symbol in symbols if symbol not in self._ids]
         if unknown:
             raise GuidedError(
-                f"{smiles!r} has {unknown[0]}, which the model does not know; it knows {', '.join(self.symbols)}"
+                f"{name!r} has {unknown[0]}, which the model does not know; it knows {', '.join(self.symbols)}"
             )
         return self.merge([self._ids[symbol] for symbol in symbols])
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from rdkit import Chem
 
+import guided
 from guided.nets.transformer import TokenTransformer
 
 PATH = Path(__file__).parents[3] / "training" / "molecules" / "train.py"
@@ -15,6 +17,7 @@ spec = importlib.util.spec_from_file_location("training_molecules", PATH)
 training = importlib.util.module_from_spec(spec)
 sys.modules[spec.name] = training
 spec.loader.exec_module(training)
+pieces = sys.modules["training.molecules.pieces"]
 
 
 def test_loss_is_the_negative_log_likelihood_of_the_masked_tokens():
@@ -49,12 +52,56 @@ def test_only_masked_tokens_are_judged():
     assert loss == pytest.approx(-wrong.log_softmax(0)[0].item(), rel=1e-3)
 
 
-def test_pieces_lead_back_to_the_strings():
+def test_pieces_lead_back_to_the_strings(tmp_path):
     strings = ["[C][C][O]", "[C][C][N]", "[C][C][O][C][C]"] * 5
-    tokens = training.learn_tokens(strings, vocabulary=7, length=8)
+    tokens = pieces.learn_selfies(strings, vocabulary=7, length=8)
     assert tokens.vocabulary == 7 and len(tokens.symbols) == 3
     ids = tokens.encode("CCO")
     assert len(ids) < 3 and tokens.smiles(ids) == "CCO"
+    pieces.write_tokens(tmp_path / "tokens.json", tokens)
+    assert pieces.read_tokens(tmp_path / "tokens.json") == tokens
+
+
+def test_fragments_are_learned_by_their_frequency(tmp_path):
+    """Frequent nodes and pairs have tokens of their own, rare nodes are spelled, rare fragments are not known."""
+    trees = [training.tree(smiles) for smiles in ["CCO"] * 8 + ["Cc1ccccc1"] * 2 + ["CC#N"]]
+    tokens = pieces.learn_fragments(trees, fragments=3, share=0.3, length=8)
+    assert set(tokens.fragments) == {"C", "O", "c1ccccc1"} and tokens.sites == 1
+    assert len(tokens.encode("CCO")) == 1 and tokens.smiles(tokens.encode("CCO")).count("C") == 2
+    assert len(tokens.encode("Cc1ccccc1")) == 3 and len(tokens.nodes) == 2
+    assert training.encode(tokens, trees[-1]) is None
+    pieces.write_tokens(tmp_path / "tokens.json", tokens)
+    assert pieces.read_tokens(tmp_path / "tokens.json") == tokens
+
+
+def test_a_part_of_the_logits_gives_the_same_loss():
+    torch.manual_seed(0)
+    net = TokenTransformer(5, 4, width=32, depth=1, heads=1)
+    x = torch.randint(5, (16, 4))
+    losses = []
+    for part in (False, True):
+        torch.manual_seed(1)
+        losses.append(training.any_order_loss(net, x, mask=5, partial=part).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["fragments", "selfies"])
+def test_dry_run_from_molecules_to_samples(tmp_path, monkeypatch, kind):
+    """On a CPU in seconds: encoding, two slices of training, the exported folder, a sample."""
+    molecules = ["CC(=O)Nc1ccccc1", "CCOc1ccc(F)cc1", "CN1CCNCC1", "OCC1CC1", "CCN(CC)C(=O)c1ccncc1"] * 6
+    monkeypatch.setattr(training, "read_smiles", lambda split, work: molecules)
+    training.prepare(tmp_path, kind=kind, length=12, vocabulary=30, fragments=20, share=0.05, processes=1)
+    options = {"width": 16, "depth": 1, "heads": 2, "batch": 24, "crop": 6, "device": "cpu", "threads": 1}
+    training.train(tmp_path, minutes=0.005, of=0.01, **options)
+    half = training.averaged_weights(tmp_path / "molecules")
+    training.train(tmp_path, minutes=0.01, of=0.01, **options)
+    whole = training.averaged_weights(tmp_path / "molecules")
+    assert whole[1] > half[1] > 0 and 0.01 <= whole[2] < 2 * 0.01
+    training.export(tmp_path, tmp_path / "model")
+    model = guided.load(tmp_path / "model", device="cpu", steps=4)
+    samples = guided.sample(model, sampler="unguided", n=4).samples
+    assert all(Chem.MolFromSmiles(smiles) is not None for smiles in samples)
+    assert model.decode(model.encode(molecules[0])[None]) == molecules[:1]
 
 
 def test_training_goes_on_where_it_was_stopped(tmp_path):

@@ -1,0 +1,1 @@
+"""Masked diffusion models of molecules as trees of fragments."""

@@ -1,0 +1,78 @@
+"""Masked diffusion models of molecules as trees of fragments: a folder with `config.json` and `model.safetensors`."""
+
+__all__ = ["load"]
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from guided.adapters.fragments.tokens import FragmentTokens, canonical
+from guided.checkpoints.schemas import Fragments, validated
+from guided.checkpoints.weights import load_network
+from guided.core.batching import Evaluator
+from guided.core.codec import Codec
+from guided.core.denoiser import Denoiser, Network
+from guided.core.diffusion import Diffusion
+from guided.core.masked import Masked
+from guided.errors import GuidedError
+from guided.nets.transformer import TokenTransformer
+
+
+def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Diffusion:
+    """The model in a folder.
+
+    Raises:
+        GuidedError: The configuration lacks an entry, a fragment is no molecule, or the weights do not fit.
+    """
+    path = folder / "config.json"
+    entries = validated(Fragments, config, path)
+    try:
+        tokens = read_tokens(entries)
+    except GuidedError as error:
+        raise GuidedError(f"{path} is not a usable configuration: {error}") from error
+
+    def make() -> TokenTransformer:
+        return TokenTransformer(
+            tokens.vocabulary, tokens.length, entries.width, entries.depth, entries.heads, entries.activation
+        )
+
+    net, identity = load_network(make, folder / "model.safetensors")
+    net.eval().requires_grad_(False).to(device, dtype)
+
+    def around(net: nn.Module) -> Denoiser:
+        return lambda x, t: net(x).float().log_softmax(-1)
+
+    return Diffusion(
+        around(net),
+        Masked(tokens.length, tokens.vocabulary, steps=entries.steps, temperature=entries.temperature),
+        Codec(_Decoder(tokens), encode=lambda smiles: tokens.pad(tokens.encode(smiles)), modality="molecules"),
+        network=Network(net, around),
+        timed=False,
+        identity=identity,
+        evaluator=Evaluator(device=device),
+    )
+
+
+def read_tokens(entries: Fragments) -> FragmentTokens:
+    """The tokens of a configuration.
+
+    Raises:
+        GuidedError: A fragment is no molecule or there twice, or a node has a site that its fragment does not have.
+    """
+    nodes = tuple((number, sites[0], tuple(sites[1:])) for number, *sites in entries.nodes)
+    merges = tuple((left, right) for left, right in entries.merges)
+    return FragmentTokens(entries.sites, tuple(entries.fragments), nodes, merges, entries.length)
+
+
+class _Decoder:
+    """Token rows, with shape `(n, L)`, to canonical SMILES; recent rows are cached."""
+
+    def __init__(self, tokens: FragmentTokens) -> None:
+        self._smiles = lru_cache(maxsize=100_000)(lambda ids: canonical(tokens.smiles(ids)))
+
+    def __call__(self, x: Tensor) -> list[str]:
+        return [self._smiles(tuple(row)) for row in x.tolist()]
