@@ -26,6 +26,7 @@ __all__ = [
     "frechet_distance",
     "internal_diversity",
     "novelty",
+    "ring_sizes",
     "unique",
 ]
 
@@ -99,6 +100,32 @@ def fingerprints(molecules: Sequence[str]) -> NDArray[np.float32]:
             raise GuidedError(f"fingerprints are those of valid SMILES, given {smiles!r}; leave it out")
         rows.append(morgan.GetFingerprintAsNumPy(molecule))
     return np.stack(rows).astype(np.float32)
+
+
+def ring_sizes(molecules: Sequence[str], largest: int = 12) -> Array:
+    """The mean number of rings of each size in a molecule, with shape `(largest + 1,)`; the first three are 0.
+
+    Rings are the smallest ones that span all, as RDKit finds them. Larger ones count as of the largest size.
+
+    Args:
+        molecules: SMILES that RDKit can read.
+        largest: The largest size that is told apart, at least 3.
+
+    Raises:
+        GuidedError: There is no molecule, RDKit cannot read one, or `largest` is below 3.
+    """
+    from rdkit import Chem, rdBase
+
+    counts = np.zeros(check_number("largest", largest, int, least=3) + 1)
+    found = _some(molecules)
+    for smiles in found:
+        with rdBase.BlockLogs():
+            molecule = Chem.MolFromSmiles(smiles)
+        if molecule is None:
+            raise GuidedError(f"rings are those of valid SMILES, given {smiles!r}; leave it out")
+        for ring in molecule.GetRingInfo().AtomRings():
+            counts[min(len(ring), largest)] += 1
+    return counts / len(found)
 
 
 def internal_diversity(molecules: Sequence[str], rows: int = 1000) -> float:

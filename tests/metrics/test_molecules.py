@@ -15,6 +15,7 @@ from guided.metrics.molecules import (
     frechet_distance,
     internal_diversity,
     novelty,
+    ring_sizes,
     unique,
 )
 
@@ -45,6 +46,14 @@ def test_novelty_is_over_distinct_molecules() -> None:
     assert novelty(["a", "a", "a", "b", "c", "d"], iter(["a", "z"])) == 3 / 4
     assert novelty(["a", "b"], ["b", "a"]) == 0
     assert novelty(["a", "b"], []) == 1
+
+
+def test_ring_sizes_are_counted_by_molecule() -> None:
+    """Naphthalene has two six-membered rings; the largest size holds all larger rings."""
+    sizes = ring_sizes(["c1ccc2ccccc2c1", "C1CC1", "CCO", "C1CCCCCCCCCCCCC1"])
+    assert sizes.tolist() == [0, 0, 0, 0.25, 0, 0, 0.5, 0, 0, 0, 0, 0, 0.25]
+    with pytest.raises(GuidedError, match="rings are those of valid SMILES"):
+        ring_sizes(["C1CC"])
 
 
 def test_internal_diversity_of_one_molecule_is_zero() -> None:

@@ -182,15 +182,18 @@ def train(
 
 @app.command()
 def export(
-    work: Path = HERE / "work", out: Path = HERE / "work" / "molecules_export", temperature: float = 1.0
+    work: Path = HERE / "work",
+    out: Path = HERE / "work" / "molecules_export",
+    temperature: float = 1.0,
+    steps: int = 64,
 ) -> None:
-    """Writes the averaged weights, in half precision, and the configuration with the temperature to sample at."""
+    """Writes the averaged weights, in half precision, and the configuration, with how to sample by default."""
     average, step, _ = averaged_weights(work / "molecules")
     weights = {name: w.half() for name, w in average.items()}
     config = json.loads((work / "tokens.json").read_text()) | json.loads((work / "network.json").read_text())
     width = weights["token.weight"].shape[1]
     depth = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("blocks."))
-    config |= {"width": width, "depth": depth, "temperature": temperature}
+    config |= {"width": width, "depth": depth, "temperature": temperature, "steps": steps}
     out.mkdir(parents=True, exist_ok=True)
     write_tensors(out / "model.safetensors", weights, {"step": str(step)})
     write_whole(out / "config.json", json.dumps(config) + "\n")

@@ -26,6 +26,8 @@ def test_evaluation_of_four_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert metrics["unique@1k"] == metrics["unique@10k"] == 2 / 3
     assert metrics["novelty"] == 1 / 2
     assert metrics["reference"].startswith("4 random molecules")
+    six, others = (evaluate.reference_set(tmp_path, 4)["rings"][i].sum() for i in (6, [3, 4, 5, 7, 8, 9, 10, 11, 12]))
+    assert metrics["ring_sizes_distance"] == pytest.approx(abs(1 / 3 - six) + others)
     assert metrics["QED"]["wasserstein_1"] > 0
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert evaluate.reference_set(tmp_path, 4).keys() == {"mean", "covariance", "QED", "SA"}
+    assert evaluate.reference_set(tmp_path, 4).keys() == {"mean", "covariance", "QED", "SA", "rings"}
