@@ -15,7 +15,6 @@ from guided.core.batching import Evaluator, Rows
 from guided.core.codec import Codec
 from guided.core.denoiser import Denoiser, Network
 from guided.core.guidance import Conditions, Guided
-from guided.core.memory import memory_of
 from guided.core.monitor import Monitor
 from guided.core.outputs import Outputs, check_output, evaluate
 from guided.core.particles import Particles
@@ -25,6 +24,8 @@ from guided.core.random import Streams
 from guided.core.requests import Requests
 from guided.core.views import Views
 from guided.errors import GuidedError
+
+HELD = 2**32  # bytes of the network's outputs; the number of rows that are evaluated depends on it
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,8 @@ class Diffusion:
 
     @property
     def room(self) -> int:
-        """The number of rows whose outputs are held at a time: an eighth of the device's memory, at least one row."""
-        bytes_each = 4 * math.prod(self.process.output)
-        return max(1, memory_of(self.device) // 8 // bytes_each)
+        """The number of rows whose outputs are held at a time, the same on all machines."""
+        return max(1, HELD // (4 * math.prod(self.process.output)))
 
     @property
     def modality(self) -> str:

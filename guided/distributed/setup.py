@@ -8,8 +8,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import cloudpickle
 import torch
@@ -108,9 +109,7 @@ class Loaded:
             torch.set_num_threads(threads)
         for entry in given.rewards:
             with contextlib.suppress(GuidedError):  # its module was imported here, too, and has registered it
-                register_reward(entry.name, transform=entry.transform, modality=entry.modality, check=entry.check)(
-                    entry.function
-                )
+                register_reward(**_registered(entry))(entry.function)
         config = given.config
         if device and isinstance(config.source.model, str | Path):
             config = replace(config, source=replace(config.source, device=device))
@@ -158,3 +157,8 @@ def failure(error: Exception) -> Failed:
     except Exception:
         return Failed(RuntimeError(f"{type(error).__name__}: {error}"), trace)
     return Failed(error, trace)
+
+
+def _registered(entry: RegisteredReward) -> dict[str, Any]:
+    """The arguments that register a reward again."""
+    return {each.name: getattr(entry, each.name) for each in fields(entry) if each.name != "function"}

@@ -21,10 +21,11 @@ from typing import Any, Protocol
 
 import cloudpickle
 
-from guided.errors import GuidedError, check_number
+from guided.errors import GuidedError, RewardError, check_number
 from guided.scoring.failures import as_list
 from guided.scoring.objective import Objective, resolve_reward
 from guided.scoring.protocol import Prompts, Samples, Scorer
+from guided.scoring.registry import rewards
 from guided.scoring.sources import Source, find_source
 
 MEMORY = 78 * 2**20  # bytes of the store of a cluster that is started here: blocks are small
@@ -214,8 +215,11 @@ def _packed(source: Source) -> bytes:
         GuidedError: It cannot be sent.
     """
     what: Any = source.scorer
-    if source.rebuildable:
-        what = (source.identity["reward"], source.identity.get("parameters", {}))
+    name = source.identity["reward"]
+    entry = rewards().get(name)
+    registered_here = entry is not None and not entry.function.__module__.startswith("guided.rewards.")
+    if source.rebuildable and not registered_here:  # a task has not run the program that registered it
+        what = (name, source.identity.get("parameters", {}))
     try:
         return cloudpickle.dumps((list(sys.path), os.getcwd(), cloudpickle.dumps(what)))
     except Exception as error:
@@ -237,6 +241,10 @@ def _scorer(payload: bytes) -> Scorer:
 def _scored(payload: bytes, samples: Samples, prompts: Prompts) -> tuple[list[Any], Exception | None]:
     """Scores of some samples, or why there are none."""
     try:
-        return as_list(_scorer(payload)(samples, prompts), len(samples)), None
+        scorer = _scorer(payload)
+    except Exception as error:  # no sample is to blame
+        return [], RewardError(f"cannot be made in a task: {' '.join(str(error).split())}")
+    try:
+        return as_list(scorer(samples, prompts), len(samples)), None
     except Exception as error:
         return [], error

@@ -71,10 +71,12 @@ class Job:
         progress: Callable[[Progress], None] | None = None,
         sampler: Sampler | None = None,
     ) -> Placed:
-        """The same batches with their places, in the order in which they finish. One block alone is drawn here."""
+        """The same batches with their places, in the order in which they finish. One block alone is drawn here,
+        unless there is a cluster, whose devices may be others.
+        """
         run = self.config.run
         blocks = [list(block) for _, block in groupby(requests, key=lambda i: i // run.batch_size)]
-        if self.executor is not None and len(blocks) > 1:
+        if self.executor is not None and (len(blocks) > 1 or self.config.places.cluster is not None):
             return self.executor.draw(blocks, sampler, progress)
         chosen = sampler or self.sampler
         batches = batches_of(self.model, self.prompts, self.objective, chosen, self.value, blocks, run.seed, progress)

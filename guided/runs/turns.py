@@ -50,10 +50,10 @@ def in_turns(
         running = [job for job in threads if job.thread.is_alive()]
         for job in running:
             job.stop.set()
-        if running:
+        while any(job.thread.is_alive() for job in running):  # one may ask for something again after it was ended
             cancel()
-        for job in running:
-            job.thread.join()
+            for job in running:
+                job.thread.join(0.1)
 
 
 @dataclass(eq=False)

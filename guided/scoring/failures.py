@@ -25,6 +25,8 @@ OnError = Literal["stop", "worst"]
 Shown: TypeAlias = "Callable[[], Samples] | None"
 WORST = float("-inf")
 LARGEST = 1e100  # of a score's absolute value: what is computed with scores must not overflow
+#: What a sample raises again at every try; a connection, a program or a device may do better another time.
+SAMPLES_FAULT = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, AssertionError)
 LONGEST = 2000  # characters of a message
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
@@ -182,7 +184,7 @@ class Failures:
         message = f"{what}, for sample {short(sample)}"
         if self.on_error == "stop":
             raise RewardError(message) from cause
-        passing = isinstance(cause, Hang) or (cause is not None and out_of_memory(cause))
+        passing = cause is not None and not isinstance(cause, SAMPLES_FAULT)
         return self.count(Failed(message, passing))
 
     def _describe(self, error: BaseException) -> str:

@@ -41,6 +41,7 @@ class RowScores:
     def clear(self) -> None:
         """Forgets the rows seen so far."""
         self._seen: SeenRows | None = None
+        self._preview = False
         self._texts: dict[str, int] = {}
         self._scores: Scores = np.zeros((0, len(self.terms)))
 
@@ -54,14 +55,26 @@ class RowScores:
         """
         if views.tokens is None:  # real numbers: nobody's duplicate
             return self._scored(views, prompts, parts).T
-        if self._seen is None:
-            self._seen = SeenRows(views.tokens)
+        if self._seen is None or self._preview != views.preview:  # a row has another look as a look-ahead
+            self._start(views)
+        assert self._seen is not None
         number, fresh = self._seen.find(views.rows, None if prompts is None else self._groups(prompts))
         if len(fresh):
             theirs = None if prompts is None else prompts.select(fresh)
-            new = self._scored(views.select(fresh), theirs, parts)
+            try:
+                new = self._scored(views.select(fresh), theirs, parts)
+            except BaseException:
+                self.clear()  # the rows were noted, and have no scores
+                raise
             self._scores = np.concatenate([self._scores[: len(self._seen) - len(new)], new])
         return np.ascontiguousarray(self._scores[number].T)
+
+    def _start(self, views: Views) -> None:
+        """Begins to note rows, or goes on where look-aheads and samples of a row are the same."""
+        if self._seen is None or views.codec.preview is not None:
+            self.clear()
+            self._seen = SeenRows(views.tokens or 0)
+        self._preview = views.preview
 
     def _groups(self, prompts: EachPrompt) -> Tensor:
         """A number for the prompt of each row, the same for all batches."""

@@ -128,3 +128,18 @@ def test_a_request_may_draw_more_often_than_the_others(seed, turns):
             numbers = getattr(part, draw)(3)
             for row, i in zip(numbers, turn, strict=True):
                 assert torch.equal(row, getattr(alone[i], draw)(3)[0])
+
+
+def test_where_streams_are_is_told_alike():
+    """A kernel reads both numbers with one stride."""
+    source = DeviceNumbers.of([(0, 0), (0, 1), (0, 2)], torch.device("cpu"))
+    for n, some in ((4, None), (4, [0]), (1, [1]), (3, None), (1, None)):
+        part = source if some is None else source.take(some)
+        part.draw("uniform", (n,))
+        taken, held = source._uploaded()
+        assert taken.shape == held.shape
+
+
+def test_a_request_is_taken_once():
+    with pytest.raises(ValueError, match="each must be there once"):
+        Streams(0, [1, 2]).take([0, 0])

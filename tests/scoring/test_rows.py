@@ -364,3 +364,37 @@ def test_prompts_of_batches_with_other_prompts_are_told_apart() -> None:
     assert made(views(CODES[:2]), EachPrompt.of(["a", "c"], CPU)).tolist() == [97, 99] and made.calls == 4
     made.clear()
     assert made(views(CODES[:1]), ["b"]).tolist() == [98] and made.calls == 5
+
+
+def test_an_error_leaves_no_row_without_its_score() -> None:
+    """Whoever goes on after an error gets the scores of the rows that are asked for."""
+    broken = [False]
+
+    def score(x: Tensor) -> Tensor:
+        if broken[0]:
+            raise RewardError("is down")
+        return x.double().sum(1)
+
+    register_reward("sums", takes="tokens")(score)
+    objective, model = resolve_reward("sums"), dna()
+    first, second, third = (
+        torch.tensor(rows) for rows in ([[0, 1, 2], [1, 1, 1]], [[3, 3, 3]], [[2, 2, 2], [3, 3, 3]])
+    )
+    assert objective(model.views(first)).tolist() == [3, 3]
+    broken[0] = True
+    with pytest.raises(RewardError):
+        objective(model.views(second))
+    broken[0] = False
+    assert objective(model.views(third)).tolist() == [6, 9]
+
+
+def test_a_look_ahead_with_a_decoder_of_its_own_shares_no_score_with_the_sample() -> None:
+    register_reward("level", takes="pixels", modality="any")(lambda x: x.double().mean((1, 2, 3)))
+
+    def painted_as(level: int) -> Callable[[Tensor], Tensor]:
+        return lambda x: torch.full((len(x), 3, 1, 1), level, dtype=torch.uint8)
+
+    views = codec(preview=words, pixels=painted_as(200), preview_pixels=painted_as(10))
+    model, objective = toy(codec=views), resolve_reward("level")
+    x = torch.zeros(1, 12, dtype=torch.long)
+    assert [objective(model.views(x, preview)).item() for preview in (True, False, True)] == [10, 200, 10]

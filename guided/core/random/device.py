@@ -79,7 +79,7 @@ class DeviceNumbers:
         return numbers.view(len(self), *shape)
 
     def _uniform(self, n: int) -> Tensor:
-        taken, held = self._upload(self._place.taken), self._upload(self._place.held)
+        taken, held = self._uploaded()
         numbers = _kernel(self._placed.device.type)(self._placed, taken, held, n)
         self._place.move_halves(self._index, n)
         return numbers
@@ -92,12 +92,15 @@ class DeviceNumbers:
         u = 1 - (words >> 11 & (1 << 53) - 1).double() * 2.0**-53
         return -(-u.log()).log()
 
-    def _upload(self, array: NDArray[np.int64]) -> Tensor:
-        """The entries of these streams; a single one, which takes no copy, where all are equal."""
-        mine = array[self._index]
-        if len(mine) and (mine == mine[0]).all():
-            return torch.full((1,), int(mine[0]), device=self._placed.device)
-        return torch.from_numpy(mine).to(self._placed.device, non_blocking=True)
+    def _uploaded(self) -> tuple[Tensor, Tensor]:
+        """Where these streams are, `taken` and `held`; one entry of each, which takes no copy, where all are equal."""
+        both = self._place.taken[self._index], self._place.held[self._index]
+        device = self._placed.device
+        if len(self) and all((mine == mine[0]).all() for mine in both):
+            taken, held = (torch.full((1,), int(mine[0]), device=device) for mine in both)
+        else:
+            taken, held = (torch.from_numpy(mine).to(device, non_blocking=True) for mine in both)
+        return taken, held
 
     def _on_host(self) -> Source:
         if self._host is None:

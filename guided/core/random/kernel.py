@@ -24,8 +24,8 @@ def _words(k0, k1, counter):  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _uniform(out, keys, taken, held, n, stride, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    b = tl.program_id(0).to(tl.int64)
-    j = tl.program_id(1).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    b = tl.program_id(1).to(tl.int64)
+    j = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     first, kept = tl.load(taken + b * stride), tl.load(held + b * stride)
     half = (kept >= 0).to(tl.int64)
     index = tl.where((j == 0) & (half == 1), 2 * kept + 1, 2 * first + j - half)
@@ -43,7 +43,7 @@ def _uniform(out, keys, taken, held, n, stride, BLOCK: tl.constexpr):  # type: i
 def uniform(keys: Tensor, taken: Tensor, held: Tensor, n: int) -> Tensor:
     """The next `n` numbers of each stream; arguments and result as in :mod:`guided.core.random.philox`."""
     out = torch.empty(len(keys), n, device=keys.device)
-    grid = (len(keys), triton.cdiv(n, BLOCK))
+    grid = (triton.cdiv(n, BLOCK), len(keys))  # a second axis has at most 65,535
     if out.numel():
         _uniform[grid](out, keys, taken, held, n, int(len(taken) > 1), BLOCK=BLOCK)
     return out

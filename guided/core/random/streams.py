@@ -76,8 +76,13 @@ class Streams:
         """The streams of some of the requests: draws from either move on those streams, and no others.
 
         Args:
-            index: Which of the requests, as positions in 0..B-1.
+            index: Which of the requests, as positions in 0..B-1, each at most once.
+
+        Raises:
+            GuidedError: A request is named twice.
         """
+        if len(set(index)) < len(index):
+            raise GuidedError(f"streams are taken of the requests {list(index)}; each must be there once")
         part = copy(self)
         part._source = self._source.take(index)
         return part
