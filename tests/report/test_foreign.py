@@ -137,7 +137,7 @@ def test_an_image_in_memory_has_no_file(tmp_path):
         ("stats", None, "stats is None"),
         ("stats", "much", "stats is 'much'"),
         ("config", {}, "config.model is missing"),
-        ("versions", {"torch": 2}, "versions.torch is 2, it must be a valid string"),
+        ("versions", {"torch": 2}, "versions.torch is 2; it must be a valid string"),
         ("reward_name", ["a"], r"reward_name is \['a'\]"),
     ],
 )
