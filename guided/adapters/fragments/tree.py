@@ -87,7 +87,7 @@ class Trees:
             nodes = None if first == star else self._below(first, HYDROGEN, patterns, other, toward)
             if nodes is not None:
                 return nodes
-        end = " and ends where it grows" if star is not None else ""
+        end = " and ends at its *; let it grow from another atom" if star is not None else ""
         raise GuidedError(f"{smiles!r} cannot be written as a tree that begins at a hydrogen{end}")
 
     def _below(

@@ -8,6 +8,7 @@ from rdkit import Chem
 from safetensors.torch import save_file
 
 import guided
+from guided.checkpoints import FOLDER
 from guided.errors import GuidedError
 from guided.nets.transformer import TokenTransformer
 
@@ -55,6 +56,16 @@ def test_every_sample_holds_the_pinned_scaffold(model):
     samples = guided.sample(pinned, sampler="unguided", n=16).samples
     assert all(Chem.MolFromSmiles(smiles).HasSubstructMatch(core) for smiles in samples)
     assert max(Chem.MolFromSmiles(smiles).GetNumAtoms() for smiles in samples) > core.GetNumAtoms()
+
+
+def test_shipped_model_writes_and_reads_molecules():
+    shipped = guided.load(FOLDER / "molecules_fragments", device="cpu", steps=16)
+    for smiles in ("CC(=O)Nc1ccc(O)cc1", "O=C(Nc1ccccc1)c1cccnc1", "CN1CCC(C#N)CC1", "Cc1nnc(SCC(N)=O)s1"):
+        assert shipped.decode(shipped.encode(smiles)[None]) == [Chem.CanonSmiles(smiles)]
+    samples = guided.sample(shipped, sampler="unguided", n=8).samples
+    molecules = [Chem.MolFromSmiles(smiles) for smiles in samples]
+    rings = [ring for molecule in molecules for ring in molecule.GetRingInfo().AtomRings()]
+    assert rings and max(map(len, rings)) <= 8  # MOSES has no larger ones
 
 
 def test_samples_are_encoded_again(model):

@@ -40,6 +40,8 @@ MOLECULES = [
     "OC1(C2CC2)CC1",
     "CCN(CC)C(=O)Cn1ccccc1=O",
     "FC(F)F",
+    "Cc1ccc(F)c(O)c1",
+    "Nn1cc(C#N)c(F)c1",
     "Oc1cc(O)cc(O)c1",
 ]
 
@@ -93,6 +95,15 @@ def test_what_follows_a_scaffold_leaves_it_whole(tail):
     assert grown == canonical("O=C(Nc1ccccc1)c1ccccc1-c1ccccc1")
 
 
+@pytest.mark.parametrize(
+    "smiles", ["CC(*)CO", "Cc1cc(*)ccc1F", "*c1ccc(F)cc1O", "O=C(*)c1ccccc1", "CCN(*)CC1CC1", "*CO"]
+)
+def test_a_molecule_grows_where_its_star_is(smiles):
+    nodes = Trees(fragment).nodes(smiles)
+    grown = canonical(written([*nodes, Node("O", 0, (0,)), Node("C", 0, ())], fragment))
+    assert grown == canonical(smiles.replace("*", "OC") if smiles[0] != "*" else f"CO{smiles[1:]}")
+
+
 def test_a_tree_is_read_parent_first():
     """Missing children are hydrogen, and what exceeds the tree is ignored."""
     nodes = [Node("c1ccccc1", 0, (1, 2)), Node("F", 0, ()), Node("C", 0, (0, 0)), Node("O", 0, ()), Node("F", 0, ())]
@@ -105,6 +116,7 @@ def test_a_tree_is_read_parent_first():
 def test_sites_without_a_fragment_and_sites_it_does_not_have_are_left_out():
     phenyl = 1 + 6 + BENZENE
     assert TOKENS.read([1, 2, phenyl, 1, 0, 4, 3]) == [Node("c1ccccc1", 0, (3, 2))]
+    assert TOKENS.read([FIRST + 4, 4, FIRST, 1]) == [Node("c1ccccc1", 0, ()), Node("C", 0, ())]  # nodes are whole
     assert canonical(TOKENS.smiles([1 + 6 + FRAGMENTS.index("C#N"), 1, 6, FIRST + 4])) == "C#N"
 
 
@@ -135,6 +147,7 @@ def test_merges_are_applied_in_the_order_they_were_learned():
         ("C.C", "one molecule"),
         ("nothing", "one molecule"),
         ("FS(=O)(=O)F", "begins at a hydrogen"),
+        ("Cn1cc(*)cc1F", "let it grow from another atom"),
         ("*=C", r"one \* at most"),
         ("C1*C1", r"one \* at most"),
         ("*", r"one \* at most"),
