@@ -3,14 +3,14 @@
 __all__ = ["load"]
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from guided.adapters.fragments.tokens import FragmentTokens, canonical
+from guided.adapters.fragments.tokens import FragmentTokens
+from guided.adapters.pieces import Decoder
 from guided.checkpoints.schemas import Fragments, validated
 from guided.checkpoints.weights import load_network
 from guided.core.batching import Evaluator
@@ -49,7 +49,11 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
     return Diffusion(
         around(net),
         Masked(tokens.length, tokens.vocabulary, steps=entries.steps, temperature=entries.temperature),
-        Codec(_Decoder(tokens), encode=lambda smiles: tokens.pad(tokens.encode(smiles)), modality="molecules"),
+        Codec(
+            Decoder(tokens.smiles),
+            encode=lambda smiles: tokens.pad(tokens.encode(smiles)),
+            modality="molecules",
+        ),
         network=Network(net, around),
         timed=False,
         identity=identity,
@@ -66,13 +70,3 @@ def read_tokens(entries: Fragments) -> FragmentTokens:
     nodes = tuple((number, sites[0], tuple(sites[1:])) for number, *sites in entries.nodes)
     merges = tuple((left, right) for left, right in entries.merges)
     return FragmentTokens(entries.sites, tuple(entries.fragments), nodes, merges, entries.length)
-
-
-class _Decoder:
-    """Token rows, with shape `(n, L)`, to canonical SMILES; recent rows are cached."""
-
-    def __init__(self, tokens: FragmentTokens) -> None:
-        self._smiles = lru_cache(maxsize=100_000)(lambda ids: canonical(tokens.smiles(ids)))
-
-    def __call__(self, x: Tensor) -> list[str]:
-        return [self._smiles(tuple(row)) for row in x.tolist()]

@@ -11,13 +11,12 @@ __all__ = ["FragmentTokens"]
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from guided.adapters.fragments.fragment import Fragment, Node
 from guided.adapters.fragments.tree import Trees, written
+from guided.adapters.pieces import canonical, merged, padded
 from guided.errors import GuidedError
 
 Whole = tuple[int, int, tuple[int, ...]]  # the number of a fragment, its entry and its exits
@@ -135,13 +134,7 @@ class FragmentTokens:
 
     def merge(self, ids: list[int]) -> list[int]:
         """Applies the merges, the first learned first."""
-        never = len(self.merges)
-        while len(ids) > 1:
-            rank, at = min((self._ranks.get(pair, never), i) for i, pair in enumerate(pairwise(ids)))
-            if rank == never:
-                break
-            ids = [*ids[:at], self._merged + rank, *ids[at + 2 :]]
-        return ids
+        return merged(ids, self._ranks, self._merged)
 
     def pad(self, ids: Sequence[int]) -> Tensor:
         """The tokens, padded, with shape `(L,)`.
@@ -149,9 +142,7 @@ class FragmentTokens:
         Raises:
             GuidedError: There are more than `L`.
         """
-        if len(ids) > self.length:
-            raise GuidedError(f"the molecule has {len(ids)} tokens; the model has room for {self.length}")
-        return torch.tensor([*ids, *[0] * (self.length - len(ids))])
+        return padded(ids, self.length)
 
     def read(self, ids: Sequence[int]) -> list[Node]:
         """The nodes of a row of tokens; padding is left out wherever it stands."""
@@ -171,12 +162,3 @@ class FragmentTokens:
     def smiles(self, ids: Sequence[int]) -> str:
         """The SMILES of one row of tokens, not canonical."""
         return written(self.read(ids), self._parts.__getitem__)
-
-
-def canonical(smiles: str) -> str:
-    """The canonical SMILES; a string that RDKit cannot read is returned unchanged."""
-    from rdkit import Chem, rdBase
-
-    with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
-    return Chem.MolToSmiles(molecule) if molecule is not None else smiles

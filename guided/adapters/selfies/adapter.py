@@ -3,13 +3,13 @@
 __all__ = ["load"]
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from guided.adapters.pieces import Decoder
 from guided.adapters.selfies.tokens import SelfiesTokens
 from guided.checkpoints.schemas import Selfies, validated
 from guided.checkpoints.weights import load_network
@@ -59,28 +59,13 @@ def load(
     return Diffusion(
         around(run),
         Masked(tokens.length, tokens.vocabulary, steps=64, temperature=entries.temperature),
-        Codec(_Decoder(tokens), encode=lambda smiles: tokens.pad(tokens.encode(smiles)), modality="molecules"),
+        Codec(
+            Decoder(tokens.smiles),
+            encode=lambda smiles: tokens.pad(tokens.encode(smiles)),
+            modality="molecules",
+        ),
         network=Network(run, around),
         timed=False,
         identity=identity,
         evaluator=filled(device, how),
     )
-
-
-class _Decoder:
-    """Token rows, with shape `(n, L)`, to canonical SMILES; recent rows are cached."""
-
-    def __init__(self, tokens: SelfiesTokens) -> None:
-        self._smiles = lru_cache(maxsize=100_000)(lambda ids: canonical(tokens.smiles(ids)))
-
-    def __call__(self, x: Tensor) -> list[str]:
-        return [self._smiles(tuple(row)) for row in x.tolist()]
-
-
-def canonical(smiles: str) -> str:
-    """The canonical SMILES; a string that RDKit cannot read is returned unchanged."""
-    from rdkit import Chem, rdBase
-
-    with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
-    return Chem.MolToSmiles(molecule) if molecule is not None else smiles

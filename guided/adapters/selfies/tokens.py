@@ -15,12 +15,11 @@ __all__ = ["SelfiesTokens"]
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import selfies
-import torch
 from torch import Tensor
 
+from guided.adapters.pieces import merged, padded
 from guided.errors import GuidedError
 
 
@@ -84,13 +83,7 @@ class SelfiesTokens:
 
     def merge(self, ids: list[int]) -> list[int]:
         """Applies the merges to the tokens of single symbols, the first learned first."""
-        never = len(self.merges)
-        while len(ids) > 1:
-            rank, at = min((self._ranks.get(pair, never), i) for i, pair in enumerate(pairwise(ids)))
-            if rank == never:
-                break
-            ids = [*ids[:at], 1 + len(self.symbols) + rank, *ids[at + 2 :]]
-        return ids
+        return merged(ids, self._ranks, 1 + len(self.symbols))
 
     def pad(self, ids: Sequence[int]) -> Tensor:
         """The tokens, padded, with shape `(L,)`.
@@ -98,9 +91,7 @@ class SelfiesTokens:
         Raises:
             GuidedError: There are more than `L`.
         """
-        if len(ids) > self.length:
-            raise GuidedError(f"the molecule has {len(ids)} tokens; the model has room for {self.length}")
-        return torch.tensor([*ids, *[0] * (self.length - len(ids))])
+        return padded(ids, self.length)
 
     def smiles(self, ids: Sequence[int]) -> str:
         """The SMILES of one row of tokens. What follows the first padding is ignored."""
