@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_SIGNS = ("out of memory", "can't allocate memory", "alloc_failed")  # what the libraries below torch say
+from guided.errors import out_of_memory
 
 
 @dataclass
@@ -30,14 +30,9 @@ class Parts:
             try:
                 found.append(function(rows))
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error) or rows.stop - start <= 1:
+                if not out_of_memory(error) or rows.stop - start <= 1:
                     raise
                 self.size = (rows.stop - start) // 2
                 continue
             start = rows.stop
         return found[0] if len(found) == 1 else torch.cat(found)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(sign in text for sign in _SIGNS)
