@@ -61,21 +61,18 @@ class Blocks:
         self._failed[self.drawn_by.pop(worker)] = error
 
     def lost(self, worker: Hashable, why: str) -> None:
-        """Puts the block of a worker that has ended back, once.
-
-        Raises:
-            GuidedError: The block was lost before.
-        """
+        """Puts the block of a worker that has ended back, once; then it has failed."""
         place = self.drawn_by.pop(worker, None)
         if place is None:
             return
         self._lost[place] += 1
-        if self._lost[place] == TRIES:
-            first, last = self.blocks[place][0], self.blocks[place][-1]
-            raise GuidedError(
-                f"requests {first} to {last} were given up: both processes that drew them ended, the last one {why}"
-            )
-        heapq.heappush(self._waiting, place)
+        if self._lost[place] < TRIES:
+            heapq.heappush(self._waiting, place)
+            return
+        first, last = self.blocks[place][0], self.blocks[place][-1]
+        self._failed[place] = GuidedError(
+            f"requests {first} to {last} were given up: both processes that drew them ended, the last one {why}"
+        )
 
     def _needed(self) -> bool:
         return bool(self._waiting) and self._waiting[0] < self.last

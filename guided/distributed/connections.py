@@ -42,8 +42,12 @@ class Member:
         return "is gone"
 
     def end(self, patient: bool) -> None:
-        """Ends it."""
-        if patient:
+        """Ends it.
+
+        Args:
+            patient: Whether it may end by itself, if it is idle.
+        """
+        if patient and self.free:
             self.send(None)
         self.line.close()
 
@@ -109,4 +113,4 @@ class Connections:
         """Ends the processes."""
         members, self.members = self.members, []
         for member in members:
-            member.end(patient and member.free)
+            member.end(patient)

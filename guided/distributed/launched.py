@@ -8,20 +8,18 @@ __all__ = ["Launched", "joined"]
 
 import json
 import os
-import secrets
 import socket
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from multiprocessing import Pipe
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Client, Connection
 from typing import Any
 
 import torch
 
 from guided.distributed.connections import Member
+from guided.distributed.door import Door
 from guided.distributed.drawing import Drawing
 from guided.distributed.processes import Local
 from guided.distributed.worker import serve
@@ -74,14 +72,20 @@ def _store() -> Any:
 
 
 def _serve(store: Any, device: str) -> None:
-    """Draws for rank 0, until it has no more blocks or is gone."""
+    """Draws for rank 0, until it has no more blocks or is gone. A rank that comes when the run is over leaves."""
     while not store.check([KEY]):
         time.sleep(POLL)
-    address = json.loads(store.get(KEY))
-    if address:
-        with Client((address["host"], address["port"]), authkey=bytes.fromhex(address["key"])) as line:
+    while address := json.loads(store.get(KEY)):
+        try:
+            line = Client((address["host"], address["port"]), authkey=bytes.fromhex(address["key"]))
+        except (OSError, EOFError):
+            if json.loads(store.get(KEY)):  # the run is not over: rank 0 cannot be reached
+                raise
+            return
+        with line:
             _keep_alive(line)
             serve(line, device, 0)
+        return
 
 
 class Launched(Drawing):
@@ -98,9 +102,7 @@ class Ranks(Local):
         super().__init__([device])
         self.threads = 0  # the launcher's choice
         self.store, self.world = store, world
-        self.listener: Listener | None = None
-        self.arrived: list[Connection[Any, Any]] = []
-        self.bell, self.ringer = Pipe(duplex=False)
+        self.door: Door | None = None
 
     @property
     def size(self) -> int:
@@ -110,38 +112,25 @@ class Ranks(Local):
     def start(self, n: int) -> None:
         """Starts the process for rank 0, and invites the other ranks."""
         super().start(1)
-        if self.listener is None:
-            key, host = secrets.token_bytes(32), os.environ.get("MASTER_ADDR", "localhost")
-            self.listener = _listener(host, key)
-            address = {"host": host, "port": self.listener.address[1], "key": key.hex()}
-            threading.Thread(target=self._accept, args=(self.listener,), daemon=True, name="ranks").start()
-            self.store.set(KEY, json.dumps(address))
-
-    def _accept(self, listener: Listener) -> None:
-        """Takes the connections of the other ranks, in a thread."""
-        for _ in range(self.world - 1):
-            try:
-                self.arrived.append(listener.accept())
-            except (OSError, EOFError):  # closed
-                return
-            except Exception:  # someone without the key
-                continue
-            self.ringer.send(None)
+        if self.door is None:
+            self.door = Door(os.environ.get("MASTER_ADDR", "localhost"))
+            self.store.set(KEY, json.dumps(self.door.address))
 
     def waited(self) -> list[Any]:
         """What `events` waits for: also the ranks that arrive."""
-        return [*super().waited(), self.bell]
+        return [*super().waited(), *([self.door.bell] if self.door else [])]
 
     def events(self) -> Sequence[Any]:
         """Waits for messages and for ranks."""
         found = super().events()
-        while self.bell.poll():
-            self.bell.recv()
-            line = self.arrived.pop(0)
-            _keep_alive(line)
-            self.members.append(Member(line, "rank"))
-            self.members[-1].send(self.setup)
+        self._admit()
         return found
+
+    def _admit(self) -> None:
+        for line in self.door.arrived() if self.door else []:
+            _keep_alive(line)
+            self.members.append(Rank(line, "rank"))
+            self.members[-1].send(self.setup)
 
     def replace(self, member: Member, why: str) -> None:
         """Starts a process in place of that of rank 0; the launcher looks after the others."""
@@ -149,20 +138,23 @@ class Ranks(Local):
             super().replace(member, why)
 
     def close(self, patient: bool = True) -> None:
-        """Ends the processes, and lets ranks go that were never invited."""
+        """Ends the processes, and lets ranks go that were never invited or come too late."""
+        with suppress(RuntimeError):  # the launcher is gone
+            self.store.set(KEY, json.dumps(None))
+        self._admit()
         super().close(patient)
-        if self.listener is None:
-            with suppress(RuntimeError):  # the launcher is gone
-                self.store.set(KEY, json.dumps(None))
-        else:
-            self.listener.close()
+        if self.door is not None:
+            self.door.close()
 
 
-def _listener(host: str, key: bytes) -> Listener:
-    try:
-        return Listener((host, 0), "AF_INET", backlog=128, authkey=key)
-    except OSError:  # the other ranks know this machine by another address than it does
-        return Listener(("", 0), "AF_INET", backlog=128, authkey=key)
+class Rank(Member):
+    """A rank that has connected. At the end it leaves by itself, also if it is still loading the run."""
+
+    def end(self, patient: bool) -> None:
+        """Ends it."""
+        if patient:
+            self.send(None)
+        self.line.close()
 
 
 def _keep_alive(line: "Connection[Any, Any]") -> None:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeAlias
 import cloudpickle
 
 ABANDONED = 1  # the exit code of a process whose other end is gone
+LAST_WORD = 1.0  # seconds in which a last message may still be read after the other end has closed
 Inbox: TypeAlias = "queue.SimpleQueue[Any]"
 Line: TypeAlias = "Connection[Any, Any]"
 
@@ -35,32 +36,35 @@ def serve(connection: Line, device: str, threads: int) -> None:
         threads: The number of threads of a CPU; 0 for torch's own choice.
     """
     inbox: Inbox = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(connection, inbox), daemon=True, name="receiver").start()
+    over = threading.Event()
+    threading.Thread(target=_receive, args=(connection, inbox, over), daemon=True, name="receiver").start()
+
+    def send(message: object) -> None:
+        try:
+            connection.send_bytes(cloudpickle.dumps(message))
+        except OSError:
+            if not over.wait(LAST_WORD):  # the other end is gone without a word
+                _leave()
+
     from guided.distributed.messages import Ready
     from guided.distributed.setup import Loaded, failure  # takes seconds, in which the other end may go
 
+    if (setup := inbox.get()) is None:
+        return
     try:
-        loaded = Loaded(inbox.get(), device, threads)
+        loaded = Loaded(setup, device, threads)
     except Exception as error:
-        _send(connection, failure(error))
+        send(failure(error))
         inbox.get()
         return
-    _send(connection, Ready())
+    send(Ready())
     while (task := inbox.get()) is not None:
-        _send(connection, loaded.draw(task, lambda step: _send(connection, step)))
+        send(loaded.draw(task, send))
     loaded.close()
 
 
-def _send(connection: Line, message: object) -> None:
-    content = cloudpickle.dumps(message)
-    try:
-        connection.send_bytes(content)
-    except OSError:
-        _leave()
-
-
-def _receive(connection: Line, inbox: Inbox) -> None:
-    """Reads messages, and ends the process when the other end is gone."""
+def _receive(connection: Line, inbox: Inbox, over: threading.Event) -> None:
+    """Reads messages until the last one, and ends the process when the other end is gone before it."""
     message: Any = ...
     while message is not None:
         try:
@@ -68,6 +72,7 @@ def _receive(connection: Line, inbox: Inbox) -> None:
         except (EOFError, OSError):
             _leave()
         inbox.put(message)
+    over.set()
 
 
 def _leave() -> NoReturn:

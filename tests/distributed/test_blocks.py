@@ -65,5 +65,18 @@ def test_a_lost_block_is_the_next_to_be_drawn_and_is_given_up_when_it_is_lost_ag
     blocks.lost("a", "with SIGKILL")
     blocks.lost("c", "with SIGKILL")  # had no block
     assert blocks.next("c") == 0
+    blocks.lost("c", "with SIGSEGV")
     with pytest.raises(GuidedError, match=r"requests 0 to 1 were given up: .* ended, the last one with SIGSEGV"):
-        blocks.lost("c", "with SIGSEGV")
+        raise blocks.error
+
+
+def test_a_block_that_is_given_up_is_an_error_like_others_the_first_of_which_counts():
+    blocks = queue(4)
+    assert [blocks.next(worker) for worker in "abc"] == [0, 1, 2]
+    for worker in ("c", "d"):
+        blocks.lost(worker, "with SIGKILL")
+        assert blocks.error is None  # blocks before it are still drawn
+        blocks.next("d")
+    assert not blocks.finished and blocks.next("e") is None
+    blocks.failed("b", ValueError("b"))
+    assert blocks.done("a") == 0 and str(blocks.error) == "b"
