@@ -102,7 +102,7 @@ def test_entries_and_weights_that_do_not_fit_are_named(folder, net):
     with pytest.raises(ValueError, match=r"blocks\.2\.norm1\.weight is nothing, the network has \(12,\)"):
         load(folder)
     write(folder, net, config=CONFIG | {"model_type": "udlm"})
-    with pytest.raises(ValueError, match="kind 'udlm'; it is one of .*mdlm"):
+    with pytest.raises(ValueError, match=r"kind 'udlm'; it is one of .*mdlm"):
         load(folder)
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:500])
