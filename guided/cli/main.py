@@ -62,6 +62,14 @@ def _sample(given: dict[str, Any]) -> None:
     sample(config)
 
 
+def _pareto(given: dict[str, Any]) -> None:
+    """Draw samples that weigh several rewards differently, and show the Pareto front that they reach."""
+    config = assembled(given if "config" in given else {"aggregate": "tchebycheff", **given})
+    from guided.cli.pareto import pareto
+
+    pareto(config)
+
+
 def _fit_value(given: dict[str, Any]) -> None:
     """Fit a value for `guided sample --value` (SVDD-MC)."""
     from guided.cli.fit import config_of, fit_value
@@ -86,6 +94,16 @@ command(
         'guided sample molecules -r qed -r "sa?weight=0.5" -n 64 -M 10 --out runs/mine',
         'guided sample images -r compressibility --prompt "red apple" --guidance 5 -n 8 -M 20 --out runs/apples',
         "guided sample --config runs/mine/run.json --out runs/again",
+    ),
+)
+command(
+    app,
+    "pareto",
+    options_of(RunConfig, Shorthand),
+    _pareto,
+    (
+        "guided pareto molecules -r qed -r sa -n 128 --out runs/front",
+        'guided pareto molecules -r qed -r "similarity?target=CCO" -r "sa?below=3" --out runs/easy',
     ),
 )
 command(

@@ -25,11 +25,16 @@ from guided.scoring.objective import Objective
 SHOWN = 10
 
 
-def sample(config: RunConfig) -> None:
-    """Draws the run and shows the results, or draws for the first process where a launcher has started several."""
+def sample(config: RunConfig) -> bool:
+    """Draws the run and shows the results, or draws for the first process where a launcher has started several.
+
+    Returns:
+        Whether this is the first process.
+    """
     with joined(config) as own:
         if own is not None:
             shown(own)
+    return own is not None
 
 
 def shown(config: RunConfig) -> None:

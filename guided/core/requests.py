@@ -5,6 +5,8 @@ __all__ = ["Requests"]
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from torch import Tensor
+
 from guided.core.editing import Editing
 from guided.core.guidance import Conditions, Guidance
 from guided.core.monitor import Monitor
@@ -19,6 +21,7 @@ class Requests:
         prompts: Their prompts, for rewards that take them; empty where there are none.
         guidance: The guidance; None where one side is evaluated.
         editing: The clean rows that they start from, or keep parts of; None to start from noise.
+        weights: Their weights of the terms of a reward, with shape `(B, T)`, on the CPU; None where all have the same.
         monitor: The counters of the run.
     """
 
@@ -26,6 +29,7 @@ class Requests:
     prompts: Sequence[str] = ()
     guidance: Guidance | None = None
     editing: Editing | None = None
+    weights: Tensor | None = None
     monitor: Monitor = field(default_factory=Monitor)
 
     def select(self, index: list[int]) -> "Requests":
@@ -35,6 +39,7 @@ class Requests:
             conditions=self.conditions.take(index),
             prompts=[self.prompts[i] for i in index] if self.prompts else (),
             editing=self.editing and self.editing.select(index),
+            weights=None if self.weights is None else self.weights[index],
         )
 
     def first_step(self, K: int) -> int:

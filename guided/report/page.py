@@ -14,8 +14,10 @@ from typing import Any
 
 from guided.metrics.summary import summary
 from guided.report import images, molecules, sequences
+from guided.report.canvas import to_svg
 from guided.report.contents import Contents
 from guided.report.figures import histogram, value_path
+from guided.report.front import Front
 from guided.report.rows import (
     Row,
     best_rows,
@@ -137,6 +139,9 @@ def figures(contents: Contents) -> str:
     if rewards:
         beside = f" and {len(contents.unguided)} of the unguided model" if contents.unguided else ""
         found.append((histogram(rewards, unguided, name), f"Rewards of {len(rewards)} samples{beside}"))
+    if (front := Front.of(contents.rows)) is not None:
+        volume = front.measures["hypervolume"]
+        found.append((to_svg(front.figure()), f"Samples by their rewards; the front has hypervolume {volume:.3f}"))
     steps, mean, best = average_path(contents.path)
     if len(steps) > 1:
         label = f"learned value of {name}" if contents.learned else f"{name} of the look-ahead"

@@ -38,7 +38,7 @@ from guided.errors import GuidedError, check_number, check_texts, kind_of
 from guided.runs.options import Config, Option, spelled
 from guided.runs.places import check_cluster, check_devices
 
-AGGREGATES, ON_ERROR = ("mean", "product"), ("stop", "worst")
+AGGREGATES, ON_ERROR = ("mean", "product", "tchebycheff"), ("stop", "worst")
 DTYPES = ("float32", "bfloat16", "float16")
 
 Device: TypeAlias = Annotated[
@@ -49,7 +49,13 @@ Dtype: TypeAlias = Annotated[
     Option("The precision of the network: float32, bfloat16 or float16.", "Model", entry="always", choices=DTYPES),
 ]
 Aggregate: TypeAlias = Annotated[
-    str, Option("How several rewards are combined: weighted mean or product.", "Reward", choices=AGGREGATES, entry="")
+    str,
+    Option(
+        "How several rewards are combined: weighted mean or product, or tchebycheff, the distance to 1 of the worst.",
+        "Reward",
+        choices=AGGREGATES,
+        entry="",
+    ),
 ]
 OnError: TypeAlias = Annotated[
     str,
@@ -239,6 +245,17 @@ class RewardOptions(Config):
         ),
     ] = None
     aggregate: Aggregate = "mean"
+    preferences: Annotated[
+        Any,
+        Option(
+            "Weights of several rewards that differ from sample to sample: `grid=16` takes 16 vectors of weights in "
+            "turn, `dirichlet` draws one for each sample.",
+            "Reward",
+            metavar="HOW",
+            more="In Python also `n` rows of weights.",
+            shell=str,
+        ),
+    ] = None
     on_error: OnError = "stop"
     time_limit: TimeLimit = None
     workers: Workers = 0

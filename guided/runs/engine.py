@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from guided.core.diffusion import Diffusion
@@ -18,6 +20,7 @@ from guided.core.monitor import Monitor, Progress
 from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.errors import GuidedError, shown
+from guided.runs.preferences import Preferences
 from guided.runs.prompts import Prompts
 from guided.runs.turns import Step, in_turns
 from guided.samplers import Sampler
@@ -127,9 +130,10 @@ def batches_of(
     blocks: list[list[int]],
     seed: int,
     progress: Callable[[Progress], None] | None,
+    preferences: Preferences | None = None,
 ) -> Generator[Batch, None, None]:
     """Draws blocks of requests, one after the other; with workers two at a time, which take turns."""
-    drawing = _Drawing(model, wanted, objective, sampler, value, seed)
+    drawing = _Drawing(model, wanted, objective, sampler, value, seed, preferences)
     shown = _Shown(progress, sum(map(len, blocks)), model.steps)
     if len(blocks) > 1 and drawing.waits:
         jobs = [partial(drawing.draw, block) for block in blocks]
@@ -181,6 +185,7 @@ class _Drawing:
     sampler: Sampler
     value: Value | None
     seed: int
+    preferences: Preferences | None = None
 
     @property
     def waits(self) -> bool:
@@ -202,6 +207,8 @@ class _Drawing:
             step(k, recorded.path[-1].mean if recorded and recorded.path else None, recorded and recorded.best)
 
         part = self.wanted.block(self.model, block).with_requests(monitor=Monitor(on_step=on_step))
+        if self.preferences is not None:
+            part = part.with_requests(weights=self.preferences.of(block))
         batch = _draw(part, objective, self.sampler, recorded, Streams(self.seed, block, part.device), block)
         if objective is not None and self.objective is not None and objective is not self.objective:
             self.objective.add(objective)
@@ -241,7 +248,7 @@ def _draw(
     calls = cached = 0
     if objective is not None:
         with model.monitor.time("reward"):
-            columns = objective.columns(views, model.prompts or None)
+            columns = objective.columns(views, model.prompts or None, _weights(model))
         if model.codec.preview is not None and value is not None and value.looked_ahead(model):
             columns["preview"] = _previewed(model, objective, views.rows)
         calls, cached = (after - count for after, count in zip(objective.counts, before, strict=True))
@@ -269,4 +276,9 @@ def _previewed(model: Diffusion, objective: Objective, rows: Tensor) -> list[flo
     with torch.no_grad():
         views.make(objective.takes)
     with model.monitor.time("reward"):
-        return [float(r) for r in objective(views, model.prompts or None)]
+        return objective.columns(views, model.prompts or None, _weights(model))["reward"]
+
+
+def _weights(model: Diffusion) -> NDArray[np.float64] | None:
+    """The weights of the requests, with shape `(T, n)`; None where all have the same."""
+    return None if model.requests.weights is None else model.requests.weights.T.numpy()

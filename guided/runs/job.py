@@ -14,6 +14,7 @@ from guided.runs.config import RunConfig
 from guided.runs.editing import Start
 from guided.runs.engine import Batch, batches_of
 from guided.runs.executors import Executor, Placed, in_order, numbered
+from guided.runs.preferences import Preferences
 from guided.runs.prompts import Prompts
 from guided.samplers import Sampler
 from guided.scoring.objective import Objective
@@ -36,6 +37,7 @@ class Job:
         out: The folder, as an absolute path; None if nothing is written.
         command: The command line of the run; "" if there is none.
         executor: Who draws the blocks; None for this process.
+        preferences: The weights of each request; None if all have the same.
     """
 
     config: RunConfig
@@ -49,6 +51,7 @@ class Job:
     out: Path | None = None
     command: str = ""
     executor: Executor | None = None
+    preferences: Preferences | None = None
 
     @property
     def requests(self) -> list[int]:
@@ -79,7 +82,9 @@ class Job:
         if self.executor is not None and (len(blocks) > 1 or self.config.places.cluster is not None):
             return self.executor.draw(blocks, sampler, progress)
         chosen = sampler or self.sampler
-        batches = batches_of(self.model, self.prompts, self.objective, chosen, self.value, blocks, run.seed, progress)
+        batches = batches_of(
+            self.model, self.prompts, self.objective, chosen, self.value, blocks, run.seed, progress, self.preferences
+        )
         return numbered(batches)
 
     @property

@@ -26,6 +26,7 @@ from guided.runs.job import Job
 from guided.runs.opened import batches_in, open_run
 from guided.runs.options import spelled
 from guided.runs.paths import check_folder, full
+from guided.runs.preferences import Preferences
 from guided.runs.prompts import Prompts
 from guided.runs.record import draw_alone, finish, folder_of, record
 from guided.runs.signatures import described, signature
@@ -136,6 +137,7 @@ def resolve(config: RunConfig, command: str = "") -> Job:
         warnings.warn(idle, stacklevel=2)  # the command line refuses it
     start = Start.read(config.editing.image, config.editing.mask, config.editing.strength)
     objective = _objective(config)
+    preferences = _preferences(config, objective)
     executor = executor_for(config)
     if executor is not None:
         executor.open(config, objective)
@@ -146,7 +148,7 @@ def resolve(config: RunConfig, command: str = "") -> Job:
     wanted = Prompts.of(model, config.run.n, asked.prompt, asked.negative_prompt, asked.guidance, asked.rescale)
     named = load_value(expanduser(search.value)) if isinstance(search.value, str | Path) else search.value
     job = Job(config, model, sampler, objective, wanted, named=named, start=start, out=out, command=command)
-    return _with_value(replace(job, executor=executor))
+    return _with_value(replace(job, executor=executor, preferences=preferences))
 
 
 def _sampler(config: RunConfig) -> Sampler:
@@ -186,6 +188,19 @@ def _objective(config: RunConfig) -> Objective | None:
     if given.reward is None:
         return None
     return resolve_reward(_homes(given.reward), **given.how)
+
+
+def _preferences(config: RunConfig, objective: Objective | None) -> Preferences | None:
+    """The weights of each request, if they differ."""
+    given, name = config.rewards.preferences, spelled("preferences")
+    if given is None:
+        return None
+    terms = [] if objective is None else objective.objectives
+    if len(terms) < 2:
+        raise GuidedError(f"{name} weighs several rewards, and the run has {len(terms)} that are no constraints")
+    if config.search.value is not None:
+        raise GuidedError(f"{name} and {spelled('value')} do not go together: a value is of one reward")
+    return Preferences.given(given, name, len(terms), config.run.n, config.run.seed)
 
 
 def _homes(reward: Any) -> Any:

@@ -1,9 +1,10 @@
 """The objective: rewards, each with a transform and a weight, aggregated into one number for each sample.
 
-reward(x) = sum_i w_i T_i(r_i(x)) / sum w        or        prod_i T_i(r_i(x))^(w_i / sum w)
+reward(x) = sum_i w_i T_i(r_i(x)) / sum w        or        prod_i T_i(r_i(x))^(w_i / sum w)        or as
+:mod:`guided.scoring.scalarise` says; constraints take off what they are violated by.
 """
 
-__all__ = ["Aggregate", "Objective", "RewardSpec", "Term", "resolve_reward"]
+__all__ = ["Objective", "RewardSpec", "Term", "resolve_reward"]
 
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
@@ -11,7 +12,7 @@ from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from threading import TIMEOUT_MAX
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -25,12 +26,12 @@ from guided.scoring.cache import Cache
 from guided.scoring.failures import OnError, short
 from guided.scoring.protocol import Prompts, Samples
 from guided.scoring.rows import RowScores, takes_rows
+from guided.scoring.scalarise import Aggregate, scalarise
 from guided.scoring.specification import RewardSpec, from_spec, terms_of, unique_names
 from guided.scoring.term import Term
-from guided.scoring.transforms import weighted_mean, weighted_product
+from guided.scoring.transforms import is_constraint
 from guided.scoring.workers import MOST_WORKERS, Pool
 
-Aggregate = Literal["mean", "product"]
 _MODALITIES = {"dna": "DNA and RNA"}  # in words
 MEMO_SIZE = 1_000_000  # distinct samples; about 300 bytes each
 
@@ -43,7 +44,7 @@ class Objective:
 
     Attributes:
         terms: the rewards.
-        aggregate: "mean" or "product".
+        aggregate: "mean", "product" or "tchebycheff".
         prompted: whether a reward wants the samples' prompts; the same sample has a score for each prompt then.
         takes: the forms in which the rewards take samples.
         cached: of the samples that were scored, those for which no reward was called: their scores were in the cache.
@@ -57,6 +58,7 @@ class Objective:
         self.cached = 0
         self._memo: OrderedDict[Hashable, tuple[float, ...]] = OrderedDict()
         self._weights = np.array([term.weight for term in self.terms])
+        self._constraints = np.array([is_constraint(term.transform) for term in self.terms])
 
     @property
     def calls(self) -> int:
@@ -68,6 +70,11 @@ class Objective:
         """The only reward's name, or `mean(qed, sa)`."""
         names = [term.name for term in self.terms]
         return names[0] if len(names) == 1 else f"{self.aggregate}({', '.join(names)})"
+
+    @property
+    def objectives(self) -> list[Term]:
+        """The terms that are no constraints."""
+        return [term for term in self.terms if not is_constraint(term.transform)]
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -116,14 +123,40 @@ class Objective:
         """
         return self._transformed(self._raw(samples, prompts, parts))
 
-    def columns(self, samples: Samples, prompts: Prompts = None) -> dict[str, list[float]]:
-        """For each term "<name>_raw" and "<name>" (transformed), then "reward" (aggregated); n numbers each."""
+    def preferred(self, scores: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Rewards, with shape `(*)`, where samples have weights of their own.
+
+        Args:
+            scores: Transformed scores, with shape `(T, *)`.
+            weights: Of those terms that are no constraints, with shape `(T', *)`, or one that broadcasts to it. They
+                multiply the terms' own weights.
+
+        Raises:
+            RewardError: a term of a product is negative.
+        """
+        shape = (len(self.terms), *[1] * (scores.ndim - 1))
+        full = np.broadcast_to(self._weights.reshape(shape), (len(self.terms), *weights.shape[1:])).copy()
+        full[~self._constraints] *= weights
+        self._check_product(scores, None)
+        return scalarise(scores, full, self._constraints, self.aggregate)
+
+    def columns(
+        self, samples: Samples, prompts: Prompts = None, weights: NDArray[np.float64] | None = None
+    ) -> dict[str, list[float]]:
+        """For each term "<name>_raw" and "<name>" (transformed), then "reward" (aggregated); n numbers each.
+
+        With weights `(T', n)`, of the terms that are no constraints, there is also a column "<name>_weight" for each.
+        """
         raw = self._raw(samples, prompts)
         scores = self._transformed(raw)
         table = {}
         for term, before, after in zip(self.terms, raw, scores, strict=True):
             table[f"{term.name}_raw"], table[term.name] = before.tolist(), after.tolist()
-        return {**table, "reward": self._aggregated(scores, samples).tolist()}
+        if weights is None:
+            return {**table, "reward": self._aggregated(scores, samples).tolist()}
+        for term, given in zip(self.objectives, weights, strict=True):
+            table[f"{term.name}_weight"] = given.tolist()
+        return {**table, "reward": self.preferred(scores, weights).tolist()}
 
     def check(self, modality: str) -> None:
         """Raises GuidedError if a reward is one of other samples than those of a model; "" for unknown."""
@@ -236,14 +269,21 @@ class Objective:
         return np.stack([term.transform(scores) if term.transform else scores for term, scores in pairs])
 
     def _aggregated(self, scores: NDArray[np.float64], samples: Samples) -> NDArray[np.float64]:
-        if self.aggregate == "mean":
-            return weighted_mean(scores, self._weights)
-        for i, j in np.argwhere((scores < 0) & ~np.isneginf(scores))[:1]:
+        self._check_product(scores, samples)
+        return scalarise(scores, self._weights[:, None], self._constraints, self.aggregate)
+
+    def _check_product(self, scores: NDArray[np.float64], samples: Samples | None) -> None:
+        """Names the reward that a product cannot take."""
+        if self.aggregate != "product":
+            return
+        negative = (scores < 0) & ~np.isneginf(scores)
+        for place in np.argwhere(negative[~self._constraints])[:1]:
+            whose = "" if samples is None else f" for sample {short(_sample(samples, place[1]))}"
+            i, score = place[0], scores[~self._constraints][tuple(place)]
             raise RewardError(
-                f"a weighted product takes scores >= 0, but reward {self.terms[i].name!r} gave {scores[i, j]:g} "
-                f"for sample {short(_sample(samples, j))}: give it a transform (linear=, sigmoid= or window=)"
+                f"a weighted product takes scores >= 0, but reward {self.objectives[i].name!r} gave {score:g}{whose}: "
+                "give it a transform (linear=, sigmoid= or window=)"
             )
-        return weighted_product(scores, self._weights)
 
 
 def resolve_reward(
@@ -263,7 +303,7 @@ def resolve_reward(
             a function; "package.module:function"; "path/file.py:function"; "exec:program arguments" or the path of an
             executable file; a mapping of these to weights; a list of these; an `Objective.spec`; or an Objective, which
             is returned as it is.
-        aggregate: "mean" or "product", both weighted.
+        aggregate: "mean", "product" or "tchebycheff", all weighted.
         on_error: "stop" raises RewardError at the first sample that fails, "worst" counts it as -inf.
         time_limit: seconds that one call of a reward may take; None for no limit.
         workers: how many workers score a batch side by side; 0 to score it here.

@@ -1,10 +1,11 @@
-"""How raw scores become one reward: a transform of each score, then a weighted mean or product of the terms.
+"""Transforms of raw scores, before the terms of an objective become one number.
 
-Letters: T terms, n samples. A transform maps scores `(n,)` to scores `(n,)`, mostly in [0, 1], and leaves -inf alone:
--inf means "the worst there is" whatever the direction of the scale, and survives the aggregation.
+A transform maps scores `(n,)` to scores `(n,)`, mostly in [0, 1], and leaves -inf alone: -inf means "the worst there
+is" whatever the direction of the scale, and survives the aggregation. `Above` and `Below` make a term a constraint: its
+score is 0 where it holds, and below 0 by how much it is violated.
 """
 
-__all__ = ["Linear", "Sigmoid", "Transform", "Window", "parse_transform", "spell", "weighted_mean", "weighted_product"]
+__all__ = ["Above", "Below", "Linear", "Sigmoid", "Transform", "Window", "is_constraint", "parse_transform", "spell"]
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from guided.errors import GuidedError
 
 Array = NDArray[np.float64]
+PENALTY = 10.0  # what a unit of violation takes off
 
 
 @dataclass(frozen=True)
@@ -95,16 +97,69 @@ class Window:
         return np.asarray(np.exp(-0.5 * (distance / self.softness) ** 2))
 
 
-Transform = Linear | Sigmoid | Window
-TRANSFORMS: dict[str, tuple[type[Linear] | type[Sigmoid] | type[Window], str]] = {
+@dataclass(frozen=True)
+class Above:
+    """A constraint: 0 for x >= bound, and `-penalty (bound - x)` below it.
+
+    Raises:
+        ValueError: penalty is not above 0, or a number is not finite.
+    """
+
+    bound: float
+    penalty: float = PENALTY
+
+    def __post_init__(self) -> None:
+        _check_constraint(self)
+
+    def __call__(self, x: Array) -> Array:
+        """Scores `(n,)` -> scores `(n,)`, at most 0."""
+        return _keep_worst(x, lambda x: -self.penalty * np.maximum(self.bound - x, 0.0) + 0.0)
+
+
+@dataclass(frozen=True)
+class Below:
+    """A constraint: 0 for x <= bound, and `-penalty (x - bound)` above it.
+
+    Raises:
+        ValueError: penalty is not above 0, or a number is not finite.
+    """
+
+    bound: float
+    penalty: float = PENALTY
+
+    def __post_init__(self) -> None:
+        _check_constraint(self)
+
+    def __call__(self, x: Array) -> Array:
+        """Scores `(n,)` -> scores `(n,)`, at most 0."""
+        return _keep_worst(x, lambda x: -self.penalty * np.maximum(x - self.bound, 0.0) + 0.0)
+
+
+def _check_constraint(constraint: Above | Below) -> None:
+    _finite(constraint)
+    if constraint.penalty <= 0:
+        raise GuidedError(f"{type(constraint).__name__.lower()}=bound,penalty needs a penalty above 0")
+
+
+Transform = Linear | Sigmoid | Window | Above | Below
+TRANSFORMS: dict[str, tuple[type[Transform], str]] = {
     "linear": (Linear, "a,b"),
     "sigmoid": (Sigmoid, "mid,slope"),
     "window": (Window, "low,high[,softness]"),
+    "above": (Above, "bound[,penalty]"),
+    "below": (Below, "bound[,penalty]"),
 }
+
+
+def is_constraint(transform: Transform | None) -> bool:
+    """Whether a transform makes its term a constraint."""
+    return isinstance(transform, Above | Below)
 
 
 def parse_transform(text: str) -> Transform:
     """The transform that "linear=a,b", "sigmoid=mid,slope" or "window=low,high[,softness]" spells.
+
+    Constraints are "above=bound[,penalty]" and "below=bound[,penalty]".
 
     Raises:
         ValueError: another name, not numbers, or the wrong number of them.
@@ -126,25 +181,6 @@ def parse_transform(text: str) -> Transform:
 def spell(transform: Transform) -> str:
     """The text from which `parse_transform` makes an equal transform."""
     return f"{type(transform).__name__.lower()}={','.join(repr(float(value)) for value in astuple(transform))}"
-
-
-def weighted_mean(scores: Array, weights: Array) -> Array:
-    """`sum_i w_i s_i / sum_i w_i`: scores `(T, n)`, weights `(T,)`, all > 0, -> `(n,)`; -inf in a term gives -inf."""
-    # no matrix product: its rounding depends on the place in the batch, and equal samples must have equal rewards
-    return np.asarray(((weights / weights.sum())[:, None] * scores).sum(axis=0))
-
-
-def weighted_product(scores: Array, weights: Array) -> Array:
-    """`prod_i s_i^(w_i / sum w)`: scores `(T, n)` and weights `(T,)`, all > 0, -> `(n,)`; -inf in a term gives -inf.
-
-    Raises:
-        ValueError: a score is negative and is not -inf.
-    """
-    worst = np.isneginf(scores)
-    if np.any((scores < 0) & ~worst):
-        raise GuidedError(f"a weighted product takes scores >= 0, given {scores[(scores < 0) & ~worst][0]:g}")
-    powers = np.where(worst, 0.0, scores) ** (weights / weights.sum())[:, None]
-    return np.where(worst.any(axis=0), -np.inf, powers.prod(axis=0))
 
 
 def _keep_worst(x: Array, transform: Callable[[Array], Array]) -> Array:

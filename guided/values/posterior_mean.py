@@ -55,28 +55,49 @@ class PosteriorMean:
             raise GuidedError(f"draws is {self.draws}; it must be at least 1")
 
     def __call__(self, particles: Particles, alpha: float = 0.0) -> Tensor:
-        """The values, with shape `(B, N)`, in double precision on the CPU; nan counts as worst."""
+        """The values, with shape `(B, N)`, in double precision on the CPU; nan counts as worst.
+
+        Where requests have weights of their own, each particle's reward is by those of its request.
+
+        Raises:
+            GuidedError: They have, and the reward is no objective.
+        """
+        weights = particles.requests.weights
+        if weights is not None and not isinstance(self.reward, Objective):
+            raise GuidedError("requests have weights of their own, which only an objective takes; see resolve_reward")
         rows = self._takes_rows(particles)
         prompted = bool(getattr(self.reward, "prompted", False)) and len(particles.requests.prompts) > 0
         ahead = particles.look_ahead(self.draws, by_request=prompted, distinct=not rows)
-        r = self._of_rows(ahead) if rows else self.evaluator(lambda part: self._score(ahead, part), len(ahead))
-        r = r.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
-        return soft_mean(r[ahead.index.cpu()], alpha)
+        each = weights is not None
+        if rows:
+            r = self._of_rows(ahead, each)
+        else:
+            r = self.evaluator(lambda part: self._score(ahead, part, each), len(ahead))
+        r = r[ahead.index.cpu()]
+        r = r if weights is None else self._preferred(r, weights)
+        return soft_mean(r.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf), alpha)
+
+    def _preferred(self, scores: Tensor, weights: Tensor) -> Tensor:
+        """Rewards, `(B, N, draws)`, of scores `(B, N, draws, T)` by weights `(B, T')`."""
+        table, w = scores.movedim(-1, 0), weights.T[:, :, None, None]
+        return torch.from_numpy(cast("Objective", self.reward).preferred(table.numpy(), w.numpy()))
 
     def _takes_rows(self, particles: Particles) -> bool:
         """Whether all of the reward is given tensors; it finds equal rows itself then."""
         reward = self.reward
         return isinstance(reward, Objective) and takes_rows(reward.takes, particles.model.codec, not particles.done)
 
-    def _of_rows(self, ahead: LookAhead) -> Tensor:
-        """The rewards of all rows, with shape `(n,)`, in double precision."""
+    def _of_rows(self, ahead: LookAhead, each: bool) -> Tensor:
+        """The rewards of all rows, with shape `(n,)`, in double precision; the scores of each term, `(n, T)`."""
         reward = cast("Objective", self.reward)
         ahead.views.make(reward.takes)
         with ahead.monitor.time("reward"):
+            if each:
+                return torch.from_numpy(reward.scores(ahead.views, ahead.prompts, self.evaluator).T)
             return reward(ahead.views, ahead.prompts, self.evaluator)
 
-    def _score(self, ahead: LookAhead, part: Rows) -> Tensor:
-        """The rewards of a part of the samples, with shape `(m,)`, in double precision."""
+    def _score(self, ahead: LookAhead, part: Rows, each: bool) -> Tensor:
+        """The rewards of a part of the samples, with shape `(m,)`, in double precision; or `(m, T)`, as above."""
         views = ahead.views.select(part)
         samples = given = views["samples"]
         if isinstance(self.reward, Objective):
@@ -84,6 +105,8 @@ class PosteriorMean:
             given = views
         prompts = () if ahead.prompts is None else (ahead.prompts_of(part),)
         with ahead.monitor.time("reward"):
+            if each:
+                return torch.from_numpy(cast("Objective", self.reward).scores(given, *prompts).T)
             scores = torch.as_tensor(self.reward(given, *prompts), dtype=torch.float64, device="cpu")
         if scores.shape != (len(samples),):
             raise GuidedError(

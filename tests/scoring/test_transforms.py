@@ -8,18 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guided.scoring.transforms import (
+    Above,
+    Below,
     Linear,
     Sigmoid,
     Transform,
     Window,
     parse_transform,
     spell,
-    weighted_mean,
-    weighted_product,
 )
 
 real = st.floats(-1e6, 1e6)
 positive = st.floats(1e-3, 1e3)
+constraints = st.builds(Above, real, positive) | st.builds(Below, real, positive)
 transforms = st.one_of(
     st.builds(lambda a, d: Linear(a, a + d), real, positive | positive.map(lambda d: -d)),
     st.builds(Sigmoid, real, positive | positive.map(lambda s: -s)),
@@ -65,12 +66,20 @@ def test_window_falls_with_the_distance_and_is_symmetric(window: Window, d: floa
     assert near == pytest.approx(of(window, window.low - d)[0], rel=1e-3, abs=1e-9)
 
 
-@given(transforms)
+@given(constraints, real)
+def test_a_constraint_is_0_where_it_holds_and_falls_with_the_violation(constraint: Above | Below, x: float) -> None:
+    sign = 1 if isinstance(constraint, Above) else -1
+    missing = max(0.0, sign * (constraint.bound - x))
+    assert of(constraint, x) == [-constraint.penalty * missing + 0.0]
+    assert of(constraint, constraint.bound) == [0.0]
+
+
+@given(transforms | constraints)
 def test_minus_infinity_is_the_worst_in_every_direction(transform: Transform) -> None:
     assert of(transform, -math.inf, 0.0)[0] == -math.inf
 
 
-@given(transforms)
+@given(transforms | constraints)
 def test_a_spelled_transform_is_parsed_to_an_equal_one(transform: Transform) -> None:
     assert parse_transform(spell(transform)) == transform
 
@@ -88,6 +97,9 @@ def test_a_spelled_transform_is_parsed_to_an_equal_one(transform: Transform) -> 
         ("window=1,4,-1", "softness >= 0"),
         ("window=1,2,3,4", "low,high"),
         ("linear=nan,1", "finite"),
+        ("above=1,0", "penalty above 0"),
+        ("below=inf", "finite"),
+        ("above=1,2,3", r"above=bound\[,penalty\]"),
         ("cube=1,2", "unknown transform"),
         ("", "unknown transform"),
     ],
@@ -95,42 +107,3 @@ def test_a_spelled_transform_is_parsed_to_an_equal_one(transform: Transform) -> 
 def test_a_transform_that_cannot_be_read_says_what_is_accepted(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         parse_transform(text)
-
-
-def test_weighted_aggregates_have_their_closed_forms() -> None:
-    scores, weights = np.array([[0.5, 1.0], [0.25, 0.0]]), np.array([2.0, 1.0])
-    assert weighted_mean(scores, weights).tolist() == pytest.approx([1.25 / 3, 2 / 3])
-    assert weighted_product(scores, weights).tolist() == pytest.approx([(0.5**2 * 0.25) ** (1 / 3), 0])
-
-
-@given(
-    st.integers(1, 4).flatmap(lambda t: st.lists(st.tuples(*[st.floats(0, 1)] * t), min_size=1, max_size=9)),
-    st.lists(positive, min_size=4, max_size=4),
-)
-def test_aggregates_lie_between_the_terms_and_do_not_depend_on_the_batch(
-    rows: list[tuple[float, ...]], four: list[float]
-) -> None:
-    scores = np.array(rows).T
-    weights = np.array(four[: len(scores)])
-    for aggregate in (weighted_mean, weighted_product):
-        whole = aggregate(scores, weights)
-        assert np.all(whole >= scores.min(axis=0) - 1e-12) and np.all(whole <= scores.max(axis=0) + 1e-12)
-        alone = [aggregate(scores[:, i : i + 1], weights)[0] for i in range(scores.shape[1])]
-        assert whole.tolist() == alone  # to the last bit
-
-
-@given(st.floats(0, 1e300), positive)
-def test_one_term_is_its_own_aggregate_exactly(score: float, weight: float) -> None:
-    for aggregate in (weighted_mean, weighted_product):
-        assert aggregate(np.array([[score]]), np.array([weight])).tolist() == [score]
-
-
-def test_minus_infinity_in_a_term_is_minus_infinity() -> None:
-    scores = np.array([[-math.inf, 0.5, 0.0], [0.0, -math.inf, 1.0]])
-    for aggregate in (weighted_mean, weighted_product):
-        assert np.isneginf(aggregate(scores, np.ones(2))).tolist() == [True, True, False]
-
-
-def test_a_negative_score_has_no_product() -> None:
-    with pytest.raises(ValueError, match=r"-0\.5"):
-        weighted_product(np.array([[0.5, -0.5]]), np.ones(1))

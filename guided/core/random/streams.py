@@ -27,12 +27,13 @@ from guided.core.random.device import DeviceNumbers
 from guided.core.random.host import HostNumbers, Source
 from guided.errors import GuidedError
 
-Purpose: TypeAlias = Literal["samples", "rollouts", "likelihood", "training"]
+Purpose: TypeAlias = Literal["samples", "rollouts", "likelihood", "training", "preferences"]
 
 #: What each purpose adds to the seed and to the request of a key, modulo 2^64. No run has as many requests as 2^61.
 PURPOSES: dict[str, tuple[int, int]] = {
     "samples": (0, 0),
     "likelihood": (0, 2**61),
+    "preferences": (0, 2**62),
     "rollouts": (0, 2**63),
     "training": (2**63, 0),
 }

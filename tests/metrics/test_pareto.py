@@ -1,0 +1,58 @@
+"""The front, the hypervolume and R2 against their definitions."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guided.errors import GuidedError
+from guided.metrics.pareto import hypervolume, non_dominated, r2, simplex
+
+sets = st.integers(2, 3).flatmap(
+    lambda t: st.lists(st.tuples(*[st.integers(0, 5)] * t), min_size=1, max_size=12).map(
+        lambda rows: np.array(rows) / 5
+    )
+)
+
+
+@given(sets)
+def test_the_front_is_what_no_other_dominates(scores):
+    dominated = [any((a >= b).all() and (a > b).any() for a in scores) for b in scores]
+    assert non_dominated(scores).tolist() == [not it for it in dominated]
+
+
+@given(sets)
+def test_the_hypervolume_is_the_share_of_the_cells_that_a_sample_reaches(scores):
+    cells = list(product(range(5), repeat=scores.shape[1]))
+    reached = sum(any((s >= (np.array(cell) + 1) / 5 - 1e-9).all() for s in scores) for cell in cells)
+    assert hypervolume(scores, [0.0] * scores.shape[1]) == pytest.approx(reached / len(cells))
+
+
+@given(sets)
+def test_r2_is_the_mean_over_weights_of_the_smallest_distance(scores):
+    T = scores.shape[1]
+    weights = simplex(T, 20_000)
+    mean = np.mean([(w * (1 - scores)).max(1).min() for w in weights[:: 1 if T == 2 else 7]])
+    assert r2(scores, [1.0] * T) == pytest.approx(mean, abs=0.02)
+    assert r2(np.vstack([scores, np.ones(T)]), [1.0] * T) == pytest.approx(0)
+
+
+def test_a_grid_of_weights_is_even_and_no_larger_than_asked():
+    assert simplex(2, 5).tolist() == [[0, 1], [0.25, 0.75], [0.5, 0.5], [0.75, 0.25], [1, 0]]
+    for T, most in ((2, 16), (3, 16), (4, 100), (1, 3)):
+        grid = simplex(T, most)
+        assert len(grid) <= max(most, T) and np.allclose(grid.sum(1), 1) and len(np.unique(grid, axis=0)) == len(grid)
+    assert len(simplex(3, 16)) == 15
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"), [(np.zeros((0, 2)), "there must be a sample"), (np.full((2, 2), np.nan), "finite numbers")]
+)
+def test_wrong_scores_are_refused(scores, said):
+    for measure in (lambda s: hypervolume(s, [0, 0]), lambda s: r2(s, [1, 1]), non_dominated):
+        with pytest.raises(GuidedError, match=said):
+            measure(scores)
+    with pytest.raises(GuidedError, match=r"\(2, 2\); they must have \(n, 3\)"):
+        hypervolume(np.zeros((2, 2)), [0, 0, 0])

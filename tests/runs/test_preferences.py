@@ -1,0 +1,111 @@
+"""Weights that differ from sample to sample: each sample is the one that a run with its weights alone would draw."""
+
+import numpy as np
+import pytest
+import torch
+
+import guided
+from guided.errors import GuidedError
+from guided.runs.preferences import Preferences
+from guided.samplers import SVDD, BestOfN
+from guided.values.posterior_mean import PosteriorMean
+from tests.runs.test_sample import dna, gc
+
+
+def purines(samples):
+    """Share of A and G."""
+    return [(s.count("A") + s.count("G")) / len(s) for s in samples]
+
+
+def few_a(samples):
+    """The number of A."""
+    return [float(s.count("A")) for s in samples]
+
+
+WEIGHTS = [[1, 0], [1, 3], [0.5, 0.5], [0, 2]]
+RUN = {"sampler": SVDD(4), "n": 4, "seed": 3}
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "product", "tchebycheff"])
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_a_sample_is_the_one_of_a_run_with_its_weights(aggregate, batch_size):
+    rewards = [gc, purines]
+    run = guided.sample(dna(), rewards, **RUN, preferences=WEIGHTS, aggregate=aggregate, batch_size=batch_size)
+    for i, weights in enumerate(WEIGHTS):
+        kept = {reward: w for reward, w in zip(rewards, weights, strict=True) if w}
+        alone = guided.sample(dna(), kept, **RUN, aggregate=aggregate)
+        assert run.samples[i] == alone.samples[i]
+        assert run.rewards[i].item() == pytest.approx(alone.rewards[i].item())
+    assert run.columns["gc_weight"] == [1, 0.25, 0.5, 0] and run.columns["purines_weight"] == [0, 0.75, 0.5, 1]
+    assert run.rewards.tolist() == run.columns["reward"]
+
+
+@pytest.mark.parametrize("how", ["grid=3", "dirichlet"])
+def test_the_weights_of_a_sample_do_not_depend_on_the_other_samples(how):
+    given = {"preferences": how, "sampler": SVDD(3), "seed": 5}
+    many = guided.sample(dna(), [gc, purines], n=7, batch_size=3, **given)
+    few = guided.sample(dna(), [gc, purines], n=2, **given)
+    [only] = guided.stream(dna(), [gc, purines], n=7, batch_size=3, only=4, **given)
+    assert few.samples == many.samples[:2] and few.columns["gc_weight"] == many.columns["gc_weight"][:2]
+    assert list(only.samples) == [many.samples[4]] and only.columns["gc_weight"] == [many.columns["gc_weight"][4]]
+    if how == "grid=3":
+        assert many.columns["gc_weight"] == [0, 0.5, 1, 0, 0.5, 1, 0]
+
+
+def test_dirichlet_weights_are_uniform_over_the_simplex():
+    w = Preferences.given("dirichlet", "preferences", 3, 1, 0).of(range(4000))
+    assert w.sum(1).numpy() == pytest.approx(1) and w.mean(0).numpy() == pytest.approx(1 / 3, abs=0.01)
+    assert w.var(0).numpy() == pytest.approx(1 / 18, rel=0.1)
+    assert not torch.equal(w, Preferences.given("dirichlet", "preferences", 3, 1, 1).of(range(4000)))
+
+
+def test_draws_and_weights_of_the_rewards_count_too():
+    """Preferences multiply the rewards' own weights; values average draws after they are weighted."""
+    given = {"sampler": SVDD(4, alpha=0.1), "n": 4, "seed": 3, "draws": 3}
+    run = guided.sample(dna(), {gc: 3.0, purines: 1.0}, **given, preferences=[[0.25, 0.75]] * 4)
+    assert run.samples == guided.sample(dna(), [gc, purines], **given).samples
+    assert run.samples != guided.sample(dna(), {gc: 3.0, purines: 1.0}, **given).samples
+
+
+def test_constraints_have_no_weights(tmp_path):
+    (tmp_path / "few.py").write_text("def few(samples):\n    return [float(s.count('A')) for s in samples]\n")
+    limit = f"{tmp_path / 'few.py'}:few?below=1"
+    run = guided.sample(dna(), [gc, purines, limit], BestOfN(64), n=4, preferences="grid=3")
+    assert set(run.columns) >= {"gc_weight", "purines_weight", "few"} and "few_weight" not in run.columns
+    assert all(x <= 1 for x in run.columns["few_raw"]) and run.columns["few"] == [0] * 4
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"preferences": "grid"}, "preferences is 'grid'; it is dirichlet, or grid="),
+        ({"preferences": "grid=1"}, "from 2, one for each reward"),
+        ({"preferences": [[1, 2]]}, r"has shape \(1, 2\); 4 samples and 2 rewards need \(4, 2\)"),
+        ({"preferences": [[1, -2]] * 4}, "a finite number >= 0"),
+        ({"preferences": [[0, 0]] * 4}, "a row of zeros"),
+        ({"preferences": 3.0}, r"has shape \(\)"),
+        ({"preferences": object()}, "it must be n rows of weights"),
+        ({"preferences": "dirichlet", "value": PosteriorMean(gc)}, "a value is of one reward"),
+        ({"preferences": "dirichlet", "reward": gc}, "the run has 1 that are no constraints"),
+        ({"preferences": "dirichlet", "reward": None, "sampler": "unguided"}, "the run has 0"),
+    ],
+)
+def test_wrong_preferences_are_refused(given, said):
+    with pytest.raises(GuidedError, match=said):
+        guided.sample(dna(), **{"reward": [gc, purines], **RUN, **given})
+
+
+def test_arrays_are_preferences_and_a_folder_is_resumed_with_the_same_only(tmp_path):
+    run = guided.sample(dna(), [gc, purines], **RUN, preferences=np.array(WEIGHTS), trust_rewards=True)
+    assert run.samples == guided.sample(dna(), [gc, purines], **RUN, preferences=WEIGHTS).samples
+    guided.sample(dna(), [gc, purines], **RUN, preferences="grid=3", out=tmp_path)
+    with pytest.raises(GuidedError, match="preferences"):
+        guided.sample(dna(), [gc, purines], **RUN, preferences="grid=4", out=tmp_path)
+    guided.sample(dna(), [gc, purines], **RUN, preferences="grid=3", out=tmp_path)
+
+
+def test_a_value_of_requests_with_weights_needs_an_objective():
+    model = dna().with_requests(weights=torch.ones(1, 2))
+    particles = model.start(guided.core.random.Streams(0, [0]))
+    with pytest.raises(GuidedError, match="which only an objective takes"):
+        PosteriorMean(gc)(particles, 0.0)
