@@ -1,6 +1,6 @@
 """The schema of `run.json`, which is checked before anything is made of it."""
 
-__all__ = ["Cost", "Record", "Stored", "read_record"]
+__all__ = ["PROGRESS", "Cost", "Record", "Stored", "read_record"]
 
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from guided.errors import GuidedError, shown
 from guided.storage import read_json
+
+#: Beside `run.json` while the run is not finished: its counts so far, which take the place of those there.
+PROGRESS, COUNTS = "progress.json", ("requests_done", "stats", "before")
 
 Count = Annotated[int, Field(ge=0, le=10**18)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -95,16 +98,20 @@ SchemaT = TypeVar("SchemaT", Stored, Record)
 
 
 def read_record(file: Path, schema: type[SchemaT]) -> tuple[dict[str, Any], SchemaT]:
-    """What is in `run.json`, and its entries of a schema.
+    """What is in `run.json` (and in `progress.json` while a run is not finished), and its entries of a schema.
 
     Raises:
         GuidedError: It is not JSON, or an entry is missing or of another type.
     """
-    content = read_json(file)
+    content, counts = read_json(file), file.with_name(PROGRESS)
+    later = read_json(counts) if counts.exists() else {}
+    later = {name: entry for name, entry in later.items() if name in COUNTS}
+    content |= later
     try:
         return content, schema.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
     entry, message = ".".join(map(str, first["loc"])), first["msg"].replace("Input should be", "it must be")
     given = "is missing" if first["type"] == "missing" else f"is {shown(first['input'])}; {message}"
-    raise GuidedError(f"{str(file)!r} is no record of a run: {entry} {given}")
+    where = counts if first["loc"][0] in later else file
+    raise GuidedError(f"{str(where)!r} is no record of a run: {entry} {given}")

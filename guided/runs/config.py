@@ -6,6 +6,7 @@ an option of the command line, an entry of TOML files and of `run.json`, and a r
 
 __all__ = [
     "POSITIONAL",
+    "PROMPTS",
     "Aggregate",
     "Cache",
     "Device",
@@ -89,6 +90,7 @@ Seed: TypeAlias = Annotated[
     int, Option("The random seed; sample i of a seed is the same for every n.", least=0, below=2**64, entry="always")
 ]
 POSITIONAL = ("model", "reward", "sampler", "n", "seed")  # positional arguments in Python
+PROMPTS = ("prompt", "negative_prompt")  # options that may be a list with one text for each sample
 TEXTS = SkipValidation[str | Sequence[str] | None]
 
 TrustRewards: TypeAlias = Annotated[
@@ -172,7 +174,7 @@ class PromptOptions(Config):
 
     def check(self) -> None:
         """Checks that prompts are texts, and that there is guidance where it is needed."""
-        for name in ("prompt", "negative_prompt"):
+        for name in PROMPTS:
             object.__setattr__(self, name, check_texts(spelled(name), getattr(self, name)))
         for name, value in (("negative_prompt", self.negative_prompt), ("rescale", self.rescale or None)):
             if value is not None and self.guidance == 1:

@@ -18,6 +18,7 @@ from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
 from guided.errors import GuidedError
 from guided.loading import check_name
+from guided.runs.config import PROMPTS
 from guided.runs.job import Job
 from guided.runs.options import options_of
 from guided.runs.versions import versions
@@ -68,12 +69,15 @@ def _ordered(found: dict[str, Json], job: Job) -> dict[str, Json]:
 
 
 def repeatable(job: Job) -> dict[str, Json]:
-    """The options that draw the run again, JSON-able; objects in memory are recorded by their name only."""
+    """The options that draw the run again, JSON-able; objects in memory are recorded by their name only.
+
+    Lists of prompts are left out: there may be many, and the configuration has them.
+    """
     values = job.config.values()
     return {
         name: _REPEATS[name](job, values[name]) if name in _REPEATS else _plain(values[name])
         for name, declared in options_of(type(job.config)).items()
-        if declared.option.recorded
+        if declared.option.recorded and not (name in PROMPTS and isinstance(values[name], list))
     }
 
 

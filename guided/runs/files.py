@@ -10,7 +10,7 @@ from typing import Any
 
 from guided.errors import GuidedError, kind_of, nearest, shown
 from guided.names import split_pair
-from guided.runs.config import RunConfig, Shorthand
+from guided.runs.config import PROMPTS, RunConfig, Shorthand
 from guided.runs.options import options_of, spelled
 from guided.runs.paths import read_prompts
 
@@ -100,7 +100,9 @@ def _of_run(run: Mapping[str, Any], path: str) -> dict[str, Any]:
             raise GuidedError(
                 f"{path!r} has options {shown(run['options'])}; it must be an object with options by name"
             )
-        options = {name: _located(name, value, run.get("folder", "")) for name, value in run["options"].items()}
+        given = {name: run["config"][name] for name in PROMPTS if isinstance(run["config"].get(name), list)}
+        options = {**given, **run["options"]}  # lists of prompts are in the configuration only
+        options = {name: _located(name, value, run.get("folder", "")) for name, value in options.items()}
     else:
         config = run["config"]
         options = {name: value for name, value in config.items() if name not in ("identity", "process")}

@@ -3,6 +3,7 @@ r"""A run's folder: the samples, and all that is needed to resume the run or to 
     samples.csv    request, seed, sample, reward, each reward raw and transformed, reward calls and network rows so far
     path.csv       batch, step, mean, best: the values of a batch's candidates over the steps
     run.json       the configuration, the command, versions, the cost, and a summary of the rewards
+    progress.json  until the run is finished: the cost and the number of requests so far, in place of those in run.json
     samples/       samples that are images; `samples.csv` has their paths
     blocks/        finished batches whose turn has not come, while several processes draw (see `guided.runs.parked`)
 
@@ -28,7 +29,7 @@ from typing import Any
 
 from guided.errors import GuidedError
 from guided.metrics.summary import summary
-from guided.report.record import Stored, read_record
+from guided.report.record import PROGRESS, Stored, read_record
 from guided.runs.engine import Batch, Stats
 from guided.runs.images import drop, found, stored
 from guided.runs.opened import sample_files
@@ -46,6 +47,7 @@ from guided.storage import (
     refuse_foreign,
     refuse_links,
     write_csv,
+    write_json,
     write_whole,
     writing,
 )
@@ -63,6 +65,7 @@ WRITTEN = (
     "samples.csv",
     "path.csv",
     "run.json",
+    PROGRESS,
 )  # none of them may be a link to another place
 
 
@@ -162,8 +165,7 @@ class RunFolder:
             _, rows = table(stored(batch, self.path), self.config["seed"], self.stats)
         append_csv(self.path / "path.csv", None if self.header else PATH, path)
         done, stats = self.done + len(rows), self.stats + batch.stats
-        before = {"requests_done": self.done, "stats": asdict(self.stats)}
-        self._write_run(done, stats, before)  # first, with both counts: one of them is right after a kill
+        self._write_progress(done, stats)  # first, with both counts: one of them is right after a kill
         append_csv(self.samples, None if self.header else header, rows)
         self.header, self.done, self.stats = header, done, stats
         if done == self.config["n"]:
@@ -270,13 +272,19 @@ class RunFolder:
             raise self._edited(f"{name} of row {self.done}", text[:80], "a whole number")
         return int(text)
 
-    def _write_run(self, done: int, stats: Stats, before: Mapping[str, Json] | None = None) -> None:
+    def _write_run(self, done: int, stats: Stats) -> None:
+        """Writes the whole record, which may be long: once when a run begins or goes on, and at its end."""
         run = {"config": self.config, **self.notes, "requests_done": done, "stats": asdict(stats)}
-        if before is not None:
-            run["before"] = before
-        elif done == self.config["n"]:
+        if done == self.config["n"]:
             run["summary"] = self.summary
         write_whole(self.run, json.dumps(run, indent=2, ensure_ascii=False) + "\n")
+        with writing(self.path):
+            (self.path / PROGRESS).unlink(missing_ok=True)
+
+    def _write_progress(self, done: int, stats: Stats) -> None:
+        """Writes the counts with the batch that follows, and those without it."""
+        before = {"requests_done": self.done, "stats": asdict(self.stats)}
+        write_json(self.path / PROGRESS, {"requests_done": done, "stats": asdict(stats), "before": before})
 
 
 def _reward(old: Json, new: Mapping[str, Json]) -> dict[str, Json]:

@@ -17,7 +17,7 @@ MARKS = ("run.json", "config.json", "rollouts.json")
 #: users put beside a run: notes, options, scripts and logs of jobs.
 _OURS = re.compile(
     r"\..*|.*\.part|samples|unguided|path|rollouts|training|sheets|only-\d+\..*|(samples|unguided|path)\.csv|"
-    r"\d{5}\.npz|report\.html|samples\.fasta|blocks|.*\.(txt|md|toml|sh|sbatch|log|out|err)|"
+    r"\d{5}\.npz|progress\.json|report\.html|samples\.fasta|blocks|.*\.(txt|md|toml|sh|sbatch|log|out|err)|"
     r"lost\+found|Thumbs\.db|desktop\.ini"
 )
 

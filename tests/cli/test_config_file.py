@@ -52,6 +52,21 @@ def test_a_run_is_repeated_from_its_run_json_byte_for_byte(guided, model, here):
     assert code == 0 and "already finished" in out
 
 
+def test_a_list_of_prompts_is_recorded_once_and_repeated(guided, here):
+    prompts = ["HepG2", "K562"]
+    package.sample("dna", None, "unguided", n=2, steps=2, prompt=prompts, out="a", device="cpu")
+    run = json.loads((here / "a/run.json").read_text())
+    assert run["config"]["prompt"] == prompts and "prompt" not in run["options"]
+    assert guided("sample", "--config", "a/run.json", "--out", "b", "--no-report")[0] == 0
+    assert samples(here / "a") == samples(here / "b")
+    again = json.loads((here / "b/run.json").read_text())
+    assert again["config"] == run["config"]
+    run["options"]["prompt"] = prompts[::-1]  # a former version had them there, too
+    (here / "former.json").write_text(json.dumps(run))
+    assert guided("sample", "--config", "former.json", "--out", "c", "--no-report")[0] == 0
+    assert json.loads((here / "c/run.json").read_text())["config"]["prompt"] == prompts[::-1]
+
+
 def test_a_run_of_the_former_version_is_repeated(guided, model, here):  # noqa: F811
     assert guided("sample", model, "-r", "r.py:length", "-n", "5", "-M", "3", *QUICK, "--out", "a")[0] == 0
     run = json.loads((here / "a/run.json").read_text())

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from guided.errors import GuidedError
+from guided.report.record import Stored, read_record
 from guided.runs.engine import Batch, Stats, StepValue
 from guided.runs.folder import RunFolder, summary
 from guided.storage import csv_text, read_csv, read_rows, write_whole
@@ -129,7 +130,7 @@ def test_samples_that_are_taken_away_during_a_run_are_one_clear_error(tmp_path):
     assert not (tmp_path / "samples.csv").exists()
 
 
-@pytest.mark.parametrize("name", ["samples", "samples.csv", "path.csv", "run.json"])
+@pytest.mark.parametrize("name", ["samples", "samples.csv", "path.csv", "run.json", "progress.json"])
 def test_a_link_out_of_the_folder_is_refused(tmp_path, name):
     other = tmp_path / "other"
     other.mkdir()
@@ -153,6 +154,39 @@ def test_a_kill_between_the_last_batch_and_run_json_leaves_nothing_out(tmp_path)
         assert folder.missing == []
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["requests_done"] == 5 and run["stats"]["network_rows"] == 50 and "summary" in run
+
+
+def test_what_is_long_is_written_once_and_not_at_every_batch(tmp_path):
+    """A run may have 20,000 prompts: the record of a batch has the counts only."""
+    with RunFolder(tmp_path, {**CONFIG, "prompt": ["a cat"] * 5}, {}) as folder:
+        first = (tmp_path / "run.json").stat().st_ino
+        for start in (0, 2):
+            folder.append(batch([start, start + 1]))
+            assert (tmp_path / "run.json").stat().st_ino == first
+            assert "a cat" not in (tmp_path / "progress.json").read_text()
+        assert read_record(tmp_path / "run.json", Stored)[1].stats.network_rows == 40
+        folder.append(batch([4]))
+    assert not (tmp_path / "progress.json").exists()
+    assert read_record(tmp_path / "run.json", Stored)[1].requests_done == 5
+
+
+@pytest.mark.parametrize("lines", [3, 5], ids=["before the samples", "after the samples"])
+@pytest.mark.parametrize("former", [False, True], ids=["counts apart", "counts in run.json"])
+def test_a_kill_at_a_batch_leaves_the_right_cost(tmp_path, former, lines):
+    """The counts are written before the samples; a former version wrote both into `run.json`."""
+    with RunFolder(tmp_path, {**CONFIG, "batch_size": 1}, {}) as folder:
+        for i in range(lines - 1):
+            folder.append(batch([i]))
+        calls, written = folder.stats.network_calls, (tmp_path / "samples.csv").read_bytes()
+        folder.append(batch([lines - 1]))
+    (tmp_path / "samples.csv").write_bytes(written)
+    if former:
+        counts = tmp_path / "progress.json"
+        later = json.loads(counts.read_text()) if counts.exists() else {}
+        write_whole(tmp_path / "run.json", json.dumps(json.loads((tmp_path / "run.json").read_text()) | later))
+        counts.unlink(missing_ok=True)
+    with RunFolder(tmp_path, {**CONFIG, "batch_size": 1}, {}) as folder:
+        assert folder.stats.network_calls == calls + (lines == 5)
 
 
 @pytest.mark.parametrize(
