@@ -19,6 +19,7 @@ from guided.core.diffusion import Diffusion
 from guided.core.process import check_steps
 from guided.errors import GuidedError, kind_of, nearest, shown
 from guided.names import read_value, split_name
+from guided.settings import torch_defaults
 
 #: The adapter of each `kind` of checkpoint in a folder.
 _ADAPTERS = {
@@ -55,6 +56,7 @@ def models() -> dict[str, str]:
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@torch_defaults()
 def load(
     name_or_path: Any,
     *,

@@ -31,7 +31,7 @@ def padded(ids: Sequence[int], length: int) -> Tensor:
     """
     if len(ids) > length:
         raise GuidedError(f"the molecule has {len(ids)} tokens; the model has room for {length}")
-    return torch.tensor([*ids, *[0] * (length - len(ids))])
+    return torch.tensor([*ids, *[0] * (length - len(ids))], device="cpu")
 
 
 class Decoder:

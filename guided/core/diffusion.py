@@ -4,6 +4,7 @@ __all__ = ["Diffusion"]
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -24,6 +25,7 @@ from guided.core.random import Streams
 from guided.core.requests import Requests
 from guided.core.views import Views
 from guided.errors import GuidedError
+from guided.settings import torch_defaults
 
 HELD = 2**32  # bytes of the network's outputs; the number of rows that are evaluated depends on it
 
@@ -41,7 +43,8 @@ class Diffusion:
         timed: Whether the network's output depends on the time. If it does not, a candidate equal to its parent keeps
             its parent's output.
         name: What the model was loaded as.
-        identity: A digest of the weights, and of anything else that samples depend on.
+        identity: A digest of the weights, and of anything else that samples depend on. With it, torch's global settings
+            have no effect on the network.
         evaluator: Where and in what micro-batches network rows run.
         requests: What belongs to one run; set by :meth:`prompted`, :meth:`edited` and :meth:`with_requests`.
     """
@@ -223,7 +226,7 @@ class Diffusion:
 
     def _network(self, rows: Tensor, request: Tensor, k: int) -> Tensor:
         """The network's outputs, with shape `(n, *)`. The time reaches the network here and nowhere else."""
-        t = torch.full((len(rows),), self.process.time(k), device=rows.device)
+        t = torch.full((len(rows),), self.process.time(k), dtype=torch.float32, device=rows.device)
         conditions, editing, monitor = self.requests.conditions, self.requests.editing, self.monitor
         cost = getattr(self.guided() or self.denoiser, "cost", 1)
 
@@ -232,5 +235,5 @@ class Diffusion:
             check_output(y, (len(rows[part]), *self.process.output), self.process.predicts)
             return y if editing is None else editing.clamp(y, request[part])
 
-        with monitor.time("network"):
+        with monitor.time("network"), torch_defaults() if self.identity else nullcontext():
             return self.evaluator(fn, len(rows), lambda n: monitor.count(n * cost))

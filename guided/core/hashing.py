@@ -31,6 +31,6 @@ def row_hash(x: Tensor, group: Tensor | None = None) -> Tensor:
 @lru_cache(maxsize=64)
 def _multipliers(n: int, device: torch.device) -> Tensor:
     """`n` odd numbers of 64 bits, the same in every process."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
     numbers = torch.randint(-(2**63), 2**63 - 1, (n,), generator=generator, dtype=torch.int64, device="cpu")
     return (numbers | 1).to(device)

@@ -118,7 +118,7 @@ class Particles:
         """
         rows = self._clean() if draws == 1 or self.done else self.draw(draws).flatten(0, 1)
         owner = _owners(len(self.x), len(rows), rows.device) if by_request else None
-        index = torch.arange(len(rows))
+        index = torch.arange(len(rows), device="cpu")
         if distinct:
             first, index = self.model.process.distinct(rows, owner)
             rows, owner = rows[first], None if owner is None else owner[first]
@@ -176,7 +176,7 @@ class Particles:
     def _parts(self) -> Iterator["Particles"]:
         """The particles of some requests at a time; outputs that are computed for a part go with it."""
         B, N = self.x.shape[:2]
-        for part in torch.arange(B).split(max(1, self.model.room // N)):
+        for part in torch.arange(B, device="cpu").split(max(1, self.model.room // N)):
             some = part.tolist()
             outputs = self._outputs and replace(self._outputs, index=self._outputs.index[some])
             yield Particles(self.model.select(some), self.x[some], self.k, self.streams.take(some), outputs)

@@ -64,6 +64,6 @@ def systematic(log_w: Tensor, streams: Streams) -> Tensor:
         streams: The random streams of the requests; one uniform number each.
     """
     N = log_w.shape[1]
-    positions = (torch.arange(N) + streams.uniform(1).cpu().double()) / N
+    positions = (torch.arange(N, device="cpu") + streams.uniform(1).cpu().double()) / N
     edges = normalize(log_w).cumsum(1)
     return torch.searchsorted(edges / edges[:, -1:], positions, right=True)  # the last edge is 1, positions below

@@ -19,9 +19,11 @@ from guided.negatives.fingerprint import equal_weights, fingerprint, same_finger
 from guided.negatives.lora import merged_weights, put_lora, scale_lora
 from guided.negatives.merge import check_mixing, merge
 from guided.negatives.weights import NegativeWeights, read_negative
+from guided.settings import torch_defaults
 from guided.storage import digest_of
 
 
+@torch_defaults()
 def attach(model: Any, negative: str | Path, *, alpha: float = 1.0, beta: float = 0.0, base: Any = None) -> Diffusion:
     r"""The model, with a negative checkpoint on the negative side of its guidance.
 

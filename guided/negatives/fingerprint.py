@@ -32,7 +32,7 @@ def same_fingerprint(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[
     """
     if one["layers"] != other["layers"] or len(one["entries"]) != len(other["entries"]):
         return False, float("inf")
-    a, b = (torch.tensor(part["entries"], dtype=torch.float64) for part in (one, other))
+    a, b = (torch.tensor(part["entries"], dtype=torch.float64, device="cpu") for part in (one, other))
     distance = float((a - b).abs().sum() / a.abs().sum().clamp(min=1e-12))
     precision = max(torch.finfo(getattr(torch, part["dtype"])).eps for part in (one, other))
     return distance <= (WRITTEN if one["dtype"] == other["dtype"] else 2 * precision), distance

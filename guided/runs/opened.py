@@ -61,7 +61,7 @@ def open_run(path: str | Path) -> Run:
     columns = _columns(folder, rows)
     return Run(
         samples=sample_files(folder, [_text(folder, row) for row in rows]),
-        rewards=torch.tensor(columns.get("reward", [math.nan] * len(rows)), dtype=torch.float64),
+        rewards=torch.tensor(columns.get("reward", [math.nan] * len(rows)), dtype=torch.float64, device="cpu"),
         stats=Stats(
             run.stats.network_rows, run.stats.network_calls, run.stats.reward_calls, run.stats.seconds, run.stats.cached
         ),

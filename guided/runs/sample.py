@@ -63,7 +63,7 @@ def sample(*arguments: Any, **options: Any) -> Run:
         stats = open_run(job.out).stats
     return Run(
         samples=[sample for batch in batches for sample in batch.samples],
-        rewards=torch.tensor([r for batch in batches for r in batch.rewards], dtype=torch.float64),
+        rewards=torch.tensor([r for batch in batches for r in batch.rewards], dtype=torch.float64, device="cpu"),
         stats=stats,
         columns={name: [v for batch in batches for v in batch.columns[name]] for name in batches[0].columns},
         path=[value for batch in batches for value in batch.path],

@@ -27,7 +27,7 @@ class SeenRows:
     def __init__(self, tokens: int) -> None:
         self._type = next(kind for kind in (torch.uint8, torch.int16, torch.int32, torch.int64) if _holds(kind, tokens))
         self._n = 0
-        self._rows = self._group = self._hashes = self._places = torch.empty(0)
+        self._rows = self._group = self._hashes = self._places = torch.empty(0, device="cpu")
 
     def __len__(self) -> int:
         return self._n

@@ -28,6 +28,7 @@ from guided.core.particles import Particles
 from guided.core.process import Process
 from guided.errors import GuidedError
 from guided.scoring.identity import as_recorded
+from guided.settings import torch_defaults
 from guided.storage import plain
 from guided.values.posterior_mean import PosteriorMean
 from guided.values.protocol import Reward
@@ -88,9 +89,10 @@ class LearnedValue:
             v = self.predict(x[first], process.time(particles.k), prompt[first])
             return v[inverse.cpu()].view(particles.x.shape[:2])
 
+    @torch_defaults()
     def predict(self, x: Tensor, time: float, prompt: Tensor) -> Tensor:
         """The values of rows, with shape `(n,)`, at one time of the process, in double precision on the CPU."""
-        t = torch.full((len(x),), relative(time, self.config["times"]), device=x.device)
+        t = torch.full((len(x),), relative(time, self.config["times"]), dtype=torch.float32, device=x.device)
         y = self.evaluator(lambda part: self.net(x[part], t[part], prompt[part]), len(x))
         return self.config["shift"] + self.config["scale"] * y.cpu().double()
 
@@ -143,7 +145,7 @@ class LearnedValue:
     def _prompt(self, particles: Particles) -> Tensor:
         """The number of each particle's prompt, with shape `(B, N)`."""
         given = particles.requests.prompts if len(self.prompts) > 1 else []
-        number = torch.tensor([self.prompts.index(prompt) for prompt in given] or [0] * len(particles.x))
+        number = torch.tensor([self.prompts.index(prompt) for prompt in given] or [0] * len(particles.x), device="cpu")
         return number[:, None].expand(particles.x.shape[:2]).to(particles.x.device)
 
 

@@ -3,6 +3,7 @@
 __all__ = ["OWN", "Factory", "load_value", "make_network"]
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +15,7 @@ from guided.checkpoints.weights import load_network
 from guided.errors import GuidedError
 from guided.nets.values import build
 from guided.scoring.objective import resolve_reward
+from guided.settings import torch_defaults
 from guided.values.learned import LearnedValue
 
 #: Makes a network from `event`, the shape of a row, `tokens`, their number with the mask (None for real numbers), and
@@ -51,7 +53,8 @@ def load_value(
     validated(ValueConfig, config, folder / "config.json")
     plan = config["network"]
     own = plan["kind"].startswith(OWN)  # the user's code may not work on the meta device
-    net, identity = load_network(lambda: make_network(plan, network), folder / "model.safetensors", sketch=not own)
+    with nullcontext() if own else torch_defaults():
+        net, identity = load_network(lambda: make_network(plan, network), folder / "model.safetensors", sketch=not own)
     objective = None if reward is None else resolve_reward(reward)
     return LearnedValue(net.eval().requires_grad_(False), config, objective, identity, any_reward)
 

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from guided.errors import GuidedError, RewardError
+from guided.settings import torch_defaults
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -76,7 +77,7 @@ def own_settings(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            with _settings():
+            with torch_defaults(), _exact:
                 return function(*args, **kwargs)
         except torch.OutOfMemoryError:
             raise
@@ -85,23 +86,6 @@ def own_settings(function: Callable[P, R]) -> Callable[P, R]:
             raise RewardError(f"fails in its own network, no sample is to blame: {said}") from error
 
     return call
-
-
-@contextmanager
-def _settings() -> Iterator[None]:
-    """Sets only what is set otherwise: a default device costs time in every call of torch."""
-    before = torch.get_default_dtype()
-    with ExitStack() as stack:
-        if before != torch.float32:
-            stack.callback(torch.set_default_dtype, before)
-            torch.set_default_dtype(torch.float32)
-        if torch.get_default_device() != torch.device("cpu"):
-            stack.enter_context(torch.device("cpu"))
-        for kind in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        stack.enter_context(_exact)
-        yield
 
 
 class _Exact:

@@ -5,6 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from guided.core.codec import Codec
+from guided.core.diffusion import Diffusion
 from guided.core.editing import Editing
 from guided.core.gaussian import Gaussian
 from guided.core.random import Streams
@@ -39,3 +41,14 @@ def test_each_request_keeps_its_own_sample() -> None:
     kept = ~FREE[0]
     torch.testing.assert_close(x.mean(1)[:, kept], 0.8 * torch.cat([X, -X])[:, kept], atol=0.03, rtol=0)
     assert two.select([1]).x.equal(-X) and replace(two, x=X).select([1]).x.equal(X)
+
+
+@pytest.mark.parametrize("strength", [None, 1.0, 0.5])
+def test_a_model_with_a_mask_starts_where_its_editing_does(strength: float | None) -> None:
+    """From the first step by default: what is kept is there from the start."""
+    codec = Codec(encode=lambda _: X[0], region=lambda _: FREE[0])
+    model = Diffusion(lambda x, t: x, PROCESS, codec).edited("a sample", strength, "a mask")
+    model = model.with_requests(editing=replace(model.requests.editing, x=torch.cat([X, -X])))
+    x, k = Editing(torch.cat([X, -X]), strength or 1.0, FREE).start(PROCESS, 3, Streams(0, [0, 1]))
+    particles = model.start(Streams(0, [0, 1]), 3)
+    assert particles.x.equal(x) and particles.k == k

@@ -30,6 +30,7 @@ from guided.core.gaussian import Gaussian
 from guided.core.process import check_steps
 from guided.core.prompting import Prompting
 from guided.errors import GuidedError, check_number
+from guided.settings import torch_defaults
 
 ROWS = 16  # the network's micro-batch
 DECODED = 8  # the decoder's micro-batch of small latents
@@ -182,11 +183,12 @@ class Condition:
         self._encode = encode
 
     @torch.no_grad()
+    @torch_defaults()
     def __call__(self, prompts: Sequence[str | None]) -> dict[str, Tensor]:
         different = list(dict.fromkeys(prompts))
         # One by one: in one batch the last digits of a prompt would depend on the others.
         parts = [self._encode([prompt]) for prompt in different]
-        index = torch.tensor([different.index(prompt) for prompt in prompts])
+        index = torch.tensor([different.index(prompt) for prompt in prompts], device="cpu")
         return {name: torch.cat([part[name] for part in parts])[index.to(parts[0][name].device)] for name in parts[0]}
 
 

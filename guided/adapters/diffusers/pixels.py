@@ -16,6 +16,7 @@ from guided.adapters.diffusers.sizes import Whole
 from guided.adapters.images import as_mask, as_rgb
 from guided.core.batching import Evaluator
 from guided.errors import GuidedError
+from guided.settings import torch_defaults
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Decoder:
         return images(self.pixels(x))
 
     @torch.no_grad()
+    @torch_defaults()
     def pixels(self, x: Tensor) -> Tensor:
         """Clean rows to whole numbers from 0 to 255, on their device: `(n, 3, H, W)`, for videos `(n, F, 3, H, W)`.
 
@@ -100,6 +102,7 @@ class Encoder:
     device: torch.device
 
     @torch.no_grad()
+    @torch_defaults()
     def __call__(self, image: Any) -> Tensor:
         resized = as_rgb(image).resize((self.size.width, self.size.height), Image.Resampling.LANCZOS)
         array = np.asarray(resized, dtype=np.float32)

@@ -144,7 +144,7 @@ class Text:
                 f"the text has {len(ids)} tokens, from {min(ids)} to {max(ids)}; "
                 f"there is room for {self.length}, from 0 to {self.vocabulary - 1}, and {self.vocabulary} is free"
             )
-        return torch.tensor([*ids, *[self.vocabulary] * (self.length - len(ids))])
+        return torch.tensor([*ids, *[self.vocabulary] * (self.length - len(ids))], device="cpu")
 
 
 def _tokenizer(path: Path) -> Any:

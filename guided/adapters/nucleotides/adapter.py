@@ -106,7 +106,7 @@ class Letters:
             strange = sorted({a for a in sequence.upper() if ids.get(a, -1) < 0})
             what = f"the letters {', '.join(strange)}" if strange else f"{len(row)} letters"
             raise GuidedError(f"a sequence has {what}; it must have {self.length} of {self.alphabet}, or N")
-        return torch.tensor(row)
+        return torch.tensor(row, device="cpu")
 
 
 @lru_cache(maxsize=16)

@@ -56,7 +56,8 @@ class DeviceNumbers:
         self._place = place
         self._index = np.arange(len(place.keys)) if index is None else index
         self._whole = index is None
-        self._keys = torch.tensor([[philox.signed(k) for k in place.keys[i]] for i in self._index]).view(-1, 2)
+        keys = [[philox.signed(k) for k in place.keys[i]] for i in self._index]
+        self._keys = torch.tensor(keys, device="cpu").view(-1, 2)
         self._placed = self._keys.to(place.device)
         self._host: Source | None = None
 
@@ -87,7 +88,7 @@ class DeviceNumbers:
     def _gumbel(self, n: int) -> Tensor:
         """Standard Gumbel numbers on the CPU, in double precision."""
         first = torch.from_numpy(self._place.taken[self._index])
-        words = philox.words(self._keys, first[:, None] + torch.arange(n))
+        words = philox.words(self._keys, first[:, None] + torch.arange(n, device="cpu"))
         self._place.taken[self._index] += n
         u = 1 - (words >> 11 & (1 << 53) - 1).double() * 2.0**-53
         return -(-u.log()).log()

@@ -106,7 +106,7 @@ class HostNumbers:
         """The next numbers, on the CPU, in pinned memory where they go to a GPU."""
         dtype = torch.float64 if kind == "gumbel" else torch.float32
         pinned = self.device.type == "cuda" and kind != "gumbel"
-        numbers = torch.empty(len(self), *shape, dtype=dtype, pin_memory=pinned)
+        numbers = torch.empty(len(self), *shape, dtype=dtype, device="cpu", pin_memory=pinned)
         for generator, row in zip(self.generators, numbers.view(len(self), -1).numpy(), strict=True):
             _FILL[kind](generator, row)
         return numbers

@@ -62,7 +62,7 @@ def draw_dataset(
         if found is None:
             part = wanted.block(model, block)
             x = Unguided()(part, None, Streams(seed, block, model.device)).x[:, 0]
-            rewards = torch.full((len(x),), torch.nan)
+            rewards = torch.full((len(x),), torch.nan, dtype=torch.float32, device="cpu")
             if objective is not None:
                 rewards = torch.as_tensor(objective(model.decode(x), part.prompts or None)).float().cpu()
             write_tensors(file, {"x": x, "rewards": rewards})

@@ -151,4 +151,4 @@ def pairs_of(rewards: Tensor, groups: Sequence[int]) -> Tensor:
         raise GuidedError(
             f"no two of the {len(groups)} samples have the same prompt and different rewards; draw more of them (n)"
         )
-    return torch.tensor(found)
+    return torch.tensor(found, device="cpu")

@@ -28,7 +28,7 @@ class Levels:
     @classmethod
     def of(cls, grid: Grid) -> "Levels":
         """The levels of a grid without the last one, which is the data or closest to it."""
-        alphas, sigmas, times = (torch.tensor(level) for level in grid)
+        alphas, sigmas, times = (torch.tensor(level, dtype=torch.float32, device="cpu") for level in grid)
         noisy = sigmas > 0
         noisy[-1] = False
         return cls(alphas[noisy], sigmas[noisy], times[noisy])

@@ -103,7 +103,7 @@ def rollout(model: Diffusion, reward: Reward, streams: Streams, states: int, can
         moved = particles.propose(candidates)
         if candidates > 1:
             table["following"][b, s] = moved.x.cpu().numpy()[b]
-        particles = moved.take(torch.zeros(B, 1, dtype=torch.long)) if candidates > 1 else moved
+        particles = moved.take(torch.zeros(B, 1, dtype=torch.long, device="cpu")) if candidates > 1 else moved
     table["r"] = PosteriorMean(reward)(moved).numpy()
     table["rows"] = np.array(model.monitor.network_rows - rows)
     return table
@@ -127,7 +127,7 @@ def read(path: Path, n: int, batch_size: int, layout: Layout) -> Rollouts:
     return Rollouts(
         x=whole["x"].flatten(0, 1),
         k=whole["k"].flatten().long(),
-        of=torch.arange(n).repeat_interleave(S),
+        of=torch.arange(n, device="cpu").repeat_interleave(S),
         r=whole["r"][:, 0].contiguous(),
         following=whole["following"].flatten(0, 1) if "following" in whole else None,
         last=whole["r"],

@@ -84,7 +84,7 @@ class Data:
             of = rollouts.of[rows]
             following = None if rollouts.following is None else rollouts.following[rows]
             state = (rollouts.x[rows], rollouts.k[rows], of % prompts, last[of, 0], following, last[of])
-            parts.append(cls(*state, torch.tensor(times, dtype=torch.float32), device))
+            parts.append(cls(*state, torch.tensor(times, dtype=torch.float32, device="cpu"), device))
         return parts[0], parts[1]
 
     def __len__(self) -> int:
@@ -101,7 +101,7 @@ class Data:
     def values(self, scaled: Scaled, net: nn.Module) -> Tensor:
         """The values of all states, with shape `(S,)`, on the CPU."""
         with torch.no_grad():
-            parts = torch.arange(len(self)).split(1024)
+            parts = torch.arange(len(self), device="cpu").split(1024)
             return torch.cat([self.value(scaled, net, rows).cpu().double() for rows in parts])
 
     @torch.no_grad()
