@@ -3,7 +3,6 @@
 __all__ = ["OWN", "Factory", "load_value", "make_network"]
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -53,7 +52,7 @@ def load_value(
     validated(ValueConfig, config, folder / "config.json")
     plan = config["network"]
     own = plan["kind"].startswith(OWN)  # the user's code may not work on the meta device
-    with nullcontext() if own else torch_defaults():
+    with torch_defaults():
         net, identity = load_network(lambda: make_network(plan, network), folder / "model.safetensors", sketch=not own)
     objective = None if reward is None else resolve_reward(reward)
     return LearnedValue(net.eval().requires_grad_(False), config, objective, identity, any_reward)

@@ -1,11 +1,14 @@
 """Shipped models give the same samples whatever torch's global settings are outside."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 import guided
+from guided.fitting.negative.config import NegativeTraining
+from guided.fitting.negative.job import train_negative
 from guided.samplers import SVDD
 from tests.toys.settings import FOREIGN, foreign
 
@@ -43,3 +46,34 @@ def test_inference_mode_and_deterministic_algorithms_change_nothing(plain: dict[
             assert drawn(name) == plain[name]
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return fit(tmp_path_factory.mktemp("plain"))
+
+
+def fit(folder: Path) -> str:
+    """A small soft value; all updates happen, and its candidates are looked at."""
+    numbers: dict[str, Any] = {"n": 10, "updates": 4, "n_check": 2, "states": 2, "candidates": 2}
+    value = guided.fit_value("rna", reward="gc", out=folder / "value", alpha=0.1, steps=3, device="cpu", **numbers)
+    return str(value.identity)
+
+
+@pytest.mark.parametrize("setting", FOREIGN)
+def test_a_value_is_fitted_with_its_own_settings(tmp_path: Path, fitted: str, setting: str) -> None:
+    with foreign(setting):
+        assert fit(tmp_path) == fitted
+
+
+def trained(folder: Path) -> bytes:
+    training = NegativeTraining(n=4, steps=2, batch=2, sheet=0)
+    train_negative(guided.load("rna", steps=3, device="cpu"), folder / "negative", training=training)
+    return next((folder / "negative").glob("*.safetensors")).read_bytes()
+
+
+def test_a_negative_checkpoint_is_trained_with_its_own_settings(tmp_path: Path) -> None:
+    plain = trained(tmp_path / "plain")
+    for setting in FOREIGN:
+        with foreign(setting):
+            assert trained(tmp_path / setting) == plain, setting

@@ -47,6 +47,7 @@ from guided.runs.paths import full
 from guided.runs.prompts import Prompts
 from guided.runs.versions import versions
 from guided.scoring.objective import Objective, resolve_reward
+from guided.settings import torch_defaults
 from guided.storage import write_tensors, write_whole
 
 VERSIONS = ("torch", "accelerate", "diffusers", "peft")
@@ -221,7 +222,11 @@ class NegativeJob(Job):
 
     def work(self, config: dict[str, Any]) -> dict[str, Any] | None:
         """Draws the samples, trains the checkpoint and writes the files."""
-        x, prompts = self.data()
+        return self._trained(*self.data(), config)
+
+    @torch_defaults()
+    def _trained(self, x: Tensor, prompts: list[str | None], config: dict[str, Any]) -> dict[str, Any] | None:
+        """Trains the checkpoint on rows, or pairs of rows, with a prompt for each, and writes the files."""
         drawn, main = time.perf_counter() - self.start, self.accelerator.is_main_process
         student = student_of(self.model, self.training)
         trainer = Trainer(self.model, student, self.method, self.training, x, prompts, self.accelerator)

@@ -25,6 +25,7 @@ from guided.fitting.value.states import Data
 from guided.runs.sample import sample
 from guided.samplers import SVDD, Sampler, Unguided
 from guided.scoring.objective import Objective
+from guided.settings import torch_defaults
 from guided.storage import lock, write_network
 from guided.values.learned import LearnedValue, relative
 from guided.values.load import Factory, load_value, make_network
@@ -118,6 +119,7 @@ class ValueJob(Job):
         layout = Layout.of(self.source.model, counts["states"], counts["candidates"])
         return read(self.rollouts, self.n, counts["batch_size"], layout)
 
+    @torch_defaults()
     def fit(self, rollouts: Rollouts) -> tuple[nn.Module, dict[str, Any]]:
         """The fitted network, and `shift`, `scale` and `metrics`."""
         model, settings = self.source.model, self.settings
