@@ -169,7 +169,7 @@ class ValueJob(Job):
             prompt=self.source.cycle(n),
             guidance=self.source.guidance,
             batch_size=self.rolling["batch_size"],
-            value=value,
+            value=None if isinstance(sampler, Unguided) else value,
             progress=progress,
         )
         report(done + n)

@@ -35,6 +35,12 @@ def lasting(path):
     return {**found, "config.json": config}
 
 
+def test_a_fit_warns_of_nothing(tmp_path, recwarn):
+    """The unguided samples of its check ask no value, and are given none."""
+    fit(tmp_path / "value", n=20, updates=2)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("whole")
