@@ -3,11 +3,14 @@
 import ast
 import statistics
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.test_imports import imports, modules
 
+MADE = {"arange", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn", "randperm", "tensor", "zeros"}
+NETWORKS = ("guided.nets", "guided.rewards")  # what is made there is made with settings of its own
 MEDIAN, NINETIETH, LONGEST = 6, 16, 40  # lines of code of a function
 PARAMETERS = 12
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -115,3 +118,29 @@ def test_parameter_lists_are_short() -> None:
 def test_lines_of_code_are_counted(source: str, expected: int) -> None:
     [function] = [node for node in ast.parse(source).body if isinstance(node, Function)]
     assert lines(function) == expected
+
+
+def unplaced(source: str) -> list[str]:
+    """Calls of torch that make a tensor, or a generator, wherever the default device is."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    wrong = []
+    for call in calls:
+        name = ast.unparse(call.func)
+        given = {keyword.arg for keyword in call.keywords}
+        made = name.removeprefix("torch.") in MADE and not given & {"device", "out"}
+        if name.startswith("torch.") and (made or (name == "torch.Generator" and not call.args and not given)):
+            wrong.append(ast.unparse(call))
+    return wrong
+
+
+@pytest.mark.parametrize(("module", "path"), modules().items(), ids=modules())
+def test_tensors_do_not_follow_the_default_device(module: str, path: Path) -> None:
+    """A notebook may have called torch.set_default_device."""
+    if not module.startswith(NETWORKS):
+        assert unplaced(path.read_text()) == []
+
+
+@pytest.mark.parametrize("call", ["torch.zeros(2)", "torch.tensor(x, dtype=torch.long)", "torch.Generator()"])
+def test_a_tensor_without_a_device_is_found(call: str) -> None:
+    assert unplaced(f"y = {call}") == [call]
+    assert unplaced("y = torch.zeros(2, device=x.device), torch.Generator('cpu'), torch.zeros_like(x)") == []

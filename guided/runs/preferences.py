@@ -69,7 +69,7 @@ class _Grid:
     table: Tensor
 
     def __call__(self, requests: Sequence[int]) -> Tensor:
-        return self.table[torch.tensor(requests) % len(self.table)]
+        return self.table[torch.tensor(requests, device="cpu") % len(self.table)]
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ class Levels:
 
     def trained(self, T: int) -> Grid:
         """`T` levels evenly over the times of a diffusion's network, the noisiest first, and the data."""
-        times = torch.linspace(self.steps - 1, 0, T, dtype=torch.float64)
+        times = torch.linspace(self.steps - 1, 0, T, dtype=torch.float64, device="cpu")
         alphas, sigmas = self(times)
         return [*alphas.tolist(), 1.0], [*sigmas.tolist(), 0.0], [*times.tolist(), 0.0]
 
