@@ -6,6 +6,7 @@ __all__ = [
     "check_number",
     "check_texts",
     "fail",
+    "is_finite",
     "nearest",
     "one_line",
     "out_of_memory",
@@ -70,7 +71,7 @@ def check_number(
     number = _plain(value)
     within = (
         number is not None
-        and math.isfinite(number)
+        and is_finite(number)
         and (kind is float or number == int(number))
         and (least is None or number >= least)
         and (most is None or number <= most)
@@ -81,8 +82,17 @@ def check_number(
         bounds = (("at least", least), ("at most", most), ("above", above), ("below", below))
         words = ["a whole number" if kind is int else "a finite number"]
         words += [f"{word} {bound}" for word, bound in bounds if bound is not None]
-        raise GuidedError(f"{name} is {value!r}; it must be {', '.join(words)}")
+        given = repr(value) if number is None or is_finite(number) or isinstance(number, float) else "too large"
+        raise GuidedError(f"{name} is {given}; it must be {', '.join(words)}")
     return kind(number)
+
+
+def is_finite(number: float) -> bool:
+    """Whether a number is finite as a float: neither infinite nor nan, nor a whole number beyond 1.8e308."""
+    try:
+        return math.isfinite(number)
+    except OverflowError:
+        return False
 
 
 def check_texts(name: str, value: Any) -> str | list[str | None] | None:
@@ -123,7 +133,10 @@ def kind_of(value: object) -> str:
 
 def shown(value: object) -> str:
     """The repr of a value, shortened for messages."""
-    return _REPR.repr(value)
+    try:
+        return _REPR.repr(value)
+    except ValueError:  # a whole number of more than 4300 digits
+        return kind_of(value)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

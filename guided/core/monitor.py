@@ -1,11 +1,14 @@
 """What a run cost and how far it is: network rows, seconds by part, and a callback at each step."""
 
-__all__ = ["Monitor", "Progress"]
+__all__ = ["Monitor", "Progress", "check_progress"]
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
+
+from guided.errors import GuidedError, shown
 
 
 @dataclass(frozen=True)
@@ -67,3 +70,14 @@ class Monitor:
     def step(self, k: int) -> None:
         if self.on_step is not None:
             self.on_step(k)
+
+
+def check_progress(progress: Any) -> Any:
+    """A callback for :class:`Progress`, or None.
+
+    Raises:
+        GuidedError: It is something else.
+    """
+    if progress is not None and not callable(progress):
+        raise GuidedError(f"progress is {shown(progress)}; it must be a function of a Progress, or None")
+    return progress

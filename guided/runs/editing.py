@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guided.core.editing import default_strength
-from guided.errors import GuidedError
+from guided.errors import GuidedError, shown
 from guided.runs.options import spelled
 from guided.storage import digest_of
 
@@ -72,8 +72,8 @@ def _read(name: str, given: Any) -> tuple[Any, dict[str, Any]]:
 def _bytes(name: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise GuidedError(f"cannot read {name} {str(path)!r}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # no such file, or a name that no file can have
+        raise GuidedError(f"cannot read {name} {shown(str(path))}: {getattr(error, 'strerror', error)}") from error
 
 
 def _decoded(name: str, path: Path, data: bytes) -> "Image.Image":

@@ -3,6 +3,7 @@
 __all__ = ["batches_in", "open_run", "sample_files"]
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -54,8 +55,8 @@ def open_run(path: str | Path) -> Run:
         GuidedError: The folder holds no run.
     """
     folder = full(path)
-    if not (folder / "run.json").is_file():
-        raise GuidedError(f"{str(path)!r} holds no run: there is no run.json")
+    if not os.path.isfile(folder / "run.json"):  # unlike Path's, false for a name that no file can have
+        raise GuidedError(f"{shown(str(path))} holds no run: there is no run.json")
     _, run = read_record(folder / "run.json", Stored)
     rows = read_rows(folder / "samples.csv")
     columns = _columns(folder, rows)

@@ -18,7 +18,6 @@ __all__ = [
     "spelling",
 ]
 
-import math
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -31,7 +30,8 @@ from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, g
 from pydantic import ConfigDict, GetCoreSchemaHandler, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
-from guided.errors import GuidedError, check_number, nearest
+from guided.errors import GuidedError, check_number, is_finite, nearest, shown
+from guided.runs.paths import nameable
 
 SAME: Any = type("SAME", (), {"__repr__": lambda self: "SAME"})()  # as in Python
 REQUIRED: Any = type("REQUIRED", (), {"__repr__": lambda self: "REQUIRED"})()  # has no default
@@ -107,7 +107,7 @@ class Option:
         if self.choices and value not in self.choices:
             raise ValueError(f"is {value!r}; it is one of {', '.join(self.choices)}")
         if Path in accepted and isinstance(value, str | Path):
-            return Path(value).expanduser()
+            return Path(value).expanduser() if nameable(value) else _no_name(value)
         return value
 
     def _number(self, value: Any, kind: type[int] | type[float]) -> int | float:
@@ -119,11 +119,17 @@ class Option:
         limits = [f"{words[key]} {_bound(bound)}" for key, bound in bounds.items() if bound is not None]
         what = "a whole number" if kind is int else "a finite number"
         known = kind is float or _SPELLING.get()  # a command line has checked the type
-        if known and isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if isinstance(value, int) and not is_finite(value):
+            raise ValueError(f"is too large; it must be {', '.join([what, *limits])} {self.unit}".rstrip())
+        if known and isinstance(value, int | float) and not isinstance(value, bool) and is_finite(value):
             both = self.least is not None and self.most is not None
             within = f"in [{self.least:.15g}, {self.most:.15g}]" if both else " and ".join(limits)
             raise ValueError(f"is {value!r}; it must be {within} {self.unit}".rstrip())
         raise ValueError(f"is {value!r}; it must be {', '.join([what, *limits])} {self.unit}".rstrip())
+
+
+def _no_name(path: str | Path) -> Path:
+    raise ValueError(f"is {shown(str(path))}; no file can have this name")
 
 
 def _bound(bound: float) -> str:
@@ -215,7 +221,9 @@ def _check(cls: type, name: str, value: Any) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         own = first.get("ctx", {}).get("error")
-        wrong = str(own) if own else f"is {value!r}; {first['msg'].replace('Input should be', 'it must be')}"
+        accepted = first["msg"].replace("Input should be", "it must be")
+        accepted = "it must be a path" if first["type"] == "path_type" else accepted
+        wrong = str(own) if own else f"is {value!r}; {accepted}"
         raise GuidedError(f"{spelled(name)} {wrong}") from None
 
 

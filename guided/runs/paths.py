@@ -1,7 +1,8 @@
 """Paths and files that a user gives, checked before a run begins."""
 
-__all__ = ["check_folder", "full", "read_prompts"]
+__all__ = ["check_folder", "full", "nameable", "read_prompts"]
 
+import errno
 import os
 import unicodedata
 from pathlib import Path
@@ -10,9 +11,26 @@ from guided.errors import GuidedError, shown
 
 
 def full(path: str | Path) -> Path:
-    """The absolute path, with `~` expanded and no `..`; it stays valid when the working directory changes."""
+    """The absolute path, with `~` expanded and no `..`; it stays valid when the working directory changes.
+
+    Raises:
+        GuidedError: It is no path.
+    """
+    if not isinstance(path, str | Path):
+        raise GuidedError(f"the path is {shown(path)}; it must be a text or a Path")
     path = Path(path).expanduser().absolute()
     return path.resolve() if ".." in path.parts else path  # by the file system: a link's parent is not what is written
+
+
+def nameable(path: str | Path) -> bool:
+    """Whether a file can have this name: it is not too long, and has no null."""
+    try:
+        os.lstat(path)
+    except ValueError:
+        return False
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG
+    return True
 
 
 def check_folder(path: Path, name: str = "--out") -> None:

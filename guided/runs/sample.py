@@ -14,7 +14,7 @@ import torch
 
 from guided.core.batching import Evaluator
 from guided.core.diffusion import Diffusion
-from guided.core.monitor import Progress
+from guided.core.monitor import Progress, check_progress
 from guided.errors import GuidedError
 from guided.loading import check_name, check_options, load, split_options
 from guided.runs.config import POSITIONAL, ModelOptions, RunConfig
@@ -55,8 +55,8 @@ def sample(*arguments: Any, **options: Any) -> Run:
         GuidedError: An argument is wrong; the message says what is accepted.
     """
     given = _bound(arguments, options)
-    progress = given.pop("progress")
-    job = resolve(RunConfig.of(**given))
+    progress = check_progress(given.pop("progress"))
+    job = resolve(_config(given))
     batches = list(_drawn(job, progress))
     stats = sum((batch.stats for batch in batches), Stats())
     if job.out is not None and given["only"] is None:
@@ -84,8 +84,8 @@ def stream(*arguments: Any, **options: Any) -> Iterator[Batch]:
         GuidedError: An argument is wrong; the message says what is accepted.
     """
     given = _bound(arguments, options)
-    progress = given.pop("progress")
-    job = resolve(RunConfig.of(**given))
+    progress = check_progress(given.pop("progress"))
+    job = resolve(_config(given))
     return _drawn(job, progress)
 
 
@@ -93,9 +93,15 @@ def _bound(arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any
     """The arguments by name, with defaults."""
     bound = _SIGNATURE.bind(*arguments, **options)
     bound.apply_defaults()
-    if bound.arguments["report"] and bound.arguments["out"] is None:
-        raise GuidedError("report needs out, the folder that it is written to")
     return dict(bound.arguments)
+
+
+def _config(given: dict[str, Any]) -> RunConfig:
+    """The description of a run of `sample` or `stream`."""
+    config = RunConfig.of(**given)
+    if config.run.report and config.run.out is None:
+        raise GuidedError("report needs out, the folder that it is written to")
+    return config
 
 
 _SIGNATURE = signature(RunConfig, POSITIONAL)

@@ -2,6 +2,7 @@
 
 __all__ = ["OWN", "Factory", "load_value", "make_network"]
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,7 +12,7 @@ from torch import nn
 from guided.checkpoints import read_config
 from guided.checkpoints.schemas import ValueConfig, validated
 from guided.checkpoints.weights import load_network
-from guided.errors import GuidedError
+from guided.errors import GuidedError, shown
 from guided.nets.values import build
 from guided.scoring.objective import resolve_reward
 from guided.settings import torch_defaults
@@ -40,8 +41,8 @@ def load_value(
         GuidedError: It does not hold a finished value, or the weights do not fit.
     """
     folder = Path(path)
-    if not folder.is_dir():
-        raise GuidedError(f"there is no folder {str(path)!r}; a value is a folder that `guided fit-value` wrote")
+    if not os.path.isdir(folder):  # unlike Path's, false for a name that no file can have
+        raise GuidedError(f"there is no folder {shown(str(path))}; a value is a folder that `guided fit-value` wrote")
     if not (folder / "config.json").is_file():
         raise GuidedError(f"{str(path)!r} is not the folder of a value, as `guided fit-value` writes")
     config = read_config(folder)

@@ -1,11 +1,17 @@
 """Files that a user names: prompts, folders."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+import guided
 from guided import check_folder, read_prompts
 from guided.errors import GuidedError
+from guided.fitting.negative.job import train_negative
+from guided.samplers import SVDD
 
 
 @pytest.mark.parametrize(
@@ -65,3 +71,50 @@ def test_a_folder_that_cannot_be_is_said(tmp_path):
             check_folder(path)
     check_folder(tmp_path / "a" / "b")
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("given", [None, 0, b"x", [], {}, object()], ids=repr)
+def test_what_is_no_path_is_one_line(given: Any) -> None:
+    with pytest.raises(GuidedError, match=r"the path is .*; it must be a text"):
+        guided.open_run(given)
+    if given is not None:
+        with pytest.raises(GuidedError, match=r"out is .*; it must be a path"):
+            guided.sample("rna", None, "unguided", out=given)
+
+
+@pytest.mark.parametrize("progress", [0, "", [], 1.5])
+def test_a_progress_that_cannot_be_called_is_one_line(tmp_path: Path, progress: Any) -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: guided.sample("rna", None, "unguided", steps=1, progress=progress),
+        lambda: guided.fit_value("rna", "gc", out=tmp_path / "value", progress=progress),
+        lambda: train_negative("rna", tmp_path / "negative", progress=progress),
+    ]
+    for call in calls:
+        with pytest.raises(GuidedError, match=r"progress is .*; it must be a function of a Progress, or None"):
+            call()
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("name", ["x" * 10_000, "a\0b"], ids=["too long", "a null"])
+@pytest.mark.parametrize("option", ["out", "cache", "value", "image"])
+def test_a_name_that_no_file_can_have_is_one_line(name: str, option: str) -> None:
+    with pytest.raises(GuidedError, match=option if option != "value" else "there is no folder"):
+        guided.sample("rna", "gc", steps=1, **{option: name})
+    with pytest.raises(GuidedError, match=r"holds no run"):
+        guided.open_run(name)
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**5000)], ids=["1e400", "-1e5000"])
+@pytest.mark.parametrize("option", ["n", "seed", "steps", "draws", "workers", "time_limit", "guidance", "devices"])
+def test_a_number_beyond_all_floats_is_one_line(number: int, option: str) -> None:
+    with pytest.raises(GuidedError, match=f"{option} is too large|devices"):
+        guided.sample("rna", "gc", **{option: number})
+    with pytest.raises(GuidedError, match="M is too large"):
+        SVDD(M=number)
+
+
+def test_a_report_is_a_yes_or_no() -> None:
+    with pytest.raises(GuidedError, match="report is"):
+        guided.sample("rna", "gc", report=np.array([1, 2]))
+    with pytest.raises(GuidedError, match="report needs out"):
+        guided.sample("rna", "gc", report=True)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from guided.core.diffusion import Diffusion
-from guided.core.monitor import Progress
+from guided.core.monitor import Progress, check_progress
 from guided.errors import GuidedError
 from guided.fitting.job import Job
 from guided.fitting.negative.card import ENDS, describe
@@ -93,6 +93,7 @@ def train_negative(
             holds another one.
         ImportError: accelerate or peft is not installed.
     """
+    check_progress(progress)
     method = method or (SelfNPO() if reward is None else FlippedDPO())
     if method.pairs != (reward is not None):
         what = "needs a reward, to rank the samples" if method.pairs else "takes no reward"

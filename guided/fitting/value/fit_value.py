@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from guided.core.diffusion import Diffusion
-from guided.core.monitor import Progress
+from guided.core.monitor import Progress, check_progress
 from guided.errors import GuidedError, kind_of
 from guided.fitting.value.config import POSITIONAL, FitConfig
 from guided.fitting.value.fit import Settings
@@ -40,7 +40,7 @@ def fit_value(*arguments: Any, **options: Any) -> LearnedValue:
     bound = _SIGNATURE.bind(*arguments, **options)
     bound.apply_defaults()
     given = dict(bound.arguments)
-    progress = given.pop("progress")
+    progress = check_progress(given.pop("progress"))
     return fit(FitConfig.of(**given), progress)
 
 
