@@ -33,6 +33,8 @@ class Codec:
             that `decode` would put into PIL images. None where samples are no images.
         preview_pixels: The same for `preview`.
         from_pixels: Maps pixels to samples, so that rows are decoded once for both; None where they do not follow.
+        measures: Maps clean rows to further numbers about each, by name: columns of a run that its samples do not show.
+            None where there are none.
     """
 
     decode: Callable[[Tensor], Any] = lambda x: x
@@ -44,6 +46,7 @@ class Codec:
     pixels: Callable[[Tensor], Tensor] | None = None
     preview_pixels: Callable[[Tensor], Tensor] | None = None
     from_pixels: Callable[[Tensor], Any] | None = None
+    measures: Callable[[Tensor], dict[str, list[float]]] | None = None
 
     def editing(self, model: str, sample: Any, strength: float | None, mask: Any) -> Editing:
         """Where requests that start from a sample begin, and what they keep of it.

@@ -25,8 +25,11 @@ References:
 
 __all__ = ["Gaussian"]
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from einops import repeat
@@ -101,6 +104,11 @@ class Gaussian:
     @property
     def output(self) -> tuple[int, ...]:
         return self.event
+
+    @property
+    def distribution(self) -> dict[str, Any]:
+        grid = hashlib.sha256(json.dumps([self.alphas, self.sigmas, self.times]).encode()).hexdigest()
+        return {"grid": grid[:16], "eta": self.eta, "clip": self.clip}
 
     @property
     def steps(self) -> int:

@@ -14,6 +14,7 @@ __all__ = ["SCHEDULES", "Masked"]
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,6 +94,10 @@ class Masked:
     @property
     def output(self) -> tuple[int, ...]:
         return (self.length, self.vocabulary)
+
+    @property
+    def distribution(self) -> dict[str, Any]:
+        return {"schedule": self.schedule, "temperature": self.temperature}
 
     @property
     def mask(self) -> int:

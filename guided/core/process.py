@@ -2,8 +2,8 @@ r"""Reverse-time processes: how a diffusion model moves, given its denoiser's ou
 
 A process is a Markov chain :math:`x_0, x_1, \dots, x_K` from noise (:math:`k = 0`) to data (:math:`k = K`) whose
 kernels :math:`p(x_{k+1} \mid x_k, y_k)` depend on the network only through its output :math:`y_k = f_\theta(x_k, t_k)`.
-Two of them, :class:`~guided.core.gaussian.Gaussian` and :class:`~guided.core.masked.Masked`, cover the continuous and
-the discrete models.
+Three of them, :class:`~guided.core.gaussian.Gaussian`, :class:`~guided.core.masked.Masked` and
+:class:`~guided.core.graphs.Graphs`, cover the continuous models, the discrete ones, and those of graphs.
 """
 
 __all__ = ["Process", "check_steps"]
@@ -42,6 +42,11 @@ class Process(Protocol):
     @property
     def predicts(self) -> str:
         """What the network's output must be, in words."""
+        ...
+
+    @property
+    def distribution(self) -> dict[str, Any]:
+        """All that samples depend on besides the number of steps, JSON-able."""
         ...
 
     @property

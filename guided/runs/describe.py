@@ -1,9 +1,8 @@
 """The contents of `run.json`: the configuration that a folder is resumed by, and the options that repeat the run."""
 
-__all__ = ["all_versions", "description", "distribution", "notes", "repeatable", "unnamed"]
+__all__ = ["all_versions", "description", "notes", "repeatable", "unnamed"]
 
 import inspect
-import json
 import platform
 import sys
 from collections.abc import Callable, Mapping
@@ -15,7 +14,6 @@ from typing import Any
 import torch
 
 from guided.core.diffusion import Diffusion
-from guided.core.masked import Masked
 from guided.errors import GuidedError
 from guided.loading import check_name
 from guided.runs.config import PROMPTS
@@ -24,7 +22,6 @@ from guided.runs.options import options_of
 from guided.runs.versions import versions
 from guided.samplers import sampler_to_dict
 from guided.scoring.objective import Objective
-from guided.storage import digest_of
 
 PACKAGES = ("torch", "numpy", "rdkit", "selfies", "diffusers", "transformers", "accelerate", "peft", "pillow")
 Json = Any
@@ -45,14 +42,6 @@ def description(job: Job) -> dict[str, Json]:
     return _ordered(found, job)
 
 
-def distribution(process: Any) -> dict[str, Any]:
-    """All that samples depend on in a process besides its steps, JSON-able."""
-    if isinstance(process, Masked):
-        return {"schedule": process.schedule, "temperature": process.temperature}
-    grid = digest_of(json.dumps([process.alphas, process.sigmas, process.times]))
-    return {"grid": grid[:16], "eta": process.eta, "clip": process.clip}
-
-
 def _differs(value: Any, default: Any) -> bool:
     """Whether a value differs from its default; arrays and images are compared by identity."""
     plain = value is None or isinstance(value, str | int | float | list | tuple | Path)
@@ -64,7 +53,7 @@ def _ordered(found: dict[str, Json], job: Job) -> dict[str, Json]:
     first = ("model", "reward", "sampler", "n", "seed", "steps", "batch_size", "prompt", "guidance")
     rest = {name: value for name, value in found.items() if name not in first}
     head = {name: found[name] for name in first}
-    own = {"identity": job.model.identity, "process": distribution(job.model.process)}
+    own = {"identity": job.model.identity, "process": job.model.process.distribution}
     return {"model": head.pop("model"), **own, **head, **rest, **job.start.config}
 
 

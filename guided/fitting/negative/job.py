@@ -42,7 +42,6 @@ from guided.loading import load
 from guided.negatives.fingerprint import fingerprint
 from guided.negatives.lora import check_lora, lora_weights
 from guided.negatives.weights import FULL, FULL_PART, LORA
-from guided.runs.describe import distribution
 from guided.runs.paths import full
 from guided.runs.prompts import Prompts
 from guided.runs.versions import versions
@@ -180,7 +179,7 @@ class NegativeJob(Job):
             "reward": None if self.objective is None else self.objective.identity,
             "training": training,
             "samples": {"steps": self.model.steps, "guidance": self.guidance, "prompts": self.prompts},
-            "model": {"identity": self.model.identity, **distribution(self.model.process)},
+            "model": {"identity": self.model.identity, **self.model.process.distribution},
         }
 
     @property
