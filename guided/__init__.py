@@ -16,6 +16,7 @@ __all__ = [
     "SelfNPO",
     "attach",
     "check_folder",
+    "convert",
     "correlation",
     "fit_value",
     "kmer_frequencies",
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from guided.fitting.negative.job import train_negative
     from guided.fitting.negative.self_npo import SelfNPO
     from guided.fitting.value.fit_value import fit_value
-    from guided.loading import load, models
+    from guided.loading import convert, load, models
     from guided.metrics.kmers import correlation, kmer_frequencies
     from guided.metrics.likelihood import log_likelihood
     from guided.negatives.attach import attach
@@ -85,6 +86,7 @@ _HOMES = {
     "SelfNPO": "guided.fitting.negative.self_npo",
     "attach": "guided.negatives.attach",
     "check_folder": "guided.runs.paths",
+    "convert": "guided.loading",
     "correlation": "guided.metrics.kmers",
     "fit_value": "guided.fitting.value.fit_value",
     "kmer_frequencies": "guided.metrics.kmers",

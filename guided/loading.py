@@ -1,6 +1,6 @@
 """Pretrained models by name or path."""
 
-__all__ = ["check_name", "check_options", "load", "models", "resolve_device", "split_options"]
+__all__ = ["check_name", "check_options", "convert", "load", "models", "resolve_device", "split_options"]
 
 import inspect
 import json
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from guided.checkpoints import FOLDER, read_config, read_object
+from guided.checkpoints.torch_files import entry, read_torch
 from guided.core.diffusion import Diffusion
 from guided.core.process import check_steps
 from guided.errors import GuidedError, kind_of, nearest, shown
@@ -24,12 +25,14 @@ from guided.settings import torch_defaults
 #: The adapter of each `kind` of checkpoint in a folder.
 _ADAPTERS = {
     "fragments": "guided.adapters.fragments.adapter",
+    "gdss": "guided.adapters.gdss.adapter",
     "mdlm": "guided.adapters.mdlm.dit",
     "molecules": "guided.adapters.selfies.adapter",
     "nucleotides": "guided.adapters.nucleotides.adapter",
 }
 
-#: The adapter of checkpoints that are one file.
+#: The adapters of checkpoints that are one file: those with an entry of such a name, and any other.
+_FILES = {"params_adj": "guided.adapters.gdss.adapter"}
 _FILE = "guided.adapters.mdlm.cnn"
 
 #: The adapter of diffusers' pipelines: a folder with an index, or the name of a repository.
@@ -71,8 +74,8 @@ def load(
 
     Args:
         name_or_path: The name of a shipped model; a folder with `config.json` and `model.safetensors`, ours or MDLM's
-            of Hugging Face; a Lightning checkpoint of the MDLM line, a file; a pipeline of diffusers by its folder or
-            its repository's name, or as an object. Options may follow a name, as in
+            of Hugging Face; a Lightning checkpoint of the MDLM line or one of GDSS, a file; a pipeline of diffusers by
+            its folder or its repository's name, or as an object. Options may follow a name, as in
             `"drakes.ckpt?length=200&ema=false"`.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto" for the best there is.
         dtype: The precision of the network, "float32", "bfloat16" or "float16"; its outputs are used in float32.
@@ -81,7 +84,8 @@ def load(
             or on a GPU "graph", with CUDA graphs; None for not at all. Micro-batches then have one size.
         channels_last: Whether convolutions have their channels last in memory; None for where that is known to be fast.
         options: What the checkpoint's adapter takes besides: for a file `length`, `alphabet` and `ema`
-            (:func:`guided.adapters.mdlm.cnn.load`), for MDLM's folder `length`, for a pipeline `eta`, `lookahead`,
+            (:func:`guided.adapters.mdlm.cnn.load`) or GDSS's (:func:`guided.adapters.gdss.adapter.load`), for MDLM's
+            folder `length`, for a pipeline `eta`, `lookahead`,
             `scheduler` and more (:func:`guided.adapters.diffusers.load`). A pipeline object takes those of
             :func:`guided.adapters.diffusers.wrap`, and stays on its device and in its precision.
 
@@ -173,7 +177,7 @@ def _is_file(name: str) -> bool:
 def _adapter(path: Path) -> tuple[ModuleType, Mapping[str, Any]]:
     """The adapter of a checkpoint, and the checkpoint's configuration."""
     if path.is_file():
-        return import_module(_FILE), {}
+        return import_module(_file_adapter(path)), {}
     if (path / "model_index.json").is_file() or (not path.exists() and _REPOSITORY.fullmatch(str(path))):
         return import_module(_PIPELINES), {}
     if not path.is_dir():
@@ -184,6 +188,36 @@ def _adapter(path: Path) -> tuple[ModuleType, Mapping[str, Any]]:
     if config["kind"] not in _ADAPTERS:
         raise GuidedError(f"{path} holds a model of kind {config['kind']!r}; it is one of {', '.join(_ADAPTERS)}")
     return import_module(_ADAPTERS[config["kind"]]), config
+
+
+def _file_adapter(path: Path) -> str:
+    """The adapter of a file; a file that cannot be read is left to the adapter that is asked last, which says why."""
+    try:
+        content = {} if path.suffix == ".safetensors" else read_torch(path)
+    except (GuidedError, OSError):
+        return _FILE
+    return next((_FILES[name] for name in _FILES if entry(content, name) is not None), _FILE)
+
+
+def convert(path: str | Path, out: str | Path) -> None:
+    """Makes a folder with `config.json` and `model.safetensors` of a published file, which loads as the file does.
+
+    Args:
+        path: The file.
+        out: The folder; it must be new, or empty.
+
+    Raises:
+        GuidedError: The file is no checkpoint of a kind that can be converted, or the folder is in use.
+    """
+    file, folder = _path(str(path)), Path(out).expanduser()
+    if not file.is_file():
+        raise GuidedError(f"there is no file {shown(str(path))} to convert")
+    adapter = import_module(_file_adapter(file))
+    if not hasattr(adapter, "convert"):
+        raise GuidedError(f"{path} is not a file of GDSS; only these are converted, others are loaded as they are")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise GuidedError(f"{str(folder)!r} is in use; give a new folder")
+    adapter.convert(file, folder)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

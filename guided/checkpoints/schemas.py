@@ -8,6 +8,9 @@ checked before memory is allocated.
 __all__ = [
     "Card",
     "Fragments",
+    "Gdss",
+    "GdssNetwork",
+    "GdssNoise",
     "Mdlm",
     "MdlmLength",
     "Nucleotides",
@@ -182,6 +185,54 @@ class MdlmLength(Schema):
     """The number of tokens of MDLM's transformer, `model_length` or `length`."""
 
     length: Size
+
+
+class GdssNetwork(Schema):
+    """One of GDSS's two networks, by the names of its own configuration; each has some of the sizes only."""
+
+    model_type: Literal["ScoreNetworkX", "ScoreNetworkX_GMH", "ScoreNetworkA"]
+    conv: Literal["GCN"] = "GCN"
+    max_feat_num: Size
+    max_node_num: Annotated[int, Field(ge=1, le=1000, description="a whole number from 1 to 1000")] = 1
+    nhid: Size
+    depth: Depth = 1
+    num_layers: Depth = 1
+    num_linears: Annotated[int, Field(ge=2, le=100, description="a whole number from 2 to 100")] = 2
+    c_init: Depth = 1
+    c_hid: Depth = 1
+    c_final: Depth = 1
+    adim: Size = 1
+    num_heads: Size = 1
+
+
+class GdssNoise(Schema):
+    """The noise of nodes or of the adjacency."""
+
+    type: Literal["VP", "VE"]
+    beta_min: Positive
+    beta_max: Positive
+    num_scales: Annotated[int, Field(ge=1, le=500_000, description="a whole number from 1 to 500000")]
+
+
+class Gdss(Schema):
+    """A model of graphs: its data, the noise of nodes and adjacency, and the network of each."""
+
+    data: Text
+    nodes: Annotated[GdssNoise, Field(description="an object with type, beta_min, beta_max and num_scales")]
+    edges: Annotated[GdssNoise, Field(description="an object with type, beta_min, beta_max and num_scales")]
+    x: Annotated[GdssNetwork, Field(description="an object with model_type, max_feat_num, nhid and more")]
+    adj: Annotated[GdssNetwork, Field(description="an object with model_type, max_feat_num, max_node_num and more")]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Gdss":
+        if self.adj.model_type != "ScoreNetworkA" or self.x.model_type == "ScoreNetworkA":
+            raise ValueError("x must be one of the networks of nodes, and adj ScoreNetworkA")
+        if self.x.max_feat_num != self.adj.max_feat_num:
+            raise ValueError("x and adj must have the same max_feat_num")
+        for net in (self.x, self.adj):
+            if net.adim % net.num_heads or net.nhid % net.num_heads:
+                raise ValueError(f"num_heads is {net.num_heads}; it must divide adim and nhid")
+        return self
 
 
 class OracleConfig(Schema):

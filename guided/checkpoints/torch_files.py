@@ -12,6 +12,7 @@ nor called; modules that torch never allows, such as `os` and `sys`, are refused
 __all__ = ["Inert", "entry", "read_torch", "reason_of"]
 
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,9 @@ class Inert:
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
+
+#: Dictionaries: the reader puts items, and attributes, into real ones only.
+_DICTIONARIES = ("collections.defaultdict", "easydict.EasyDict")
 
 #: The first bytes of torch's old format, before zip files: a pickled magic number.
 ZIP = b"PK"  # how files of torch.save begin
@@ -101,6 +105,6 @@ def _stand_in(name: str) -> type:
     """A class with the name `package.module.name`."""
     module, _, own = name.rpartition(".")
     namespace: dict[str, Any] = {"__module__": module, "__qualname__": own}
-    if name == "collections.defaultdict":  # the reader only puts items into real dictionaries
-        namespace["__new__"] = lambda cls, *args: {}
+    if name in _DICTIONARIES:
+        namespace["__new__"] = lambda cls, *args: OrderedDict()
     return type(own, (Inert,), namespace)

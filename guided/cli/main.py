@@ -5,6 +5,7 @@ __all__ = ["app", "main"]
 import sys
 from dataclasses import MISSING, fields
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -121,6 +122,18 @@ command(
     _train,
     ("guided npo train molecules --out runs/negative",),
 )
+
+
+@app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A published checkpoint of GDSS.")],
+    out: Annotated[Path, typer.Option(help="The new folder.")],
+) -> None:
+    """Make a folder with `config.json` and `model.safetensors` of a published file."""
+    from guided.loading import convert
+
+    convert(file, out)
+    print(f"{out}: give this folder in place of {file}")
 
 
 @app.command()

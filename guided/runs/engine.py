@@ -86,8 +86,9 @@ class Run:
         samples: The `n` decoded samples.
         rewards: Their rewards, with shape `(n,)`; nan if there was no reward.
         stats: The cost.
-        columns: Every term of the reward, raw and transformed, `n` numbers each. For a model with a cheaper decoder for
-            look-aheads also "preview": the reward of the samples as that decoder shows them.
+        columns: Every term of the reward, raw and transformed, `n` numbers each, and what the model itself measures of
+            its samples. For a model with a cheaper decoder for look-aheads also "preview": the reward of the samples as
+            that decoder shows them.
         path: The values at the steps of all batches, batch after batch.
         config: The configuration in `run.json`, for a run that was read from a folder; empty otherwise.
     """
@@ -252,6 +253,8 @@ def _draw(
         if model.codec.preview is not None and value is not None and value.looked_ahead(model):
             columns["preview"] = _previewed(model, objective, views.rows)
         calls, cached = (after - count for after, count in zip(objective.counts, before, strict=True))
+    if model.codec.measures is not None:
+        columns = columns | model.codec.measures(views.rows)
     seconds = {**model.monitor.seconds, "total": time.perf_counter() - start}
     stats = Stats(model.monitor.network_rows, model.monitor.network_calls, calls, seconds, cached)
     rewards = columns.get("reward", [math.nan] * len(block))

@@ -296,7 +296,7 @@ def _reward(old: Json, new: Mapping[str, Json]) -> dict[str, Json]:
 def table(batch: Batch, seed: int, before: Stats) -> tuple[list[str], list[list[Json]]]:
     """The header and the rows of a batch; reward calls and network rows are added to those of `before`."""
     names = [name for name in batch.columns if name != "reward"]
-    names = ["reward", *names] if batch.columns else []
+    names = ["reward", *names] if "reward" in batch.columns else names
     header = ["request", "seed", "sample", *names, *TAIL]
     stats = before + batch.stats
     columns = [[float(score) for score in batch.columns[name]] for name in names]
