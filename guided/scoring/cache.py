@@ -31,7 +31,10 @@ from guided.errors import GuidedError
 from guided.scoring.failures import Failed, Failures
 from guided.scoring.protocol import Prompts, Samples
 
-PACKAGES = ("guided", "torch", "numpy", "pillow", "rdkit", "transformers", "ViennaRNA", "seqfold", "onnxruntime")
+PACKAGES = (
+    *("guided", "torch", "numpy", "pillow", "rdkit", "transformers", "ViennaRNA", "seqfold", "onnxruntime"),
+    *("vina", "meeko", "dockstring", "admet-ai", "chemprop"),
+)
 WAIT = 10.0  # seconds for another process that writes
 
 

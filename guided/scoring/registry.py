@@ -50,6 +50,7 @@ class RegisteredReward:
         check: called with the parameters when an objective is built; raises ValueError for wrong ones.
         takes: the form in which it takes samples, one of `TAKES`.
         workers: where it is scored in a run with workers, one of `WORKERS`.
+        tolerant: whether samples that fail count as -inf in every run, whatever its failure policy.
     """
 
     name: str
@@ -59,6 +60,7 @@ class RegisteredReward:
     check: Callable[..., object] | None = None
     takes: str = "samples"
     workers: str = "processes"
+    tolerant: bool = False
 
     @property
     def doc(self) -> str:
@@ -83,6 +85,7 @@ def register_reward(
     takes: str = "samples",
     kind: str | None = None,
     workers: str = "processes",
+    tolerant: bool = False,
 ) -> Callable[[F], F]:
     """Decorator that puts a reward in the table and returns the function unchanged.
 
@@ -98,6 +101,8 @@ def register_reward(
         kind: the former name of `modality`.
         workers: where workers score it: "processes"; "threads" for a function that spends its time in a library that
             releases Python's lock; "none" for a network that is to stay beside the model. One that takes tensors does.
+        tolerant: whether samples that fail have no score (-inf) and are counted, where `on_error` would stop a run: for
+            a reward that a good sample may fail.
 
     Raises:
         ValueError: the name is malformed, another function has it, or there is no such form or place.
@@ -118,7 +123,7 @@ def register_reward(
         if other is not None and _origin(other.function) != _origin(function):
             raise GuidedError(f"reward {name!r} is already registered by {'.'.join(_origin(other.function))}")
         _table[name] = RegisteredReward(
-            name, function, transform, kind or modality or TAKES[takes], check, takes, where
+            name, function, transform, kind or modality or TAKES[takes], check, takes, where, tolerant
         )
         return function
 

@@ -43,6 +43,7 @@ class Source:
         opaque: why it cannot be known whether it is the same reward as before; None if it can.
         takes: the form in which it takes samples, one of :data:`~guided.scoring.registry.TAKES`.
         workers: where workers score it: in "processes", in "threads", or "none" do.
+        tolerant: whether samples that fail count as -inf whatever the failure policy.
     """
 
     label: str
@@ -55,6 +56,7 @@ class Source:
     opaque: str | None = None
     takes: str = "samples"
     workers: str = "processes"
+    tolerant: bool = False
 
 
 def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> Source:
@@ -127,6 +129,7 @@ def _from_function(
         opaque,
         entry.takes,
         entry.workers,
+        entry.tolerant,
     )
 
 

@@ -73,8 +73,9 @@ class Term:
 
     def _failures(self) -> Failures:
         name, scorer = self.name or self.source.label, self.source.scorer
+        on_error = "worst" if self.source.tolerant else self.on_error
         if self.pool is not None and self.spread:
             processes = self.source.workers == "processes"
-            return Spread(name, scorer, self.on_error, self.pool, self.time_limit, processes)
+            return Spread(name, scorer, on_error, self.pool, self.time_limit, processes)
         limited = scorer if self.time_limit is None else TimeLimit(scorer, self.time_limit)
-        return Failures(name, limited, self.on_error)
+        return Failures(name, limited, on_error)
