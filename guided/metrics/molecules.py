@@ -1,7 +1,8 @@
 r"""Measures of sets of generated molecules, as MOSES defines them.
 
 Validity is the fraction of samples that RDKit parses. All other measures are over the valid samples, as canonical
-SMILES: unique@k over the first k of them, novelty over the distinct ones, internal diversity over all of them,
+SMILES: unique@k over the first k of them, novelty over the distinct ones, the diversity of Bemis and Murcko's scaffolds
+(rings and what joins them) and internal diversity over all of them,
 
 .. math:: \mathrm{IntDiv}_1 = 1 - \frac{1}{n^2} \sum_{i,j} T(m_i, m_j)
 
@@ -12,6 +13,9 @@ with the Tanimoto similarity T, a molecule and itself included. The Fréchet Che
 between Gaussians fitted to ChemNet's activations. All are fractions or plain numbers without a unit.
 
 References:
+    | The Properties of Known Drugs. 1. Molecular Frameworks (Bemis and Murcko, 1996)
+    | https://doi.org/10.1021/jm9602928
+
     | Molecular Sets (MOSES): A Benchmarking Platform for Molecular Generation Models (Polykovskiy et al., 2020)
     | https://arxiv.org/abs/1811.12823
 
@@ -27,11 +31,13 @@ __all__ = [
     "internal_diversity",
     "novelty",
     "ring_sizes",
+    "scaffold_diversity",
     "unique",
 ]
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -146,6 +152,30 @@ def internal_diversity(molecules: Sequence[str], rows: int = 1000) -> float:
         union = sizes[start : start + rows, None] + sizes - common
         total += float(np.divide(common, union, out=np.ones_like(common), where=union > 0).sum(dtype=np.float64))
     return 1 - total / len(bits) ** 2
+
+
+def scaffold_diversity(molecules: Sequence[str]) -> float:
+    """Distinct Bemis-Murcko scaffolds over molecules, 0 to 1; molecules without a ring have one scaffold together.
+
+    Args:
+        molecules: SMILES that RDKit can read.
+
+    Raises:
+        GuidedError: There is no molecule, or RDKit cannot read one.
+    """
+    from rdkit import Chem, rdBase
+    from rdkit.Chem.Scaffolds import MurckoScaffold
+
+    scaffold: Callable[[object], Any] = vars(MurckoScaffold)["GetScaffoldForMol"]  # RDKit's type stubs have no types
+    scaffolds = set()
+    found = _some(molecules)
+    for smiles in found:
+        with rdBase.BlockLogs():
+            molecule = Chem.MolFromSmiles(smiles)
+        if molecule is None:
+            raise GuidedError(f"scaffolds are those of valid SMILES, given {smiles!r}; leave it out")
+        scaffolds.add(Chem.MolToSmiles(scaffold(molecule)))
+    return len(scaffolds) / len(found)
 
 
 def _some(molecules: Iterable[str]) -> list[str]:

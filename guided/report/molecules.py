@@ -1,16 +1,19 @@
 """The report's section of molecules: the best of them, drawn."""
 
-__all__ = ["NAME", "molecule", "section"]
+__all__ = ["NAME", "molecule", "numbers", "section"]
 
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
+from guided.metrics.molecules import canonical, internal_diversity, scaffold_diversity
 from guided.report.canvas import INK, inline
 from guided.report.contents import Contents
-from guided.report.rows import Row, best_rows, parts_text, request_text, reward_text, sample_of
+from guided.report.rows import Row, best_rows, number, parts_text, request_text, reward_text, sample_of
 
 NAME = "samples"
 BEST = 12
+MOST = 2000  # samples that are compared pair by pair
 ATOMS = {6: INK, 7: "#2457a6", 8: "#c0392b", 9: "#2e7d5b", 16: "#9a7500", 17: "#2e7d32", 35: "#8c3b1f"}
 
 
@@ -22,6 +25,32 @@ def section(contents: Contents) -> str | None:
         return None
     cells = [_drawn(row, drawing or "") for row, drawing in zip(best, drawings, strict=True)]
     return f'<div class="grid">{"".join(cells)}</div>'
+
+
+def numbers(contents: Contents) -> list[tuple[str, str, str]]:
+    """What a run of molecules is judged by besides the reward, the unguided model's beside it; none for other runs.
+
+    Valid, and one molecule, are shares of the graphs as they were drawn, where the model reports them.
+    """
+    own, other = (_measured(rows) for rows in (contents.rows, contents.unguided))
+    return [(name, value, f"unguided {other[name]}" if name in other else "") for name, value in own.items()]
+
+
+def _measured(rows: Sequence[Row]) -> dict[str, str]:
+    read = [canonical(sample_of(row)) for row in rows[:MOST]]
+    smiles = [one for one in read if one]
+    if not read or 2 * len(smiles) < len(read):
+        return {}
+    found = {"internal diversity": internal_diversity(smiles), "scaffold diversity": scaffold_diversity(smiles)}
+    shares: tuple[tuple[str, str, Callable[[float], float]], ...] = (
+        ("valid as drawn", "valid", float),
+        ("drawn as one molecule", "fragments", lambda parts: float(parts == 1)),
+        ("atoms in the largest part", "largest_share", float),
+    )
+    for name, column, of in shares:
+        if all(column in row for row in rows):
+            found[name] = sum(of(number(row[column])) for row in rows) / len(rows)
+    return {name: f"{value:.2f}" for name, value in found.items()}
 
 
 def _drawn(row: Row, drawing: str) -> str:

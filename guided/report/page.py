@@ -125,6 +125,7 @@ def key_numbers(contents: Contents) -> str:
     items.append(("distinct samples", f"{100 * distinct / max(1, n):.0f} %", f"of {n:,}"))
     if guided["failed"]:
         items.append(("failed rewards", f"{guided['failed']:,}", "counted as worst"))
+    items += molecules.numbers(contents)
     network, seconds = run["stats"]["network_rows"], run["stats"]["seconds"].get("total", 0.0)
     items.append(("network rows", f"{network:,}", f"{network / max(1, n):,.0f} a sample"))
     items.append(("time", _duration(seconds), f"on {run['config']['device']}"))

@@ -16,6 +16,7 @@ from guided.metrics.molecules import (
     internal_diversity,
     novelty,
     ring_sizes,
+    scaffold_diversity,
     unique,
 )
 
@@ -160,3 +161,13 @@ def test_gaussians_that_are_none_are_refused() -> None:
         frechet_distance(mean, covariance, mean, np.eye(2))
     with pytest.raises(GuidedError, match="must be finite"):
         frechet_distance(mean, covariance, mean, np.full((3, 3), np.nan))  # the covariance of a single sample
+
+
+def test_scaffolds_are_rings_and_what_joins_them():
+    benzenes = ["c1ccccc1", "Cc1ccccc1", "CC(=O)Nc1ccccc1O"]
+    assert scaffold_diversity(benzenes) == 1 / 3
+    assert scaffold_diversity([*benzenes, "c1ccc(Cc2ccccc2)cc1", "CCO", "CCCN"]) == 3 / 6
+    with pytest.raises(GuidedError, match="no molecule"):
+        scaffold_diversity([])
+    with pytest.raises(GuidedError, match="leave it out"):
+        scaffold_diversity(["C("])
