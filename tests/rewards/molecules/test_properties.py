@@ -12,7 +12,7 @@ from guided.scoring.registry import rewards
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 CAFFEINE = "Cn1c(=O)c2c(ncn2C)n(C)c1=O"
 INVALID = [None, "", " ", "C1CC", "c1ccccc", "C(C)(C)(C)(C)C", "not a molecule"]
-NAMES = sorted(name for name, reward in rewards().items() if reward.modality == "molecules")
+NAMES = sorted(name for name, reward in rewards().items() if reward.function.__module__ == qed.__module__)
 EVERY = {"similarity": f"similarity?target={ASPIRIN}", "substructure": "substructure?smarts=c1ccccc1"}
 
 
