@@ -37,19 +37,23 @@ class Pairs:
     def __init__(self, flags: Tensor) -> None:
         self.n, self.N = flags.shape
         there = flags > 0.5
-        b, i, j = (there[:, :, None] & there[:, None, :]).triu(1).nonzero().unbind(1)
-        self.upper, self.lower = (b * self.N + i) * self.N + j, (b * self.N + j) * self.N + i
+        self.b, self.i, self.j = (there[:, :, None] & there[:, None, :]).triu(1).nonzero().unbind(1)
 
     def pick(self, dense: Tensor) -> Tensor:
         """Channels `(n, c, N, N)` at the pairs, with shape `(P, c)`."""
-        return dense.permute(0, 2, 3, 1).flatten(0, 2)[self.upper]
+        return dense[self.b, :, self.i, self.j]
 
-    def spread(self, values: Tensor) -> Tensor:
-        """Values `(P, c)` as symmetric channels, with shape `(n, c, N, N)`; 0 elsewhere."""
-        dense = values.new_zeros(self.n * self.N * self.N, values.shape[1])
-        dense[self.upper] = values
-        dense[self.lower] = values
-        return rearrange(dense, "(n i j) c -> n c i j", n=self.n, i=self.N).contiguous()
+    def pick_both(self, dense: Tensor) -> Tensor:
+        """The means of channels at the pairs `(i, j)` and `(j, i)`, with shape `(P, c)`."""
+        return (dense[self.b, :, self.i, self.j] + dense[self.b, :, self.j, self.i]) / 2
+
+    def spread(self, values: Tensor, diagonal: float = 0.0) -> Tensor:
+        """Values `(P, c)` as symmetric channels, with shape `(n, c, N, N)`; 0 elsewhere, but on the diagonal."""
+        dense = values.new_zeros(self.n, values.shape[1], self.N, self.N)
+        dense[self.b, :, self.i, self.j] = values
+        dense[self.b, :, self.j, self.i] = values
+        dense.diagonal(dim1=-2, dim2=-1).fill_(diagonal)
+        return dense
 
 
 class Perceptron(nn.Module):
@@ -62,7 +66,7 @@ class Perceptron(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         for linear in self.linears[:-1]:
-            h = F.elu(linear(h))
+            h = F.elu(linear(h), inplace=not torch.is_grad_enabled())
         return self.linears[-1](h)
 
 
@@ -91,7 +95,7 @@ class Attention(nn.Module):
 
 
 class AttentionLayer(nn.Module):
-    """Maps node features `(n, N, inputs)` and channels `(n, c, N, N)` to new ones.
+    """Maps node features `(n, N, inputs)` and channels at pairs, `(P, c)`, to new ones.
 
     Args:
         inputs: The features of a node.
@@ -113,12 +117,12 @@ class AttentionLayer(nn.Module):
         self.mlp = Perceptron(2 * old, hidden, new, linears)
         self.multi_channel = Perceptron(old * outputs, hidden, outputs, 2)
 
-    def forward(self, x: Tensor, adj: Tensor, flags: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, edges: Tensor, flags: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """The new features, and the new channels at the pairs, with shape `(P, new)`."""
-        query, key, value = self._convolved(x, adj)
-        new = torch.cat([self._attention(query, key), adj], 1)
+        query, key, value = self._convolved(x, pairs.spread(edges, diagonal=1.0))
+        new = torch.cat([pairs.pick_both(self._attention(query, key)), edges], 1)
         h = self.multi_channel(rearrange(value, "n c i d -> n i (c d)"))
-        return torch.tanh(h * flags[..., None]), 2 * self.mlp(pairs.pick(new))  # a pair's own value and its mirror's
+        return torch.tanh(h * flags[..., None]), 2 * self.mlp(new)  # a pair's own value and its mirror's
 
     def _convolved(self, x: Tensor, adj: Tensor) -> tuple[Tensor, ...]:
         """Queries, keys and values of all channels, each with shape `(n, c, N, *)`."""
@@ -126,14 +130,13 @@ class AttentionLayer(nn.Module):
         c = len(self.attn)
         weight = rearrange(torch.cat([part.weight for part in parts], 1), "d (c e) -> c d e", c=c)
         bias = rearrange(torch.cat([part.bias for part in parts]), "(c e) -> c 1 e", c=c)
-        h = normalised(adj) @ x[:, None] @ weight + bias
+        h = averaged(adj, x[:, None]) @ weight + bias
         return h.split([self.attention, self.attention, self.outputs], -1)
 
     def _attention(self, query: Tensor, key: Tensor) -> Tensor:
         query = rearrange(query / self.outputs**0.5, "n c i (h d) -> n c h i d", d=self.head)
         key = rearrange(key, "n c i (h d) -> n c h d i", d=self.head)
-        scores = torch.tanh_(query @ key).mean(2)
-        return (scores + scores.transpose(-1, -2)) / 2
+        return torch.tanh_(query @ key).mean(2)
 
 
 class ScoreNetworkX(nn.Module):
@@ -153,9 +156,9 @@ class ScoreNetworkX(nn.Module):
 
     def forward(self, x: Tensor, adj: Tensor, flags: Tensor, pairs: Pairs) -> Tensor:
         """`(n, N, features)` and `(n, N, N)` to `(n, N, features)`."""
-        a, stages = normalised(adj), [x]
+        a, stages = adj + torch.eye(adj.shape[-1], device=adj.device), [x]
         for layer in cast("Iterable[Convolution]", self.layers):
-            stages.append(torch.tanh(a @ (stages[-1] @ layer.weight) + layer.bias))
+            stages.append(torch.tanh(averaged(a, stages[-1]) @ layer.weight + layer.bias))
         return self.final(torch.cat(stages, -1)) * flags[..., None]
 
 
@@ -190,12 +193,11 @@ class ScoreNetworkXAttention(nn.Module):
 
     def forward(self, x: Tensor, adj: Tensor, flags: Tensor, pairs: Pairs) -> Tensor:
         """`(n, N, features)` and `(n, N, N)` to `(n, N, features)`."""
-        dense, stages = powers(adj, self.powers), [x]
-        for i, layer in enumerate(self.layers):
-            x, new = layer(x, dense, flags, pairs)
+        edges, stages = pairs.pick(powers(adj, self.powers)), [x]
+        for layer in self.layers:
+            x, edges = layer(x, edges, flags, pairs)
             x = torch.tanh(x)
             stages.append(x)
-            dense = pairs.spread(new) if i + 1 < len(self.layers) else dense
         return self.final(torch.cat(stages, -1)) * flags[..., None]
 
 
@@ -220,12 +222,10 @@ class ScoreNetworkA(nn.Module):
 
     def forward(self, x: Tensor, adj: Tensor, flags: Tensor, pairs: Pairs) -> Tensor:
         """`(n, N, features)` and `(n, N, N)` to `(n, N, N)`, symmetric with zeros on the diagonal."""
-        dense = powers(adj, self.powers)
-        stages = [pairs.pick(dense)]
-        for i, layer in enumerate(self.layers):
-            x, new = layer(x, dense, flags, pairs)
-            stages.append(new)
-            dense = pairs.spread(new) if i + 1 < len(self.layers) else dense
+        stages = [pairs.pick(powers(adj, self.powers))]
+        for layer in self.layers:
+            x, edges = layer(x, stages[-1], flags, pairs)
+            stages.append(edges)
         return pairs.spread(self.final(torch.cat(stages, -1)))[:, 0]
 
 
@@ -279,9 +279,7 @@ def powers(adj: Tensor, count: int) -> Tensor:
     return torch.stack(found, 1)
 
 
-def normalised(adj: Tensor) -> Tensor:
-    """Adjacencies `(*, N, N)` with ones on their diagonals, divided by the roots of both degrees."""
-    one = torch.eye(adj.shape[-1], dtype=torch.bool, device=adj.device)
-    a = adj.masked_fill(one, 1.0)
-    scale = a.sum(-1, keepdim=True).clamp(min=1).rsqrt()
-    return scale * a * scale.transpose(-1, -2)
+def averaged(adj: Tensor, x: Tensor) -> Tensor:
+    """Features `(*, N, d)` over adjacencies `(*, N, N)` with ones on their diagonals, by the roots of both degrees."""
+    scale = adj.sum(-1, keepdim=True).clamp(min=1).rsqrt()
+    return scale * (adj @ (scale * x))

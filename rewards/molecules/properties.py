@@ -1,7 +1,8 @@
 """Rewards of molecules: batched functions from SMILES to numbers, computed with RDKit.
 
 An invalid SMILES (None, "", one that does not parse or sanitise, one without atoms) has a defined score, the worst of
-its reward: 0 for QED, similarity, substructure and alerts, 10 for SA, -inf for logP and the molecular weight.
+its reward: 0 for QED, similarity, substructure, alerts and connectedness, 10 for SA, -inf for logP and the molecular
+weight.
 
 References:
     QED: Bickerton et al., Nature Chemistry 4, 90 (2012). SA: Ertl and Schuffenhauer, J. Cheminf. 1, 8 (2009).
@@ -9,7 +10,7 @@ References:
     2719 (2010). Brenk: Brenk et al., ChemMedChem 3, 435 (2008).
 """
 
-__all__ = ["alerts", "logp", "molwt", "parse", "qed", "sa", "similarity", "substructure"]
+__all__ = ["alerts", "connected", "logp", "molwt", "parse", "qed", "sa", "similarity", "substructure"]
 
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -87,6 +88,15 @@ def molwt(samples: Smiles) -> list[float]:
 
     weight: Callable[[Any], float] = vars(Descriptors)["MolWt"]  # RDKit's type stubs do not know it
     return _score(samples, weight, worst=-INF)
+
+
+@register_reward("connected", modality="molecules", check=needs_rdkit)
+def connected(samples: Smiles) -> list[float]:
+    """Share of the atoms that are in the largest fragment, 1 for a single molecule; 0 for an invalid SMILES."""
+    needs_rdkit()
+    from rdkit.Chem.rdmolops import GetMolFrags
+
+    return _score(samples, lambda one: max(map(len, GetMolFrags(one))) / one.GetNumAtoms(), worst=0.0)
 
 
 def _check_target(target: str, chirality: bool = False) -> None:

@@ -71,10 +71,11 @@ def test_layers():
     pairs = Pairs(flags)
     x, dense = given["x"], powers(given["adj"], 2)
     torch.testing.assert_close(dense, given["pow_adj_first2"], atol=1e-4, rtol=0)
+    edges = pairs.pick(dense)
     with torch.no_grad():
         for i, layer in enumerate(net.layers):
-            x, new = layer(x, dense, flags, pairs)
-            dense = pairs.spread(new)
+            x, edges = layer(x, edges, flags, pairs)
+            dense = pairs.spread(edges)
             torch.testing.assert_close(x, given[f"inter_neta_layer{i}_x"], atol=1e-4, rtol=0)
             torch.testing.assert_close(dense, off_diagonal(given[f"inter_neta_layer{i}_adj"]), atol=1e-4, rtol=0)
 

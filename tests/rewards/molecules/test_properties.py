@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from guided.rewards.molecules.properties import alerts, logp, molwt, parse, qed, sa, similarity, substructure
+from guided.rewards.molecules.properties import alerts, connected, logp, molwt, parse, qed, sa, similarity, substructure
 from guided.scoring.objective import resolve_reward
 from guided.scoring.registry import rewards
 
@@ -37,6 +37,10 @@ def test_substructure_and_alerts_are_indicators() -> None:
     quinone, aldehyde = "O=C1C=CC(=O)C=C1", "CCCC=O"
     assert alerts(["c1ccccc1CO", quinone, aldehyde]) == [1, 0, 0]
     assert alerts([quinone, aldehyde], catalogs="PAINS") == [0, 1]
+
+
+def test_a_molecule_in_pieces_is_not_connected() -> None:
+    assert connected([ASPIRIN, "CCC.C", "CC.CC", "[Na+].[Cl-]"]) == [1, 0.75, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("name", NAMES)
