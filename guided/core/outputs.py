@@ -2,7 +2,7 @@
 
 __all__ = ["Outputs", "check_output", "evaluate", "gather"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,19 @@ class Outputs:
 
     def take(self, index: Tensor) -> "Outputs":
         return replace(self, index=gather(self.index, index))
+
+    @staticmethod
+    def join(parts: Sequence["Outputs"]) -> "Outputs":
+        """The outputs of several sets of particles of the same requests, side by side in each request."""
+        tables: dict[int, Outputs] = {id(part.y): part for part in parts}  # shared ones are kept once
+        starts, total = {}, 0
+        for key, part in tables.items():
+            starts[key], total = total, total + len(part.x)
+        index = torch.cat([part.index + starts[id(part.y)] for part in parts], 1)
+        if len(tables) == 1:
+            return replace(parts[0], index=index)
+        x, y = (torch.cat(rows) for rows in zip(*((part.x, part.y) for part in tables.values()), strict=True))
+        return Outputs(x, y, index)
 
 
 def evaluate(

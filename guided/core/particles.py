@@ -2,7 +2,7 @@
 
 __all__ = ["Model", "Particles"]
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -157,11 +157,15 @@ class Particles:
         else:
             x, y = self._moved(M)
             if not self.model.timed:  # a candidate equal to its parent keeps its parent's output
-                B, N = self.x.shape[:2]
-                index = torch.arange(B * N, device=x.device).view(B, N).repeat_interleave(M, 1)
-                parents = Outputs(self.x.flatten(0, 1), y.flatten(0, 1), index)
+                parents = self._each(y, M)
         self.requests.monitor.step(self.k + 1)
         return Particles(self.model, x, self.k + 1, self.streams, parents=parents)
+
+    def _each(self, y: Tensor, M: int = 1) -> Outputs:
+        """The outputs `y` of each particle, with shape `(B, N, *)`, `M` times in a row."""
+        B, N = self.x.shape[:2]
+        index = torch.arange(B * N, device=self.x.device).view(B, N).repeat_interleave(M, 1)
+        return Outputs(self.x.flatten(0, 1), y.flatten(0, 1), index)
 
     def _moved(self, M: int) -> tuple[Tensor, Tensor]:
         """The candidates, and the outputs that they were drawn from, with shape `(B, N, *)`."""
@@ -177,15 +181,55 @@ class Particles:
         """The particles of some requests at a time; outputs that are computed for a part go with it."""
         B, N = self.x.shape[:2]
         for part in torch.arange(B, device="cpu").split(max(1, self.model.room // N)):
-            some = part.tolist()
-            outputs = self._outputs and replace(self._outputs, index=self._outputs.index[some])
-            yield Particles(self.model.select(some), self.x[some], self.k, self.streams.take(some), outputs)
+            yield self.select(part.tolist())
+
+    def select(self, requests: list[int]) -> "Particles":
+        """The particles of some requests only, with their outputs; they draw from the streams of those requests.
+
+        Args:
+            requests: Which, as positions in 0..B-1, each at most once.
+        """
+        outputs, parents = (
+            held and replace(held, index=held.index[requests]) for held in (self._outputs, self._parents)
+        )
+        streams = self.streams.take(requests)
+        return Particles(self.model.select(requests), self.x[requests], self.k, streams, outputs, parents)
+
+    def follow(self, x: Tensor) -> "Particles":
+        """Moves one step to given states, with shape `(B, N, *event)`, instead of drawn ones."""
+        parents = None
+        if not (self.done or self.model.timed or self._large):
+            parents = self._each(self.outputs.y[self.outputs.index])
+        return Particles(self.model, x, self.k + 1, self.streams, parents=parents)
 
     def take(self, index: Tensor) -> "Particles":
         """Keeps the particles at `index`, with shape `(B, N')`, of each request."""
         outputs = self._outputs and self._outputs.take(index)
         parents = self._parents.take(index) if self._parents and not outputs else None  # no longer needed
         return Particles(self.model, gather(self.x, index), self.k, self.streams, outputs, parents)
+
+    @staticmethod
+    def join(parts: Sequence["Particles"]) -> "Particles":
+        """The particles of several, side by side in each request: `(B, N_i, *event)` to `(B, sum N_i, *event)`.
+
+        Outputs that some of them have stay with their particles, and those of the others are computed then.
+
+        Args:
+            parts: At the same step of the same model, and of the same requests with the same streams.
+
+        Raises:
+            GuidedError: There is none, or they differ in the step or in the number of requests.
+        """
+        if len({(part.k, len(part.x)) for part in parts}) != 1:
+            given = ", ".join(f"{len(part.x)} requests at step {part.k}" for part in parts)
+            raise GuidedError(f"particles to be joined are of the same requests and at the same step, given {given}")
+        first = parts[0]
+        known = not first.done and any(part._outputs for part in parts)
+        outputs = Outputs.join([part.outputs for part in parts]) if known else None
+        before = [part._parents for part in parts if part._parents]
+        parents = Outputs.join(before) if outputs is None and len(before) == len(parts) else None
+        x = torch.cat([part.x for part in parts], 1)
+        return Particles(first.model, x, first.k, first.streams, outputs, parents)
 
 
 def _owners(B: int, n: int, device: torch.device) -> Tensor:
