@@ -4,16 +4,41 @@ Log-weights have shape `(B, N)`: `N` particles in each of `B` requests, and requ
 on the CPU, in double precision. A weight that is nan counts as zero; where all weights of a request are zero,
 they are made equal.
 
+A resampling scheme is a function of the log-weights and the random streams, and draws the ancestors, with shape
+`(B, N)`, such that particle n has :math:`N w_n` copies in expectation. All draw equally many numbers for each request,
+whatever its weights, so that a request draws the same alone and among others.
+
 References:
     | An Introduction to Sequential Monte Carlo (Chopin and Papaspiliopoulos, 2020), chapter 9
+
+    | Negative association, ordering and convergence of resampling methods (Gerber, Chopin and Whiteley, 2019)
+    | https://arxiv.org/abs/1707.01845
 """
 
-__all__ = ["choose", "ess", "normalize", "systematic", "tilt"]
+__all__ = [
+    "SCHEMES",
+    "Scheme",
+    "choose",
+    "conditional_multinomial",
+    "ess",
+    "multinomial",
+    "normalize",
+    "residual",
+    "ssp",
+    "stratified",
+    "systematic",
+    "tilt",
+]
+
+from collections.abc import Callable
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from guided.core.random import Streams
+
+Scheme: TypeAlias = Callable[[Tensor, Streams], Tensor]
 
 
 def tilt(value: Tensor, alpha: float) -> Tensor:
@@ -56,6 +81,17 @@ def ess(log_w: Tensor) -> Tensor:
     return 1 / normalize(log_w).square().sum(1)
 
 
+def multinomial(log_w: Tensor, streams: Streams) -> Tensor:
+    """Draws ancestors, with shape `(B, N)`, independently; `N` uniform numbers each."""
+    return _invert(normalize(log_w), _uniform(streams, log_w.shape[1]))
+
+
+def stratified(log_w: Tensor, streams: Streams) -> Tensor:
+    """Draws ancestors, with shape `(B, N)`, by a number in each N-th of the unit interval; `N` uniform numbers each."""
+    N = log_w.shape[1]
+    return _invert(normalize(log_w), (torch.arange(N) + _uniform(streams, N)) / N)
+
+
 def systematic(log_w: Tensor, streams: Streams) -> Tensor:
     """Draws ancestors, with shape `(B, N)`: particle n has floor or ceil of `N w_n` copies.
 
@@ -64,6 +100,84 @@ def systematic(log_w: Tensor, streams: Streams) -> Tensor:
         streams: The random streams of the requests; one uniform number each.
     """
     N = log_w.shape[1]
-    positions = (torch.arange(N, device="cpu") + streams.uniform(1).cpu().double()) / N
-    edges = normalize(log_w).cumsum(1)
-    return torch.searchsorted(edges / edges[:, -1:], positions, right=True)  # the last edge is 1, positions below
+    return _invert(normalize(log_w), (torch.arange(N) + _uniform(streams, 1)) / N)
+
+
+def residual(log_w: Tensor, streams: Streams) -> Tensor:
+    """Draws ancestors, with shape `(B, N)`: floor of `N w_n` copies each, the rest by their remainders, independently;
+    `N` uniform numbers each.
+    """
+    N = log_w.shape[1]
+    copies, remainder = _copies(log_w)
+    rest = _invert(remainder, _uniform(streams, N))
+    return torch.where(torch.arange(N) < copies.sum(1, keepdim=True), _listed(copies), rest)
+
+
+def ssp(log_w: Tensor, streams: Streams) -> Tensor:
+    """Draws ancestors, with shape `(B, N)`, by the Srinivasan sampling process: floor or ceil of `N w_n` copies, which
+    are negatively associated; `N - 1` uniform numbers each.
+
+    The remainders of `N w_n` are settled two at a time: one of a pair becomes 0 or 1, by a fair draw, and the other
+    meets the next particle.
+    """
+    N = log_w.shape[1]
+    copies, remainder = _copies(log_w)
+    u, held = _uniform(streams, N - 1), torch.zeros(len(log_w), dtype=torch.long)
+    a = remainder[:, 0]  # of the particle that is held
+    for n in range(1, N):
+        b = remainder[:, n]
+        over = a + b >= 1
+        # of a pair below 1 in sum one takes all; of one above, one takes 1 and the other what is left
+        first = torch.where(over, (1 - b) / (2 - a - b), a / (a + b).clamp(min=1e-300))
+        win = u[:, n - 1] < first
+        other = torch.full_like(held, n)
+        winner, loser = torch.where(win, held, other), torch.where(win, other, held)
+        copies = copies.scatter_add(1, winner[:, None], over.long()[:, None])
+        held = torch.where(over, loser, winner)
+        a = torch.where(over, a + b - 1, a + b)
+    missing = N - copies.sum(1, keepdim=True)  # the last remainder is 0 or 1, up to rounding
+    return _listed(copies.scatter_add(1, held[:, None], missing))
+
+
+def conditional_multinomial(log_w: Tensor, streams: Streams) -> Tensor:
+    """Draws ancestors, with shape `(B, N)`, of which the first is held at particle 0; the others are independent.
+
+    Given that a multinomial resampling draws particle 0 for slot 0, this is the law of the other slots.
+    """
+    index = multinomial(log_w, streams)
+    index[:, 0] = 0
+    return index
+
+
+SCHEMES: dict[str, Scheme] = {
+    "ssp": ssp,
+    "systematic": systematic,
+    "residual": residual,
+    "stratified": stratified,
+    "multinomial": multinomial,
+}
+
+
+def _uniform(streams: Streams, n: int) -> Tensor:
+    """Uniform numbers, with shape `(B, n)`, in double precision on the CPU."""
+    return streams.uniform(n).cpu().double()
+
+
+def _invert(w: Tensor, u: Tensor) -> Tensor:
+    """The particles, `(B, n)`, whose share of `(B, N)` weights numbers in [0, 1) fall into; none of weight zero."""
+    edges = w.cumsum(1)
+    return torch.searchsorted(edges / edges[:, -1:], u.contiguous(), right=True).clamp(max=w.shape[1] - 1)
+
+
+def _copies(log_w: Tensor) -> tuple[Tensor, Tensor]:
+    """The floor of `N w_n`, and what remains of it, both with shape `(B, N)`."""
+    expected = log_w.shape[1] * normalize(log_w)
+    near = expected.round()
+    expected = torch.where((expected - near).abs() < 1e-9, near, expected)  # a whole number, up to rounding
+    return expected.floor().long(), expected.frac()
+
+
+def _listed(copies: Tensor) -> Tensor:
+    """Ancestors, with shape `(B, N)`, in order, by their numbers of copies; beyond those, the last particle."""
+    slots = torch.arange(copies.shape[1]).expand(copies.shape).contiguous()
+    return torch.searchsorted(copies.cumsum(1), slots, right=True).clamp(max=copies.shape[1] - 1)
