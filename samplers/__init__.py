@@ -1,6 +1,7 @@
 """Samplers: frozen dataclasses of plain values, called with a model, a value and random streams; one file each."""
 
 __all__ = [
+    "SMC",
     "SVDD",
     "BestOfN",
     "Sampler",
@@ -24,6 +25,7 @@ from guided.samplers.base import (
     samplers,
 )
 from guided.samplers.best_of_n import BestOfN
+from guided.samplers.smc import SMC
 from guided.samplers.svdd import SVDD
 from guided.samplers.unguided import Unguided
 

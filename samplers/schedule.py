@@ -1,11 +1,12 @@
 """Numbers that may change over the steps, and the steps that look ahead: what all samplers share."""
 
-__all__ = ["Schedule", "at", "check_interval", "check_schedule", "look_ahead_steps"]
+__all__ = ["Schedule", "at", "check_choice", "check_interval", "check_schedule", "look_ahead_steps"]
 
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from guided.core.process import Process
-from guided.errors import GuidedError, Number, check_number
+from guided.errors import GuidedError, Number, check_number, nearest
 
 Schedule: TypeAlias = Number | tuple[Number, ...]
 
@@ -29,6 +30,16 @@ def look_ahead_steps(process: Process, every: int, interval: tuple[float, float]
     K, (start, end) = process.steps, interval
     noisy = [k for k in range(K) if process.stochastic(k)]
     return {k for k in noisy if (noisy[-1] - k) % every == 0 and start <= k / K < end}
+
+
+def check_choice(name: str, given: Any, known: Iterable[str]) -> None:
+    """Refuses a name that is not among those known.
+
+    Raises:
+        GuidedError: It is not.
+    """
+    if given not in (known := list(known)):
+        raise GuidedError(f"{name} is {given!r}{nearest(str(given), known)}; it is one of {', '.join(known)}")
 
 
 def check_interval(interval: Any) -> tuple[float, float]:
