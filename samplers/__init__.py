@@ -4,6 +4,7 @@ __all__ = [
     "SMC",
     "SVDD",
     "BestOfN",
+    "ParticleGibbs",
     "Sampler",
     "Unguided",
     "register_sampler",
@@ -25,6 +26,7 @@ from guided.samplers.base import (
     samplers,
 )
 from guided.samplers.best_of_n import BestOfN
+from guided.samplers.particle_gibbs import ParticleGibbs
 from guided.samplers.smc import SMC
 from guided.samplers.svdd import SVDD
 from guided.samplers.unguided import Unguided

@@ -156,6 +156,9 @@ def test_the_temperature_is_lowered_just_so_far():
     w = weights.log_w.softmax(1)
     torch.testing.assert_close(1 / w.square().sum(1), torch.tensor([3.0, 3.8]).double(), atol=0.1, rtol=0)
     assert 1 / w[0].square().sum() == pytest.approx(3.0, abs=1e-6)
+    low = torch.tensor([True, False])
+    after = weights.resampled(torch.tensor([[0, 3, 3, 3], [0, 1, 2, 3]]), low)
+    assert (after.log_w[0] == 0).all() and torch.equal(after.log_w[1], weights.log_w[1])
     assert weights.rise[1].item() == 5.0 > weights.rise[0].item()
 
 
