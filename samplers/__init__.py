@@ -5,6 +5,7 @@ __all__ = [
     "SVDD",
     "BestOfN",
     "ParticleGibbs",
+    "Refine",
     "Sampler",
     "Unguided",
     "register_sampler",
@@ -27,6 +28,7 @@ from guided.samplers.base import (
 )
 from guided.samplers.best_of_n import BestOfN
 from guided.samplers.particle_gibbs import ParticleGibbs
+from guided.samplers.refine import Refine
 from guided.samplers.smc import SMC
 from guided.samplers.svdd import SVDD
 from guided.samplers.unguided import Unguided
