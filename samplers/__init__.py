@@ -7,6 +7,7 @@ __all__ = [
     "ParticleGibbs",
     "Refine",
     "Sampler",
+    "Tilt",
     "Unguided",
     "register_sampler",
     "resolve_sampler",
@@ -31,6 +32,7 @@ from guided.samplers.particle_gibbs import ParticleGibbs
 from guided.samplers.refine import Refine
 from guided.samplers.smc import SMC
 from guided.samplers.svdd import SVDD
+from guided.samplers.tilt import Tilt
 from guided.samplers.unguided import Unguided
 
 for _module in iter_modules(__path__):  # each registers its sampler
