@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from guided.core.random import Streams
-from guided.samplers import SMC, Tilt
+from guided.samplers import SMC, Tilt, tilt
 from guided.samplers.tilt import worth
 from guided.values.posterior_mean import PosteriorMean
 from tests.samplers.test_smc import errors, unnormalised
@@ -113,3 +113,21 @@ def test_wrong_input():
             Tilt(**options)
     with pytest.raises(ValueError, match="only masked models have logits"):
         Tilt()(gaussian(), PosteriorMean(lambda x: x[:, 0]), Streams(0, [0]))
+
+
+def test_draws_and_rewards_go_with_their_particles_when_these_are_resampled(monkeypatch, chain, reward):
+    """The clean sequences that tokens are judged by have the tokens that their particle shows."""
+    drawn, resampled = [], []
+
+    class Spy(Tilt):
+        def tilted(self, particles, weights, g):
+            x, r = drawn[-1]
+            masked = particles.x[:, :, None] == chain.V
+            assert ((x == particles.x[:, :, None]) | masked).all()
+            torch.testing.assert_close(r, reward[chain.index(x)])
+            resampled.append((particles.x[:, 1:] == particles.x[:, :-1]).all(-1).any().item() and not masked.all())
+            return super().tilted(particles, weights, g)
+
+    monkeypatch.setattr(tilt, "worth", lambda x, r, *rest: drawn.append((x, r)) or worth(x, r, *rest))
+    Spy(8, 0.05, threshold=1.0, draws=4, rise=0.0)(chain.model(), looking_ahead(chain, reward), Streams(0, range(30)))
+    assert any(resampled)
