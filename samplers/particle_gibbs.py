@@ -104,7 +104,7 @@ class ParticleGibbs(SMC):
             if particles.k in looks and not particles.done:
                 low = ess(weights.log_w) < self.threshold * self.N
                 index = (multinomial if held is None else conditional_multinomial)(weights.log_w, streams)
-                index = paths.index[particles.k] = torch.where(low[:, None], index, torch.arange(self.N))
+                index = paths.index[particles.k] = torch.where(low[:, None], index, torch.arange(self.N, device="cpu"))
                 particles, weights = particles.take(index), weights.resampled(index, low)
         return paths.back(choose(weights.log_w, 1.0, streams)[:, None])
 

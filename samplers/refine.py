@@ -98,12 +98,12 @@ class Refine:
         """Draws one sample for each request, with shape `(B, 1, *event)`."""
         K, redraw = model.steps, Redraw(self.kind, self.span, self.region)
         state = self.first(model, value, streams)
-        level = torch.full((len(streams),), HALF, dtype=torch.float64)
+        level = torch.full((len(streams),), HALF, dtype=torch.float64, device="cpu")
         for i in range(self.rounds):
             if self.level != 0:
                 level = torch.full_like(level, at(self.level, i, self.rounds))
             k = (K - (level * K).ceil().long()).clamp(model.requests.first_step(K), K - 1)
-            accepted = torch.zeros(len(streams), dtype=torch.bool)
+            accepted = torch.zeros(len(streams), dtype=torch.bool, device="cpu")
             for step in k.unique().tolist():  # requests with one level go together
                 some = (k == step).nonzero()[:, 0].tolist()
                 part, own = model.select(some), streams.take(some)

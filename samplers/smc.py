@@ -148,4 +148,4 @@ class SMC:
         """The ancestors of all, with shape `(B, N)`, and which requests are resampled, with shape `(B,)`."""
         low = ess(weights.log_w) < self.threshold * self.N
         index = SCHEMES[self.resampling](weights.log_w, streams)
-        return torch.where(low[:, None], index, torch.arange(self.N)), low
+        return torch.where(low[:, None], index, torch.arange(self.N, device="cpu")), low

@@ -127,7 +127,7 @@ def worth(x: Tensor, r: Tensor, V: int, shrink: float) -> Tensor:
     worst = torch.where(known, r, torch.inf).amin(-1, keepdim=True)
     r = torch.where(known, r, torch.where(worst.isinf(), 0.0, worst))
     above = (r - r.mean(-1, keepdim=True))[..., None].expand(x.shape)
-    zero = torch.zeros(*x.shape[:2], V, x.shape[3], dtype=torch.float64)
+    zero = torch.zeros(*x.shape[:2], V, x.shape[3], dtype=torch.float64, device="cpu")
     x = x.cpu()
     total, count = zero.scatter_add(2, x, above), zero.scatter_add(2, x, torch.ones_like(above))
     return (total / (count + shrink).clamp(min=1e-9)).transpose(2, 3)

@@ -56,7 +56,7 @@ class Weights:
     @classmethod
     def equal(cls, B: int, N: int) -> "Weights":
         """Those at the start."""
-        zero = torch.zeros(B, N, dtype=torch.float64)
+        zero = torch.zeros(B, N, dtype=torch.float64, device="cpu")
         return cls(zero - torch.inf, zero[:, :1], zero, zero, zero, zero[:, 0])
 
     @property

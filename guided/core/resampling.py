@@ -89,7 +89,7 @@ def multinomial(log_w: Tensor, streams: Streams) -> Tensor:
 def stratified(log_w: Tensor, streams: Streams) -> Tensor:
     """Draws ancestors, with shape `(B, N)`, by a number in each N-th of the unit interval; `N` uniform numbers each."""
     N = log_w.shape[1]
-    return _invert(normalize(log_w), (torch.arange(N) + _uniform(streams, N)) / N)
+    return _invert(normalize(log_w), (torch.arange(N, device="cpu") + _uniform(streams, N)) / N)
 
 
 def systematic(log_w: Tensor, streams: Streams) -> Tensor:
@@ -100,7 +100,7 @@ def systematic(log_w: Tensor, streams: Streams) -> Tensor:
         streams: The random streams of the requests; one uniform number each.
     """
     N = log_w.shape[1]
-    return _invert(normalize(log_w), (torch.arange(N) + _uniform(streams, 1)) / N)
+    return _invert(normalize(log_w), (torch.arange(N, device="cpu") + _uniform(streams, 1)) / N)
 
 
 def residual(log_w: Tensor, streams: Streams) -> Tensor:
@@ -110,7 +110,7 @@ def residual(log_w: Tensor, streams: Streams) -> Tensor:
     N = log_w.shape[1]
     copies, remainder = _copies(log_w)
     rest = _invert(remainder, _uniform(streams, N))
-    return torch.where(torch.arange(N) < copies.sum(1, keepdim=True), _listed(copies), rest)
+    return torch.where(torch.arange(N, device="cpu") < copies.sum(1, keepdim=True), _listed(copies), rest)
 
 
 def ssp(log_w: Tensor, streams: Streams) -> Tensor:
@@ -122,7 +122,7 @@ def ssp(log_w: Tensor, streams: Streams) -> Tensor:
     """
     N = log_w.shape[1]
     copies, remainder = _copies(log_w)
-    u, held = _uniform(streams, N - 1), torch.zeros(len(log_w), dtype=torch.long)
+    u, held = _uniform(streams, N - 1), torch.zeros(len(log_w), dtype=torch.long, device="cpu")
     a = remainder[:, 0]  # of the particle that is held
     for n in range(1, N):
         b = remainder[:, n]
@@ -179,5 +179,5 @@ def _copies(log_w: Tensor) -> tuple[Tensor, Tensor]:
 
 def _listed(copies: Tensor) -> Tensor:
     """Ancestors, with shape `(B, N)`, in order, by their numbers of copies; beyond those, the last particle."""
-    slots = torch.arange(copies.shape[1]).expand(copies.shape).contiguous()
+    slots = torch.arange(copies.shape[1], device="cpu").expand(copies.shape).contiguous()
     return torch.searchsorted(copies.cumsum(1), slots, right=True).clamp(max=copies.shape[1] - 1)

@@ -81,8 +81,8 @@ class Molecules:
                 f"{smiles!r} has {len(kinds)} atoms of the numbers {sorted({*kinds})}; the model has room for {places} "
                 f"of {list(self.kinds)}"
             )
-        mask = (torch.arange(places) < len(kinds)).float()
-        nodes, edges = torch.zeros(places, len(self.kinds)), torch.zeros(places, places)
+        mask = (torch.arange(places, device="cpu") < len(kinds)).float()
+        nodes, edges = torch.zeros(places, len(self.kinds), device="cpu"), torch.zeros(places, places, device="cpu")
         for i, kind in enumerate(kinds):
             nodes[i, self.kinds.index(kind)] = 1
         for bond in molecule.GetBonds():
