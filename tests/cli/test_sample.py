@@ -297,6 +297,11 @@ WRONG = {
     "unknown field": (("MODEL", *QED, "--set", "N=3"), "it takes M, alpha"),
     "field of another shape": (("MODEL", *QED, "--set", "interval=3"), "interval is 3; it must be two numbers"),
     "M for best-of-n": (("MODEL", *QED, "--sampler", "best-of-n", "-M", "3"), "it takes N"),
+    "field that is a word": (
+        ("MODEL", *QED, "--sampler", "smc", "--set", "potential=mean"),
+        "potential is 'mean'; it is one of difference, max, sum",
+    ),
+    "word for a number": (("MODEL", *QED, "--set", "M=many"), "M is 'many'; it must be a whole number, at least 1"),
     "field without a value": (("MODEL", *QED, "--set", "N"), "FIELD=VALUE"),
     "field twice": (("MODEL", *QED, "-M", "3", "--set", "M=4"), "twice"),
     "only out of range": (("MODEL", *QED, "-n", "4", "--only", "4"), "0 to 3"),
