@@ -17,7 +17,9 @@ from guided.values.protocol import Value
 @register_sampler("best-of-n")
 @dataclass(frozen=True)
 class BestOfN:
-    """Draws N samples for each request and keeps the best.
+    """Draws N samples for each request and keeps the best: N K network rows, and N reward calls.
+
+    With a budget it draws as many as are paid for, and at least one. When the seconds are over, one chain goes on.
 
     Args:
         N: The number of samples for each request.
@@ -35,8 +37,15 @@ class BestOfN:
 
     def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
         """Draws one sample for each request, with shape `(B, 1, *event)`."""
-        particles = model.start(streams, self.N)
+        particles = model.start(streams, self._affordable(model))
         while not particles.done:
             particles = particles.propose()
+            if model.requests.over():
+                particles = particles.first()
         best = tilt(value(particles, 0.0), 0.0).argmax(1, keepdim=True)  # nan is never the best
         return particles.take(best)
+
+    def _affordable(self, model: Diffusion) -> int:
+        spending = model.requests.spending
+        rows = (model.steps - model.requests.first_step(model.steps)) * model.cost
+        return self.N if spending is None else spending.chains(self.N, rows)

@@ -120,7 +120,7 @@ def dictionaries(batch: Batch, seed: int) -> list[dict[str, Any]]:
 
 def show_samples(rows: list[dict[str, Any]]) -> None:
     """A table of samples."""
-    columns = [name for name in rows[0] if name not in ("seed", "reward_calls", "network_rows")]
+    columns = [name for name in rows[0] if name not in ("seed", "first_call", "reward_calls", "network_rows")]
     numbers = [name for name in columns if name != "sample"]
     show_table(columns, [[row[name] for name in columns] for row in rows], right=numbers)
 
@@ -132,6 +132,8 @@ def show_cost(stats: Stats, rewards: Mapping[str, float]) -> None:
         names = ("median", "mean", "max")
         failed = f", {rewards['failed']} failed" if rewards["failed"] else ""
         lines.append("reward " + ", ".join(f"{name} {number(float(rewards[name]))}" for name in names) + failed)
+    if stats.stopped:
+        lines.append(f"the budget ended the search of {stats.stopped:,} samples")
     parts = sorted(stats.seconds.items(), key=lambda part: part[0] == "total")
     seconds = ", ".join(f"{part} {spent:.1f} s" for part, spent in parts)
     calls = f"{stats.reward_calls:,} reward calls" + (f", {stats.cached:,} of them cached" if stats.cached else "")

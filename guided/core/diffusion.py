@@ -76,6 +76,11 @@ class Diffusion:
         return max(1, HELD // (4 * math.prod(self.process.output)))
 
     @property
+    def cost(self) -> int:
+        """The number of rows of the network that one particle takes: 2 with guidance."""
+        return int(getattr(self.guided() or self.denoiser, "cost", 1))
+
+    @property
     def modality(self) -> str:
         """What the samples are, "molecules", "dna", "images" or "videos"; "" if unknown."""
         return self.codec.modality
@@ -222,18 +227,21 @@ class Diffusion:
             parents: Outputs that still hold for the rows that are equal to theirs, indexed by `(B, N)`.
         """
         network = partial(self._network, k=k)
-        return evaluate(network, self.process, x, parents, by_request=bool(self.requests.conditions))
+        counted = self.requests.spending is not None and self.requests.spending.budget.rows is not None
+        return evaluate(network, self.process, x, parents, by_request=bool(self.requests.conditions) or counted)
 
     def _network(self, rows: Tensor, request: Tensor, k: int) -> Tensor:
         """The network's outputs, with shape `(n, *)`. The time reaches the network here and nowhere else."""
         t = torch.full((len(rows),), self.process.time(k), dtype=torch.float32, device=rows.device)
         conditions, editing, monitor = self.requests.conditions, self.requests.editing, self.monitor
-        cost = getattr(self.guided() or self.denoiser, "cost", 1)
+        cost = self.cost
 
         def fn(part: Rows) -> Tensor:
             y = self.predict(rows[part], t[part], conditions.take(request[part]))
             check_output(y, (len(rows[part]), *self.process.output), self.process.predicts)
             return y if editing is None else editing.clamp(y, request[part])
 
+        if self.requests.spending is not None:
+            self.requests.spending.count(request, cost)
         with monitor.time("network"), torch_defaults() if self.identity else nullcontext():
             return self.evaluator(fn, len(rows), lambda n: monitor.count(n * cost))

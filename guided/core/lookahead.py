@@ -40,6 +40,11 @@ class LookAhead:
         """The counters of the run."""
         return self.views.monitor
 
+    def select(self, part: Tensor) -> "LookAhead":
+        """Some of the rows; the index still is that of all."""
+        prompts = None if self.prompts is None else self.prompts.select(part)
+        return LookAhead(self.views.select(part), self.index, prompts)
+
     def samples(self, part: Rows = slice(None)) -> Any:
         """The decoded samples of a part of the rows.
 

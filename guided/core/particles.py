@@ -38,6 +38,11 @@ class Model(Protocol):
         ...
 
     @property
+    def cost(self) -> int:
+        """The number of rows of the network that one particle takes: 2 with guidance."""
+        ...
+
+    @property
     def timed(self) -> bool:
         """Whether the network's output depends on the time."""
         ...
@@ -87,6 +92,7 @@ class Particles:
     ) -> None:
         self.model, self.x, self.k, self.streams = model, x, k, streams
         self._outputs, self._parents = outputs, parents
+        self._some: tuple[list[int], Outputs] | None = None  # outputs of some of the requests
 
     @property
     def requests(self) -> Requests:
@@ -100,8 +106,23 @@ class Particles:
     @property
     def outputs(self) -> Outputs:
         if self._outputs is None:
-            self._outputs = self.model.evaluate(self.x, self.k, self._parents)
+            self._outputs = self._evaluated()
         return self._outputs
+
+    def _evaluated(self) -> Outputs:
+        if self._some is None:
+            return self.model.evaluate(self.x, self.k, self._parents)
+        requests, some = self._some
+        others = [b for b in range(len(self.x)) if b not in {*requests}]
+        rest = self.select(others).outputs
+        index = torch.empty(self.x.shape[:2], dtype=some.index.dtype, device=some.index.device)
+        index[requests], index[others] = some.index, rest.index + len(some.x)
+        return Outputs(torch.cat([some.x, rest.x]), torch.cat([some.y, rest.y]), index)
+
+    def learn(self, part: "Particles", requests: list[int]) -> None:
+        """Keeps the outputs that were computed for the particles of some requests, `select(requests)`."""
+        if self._outputs is None and part._outputs is not None and 0 < len(requests) < len(self.x):
+            self._some = (requests, part._outputs)
 
     def look_ahead(
         self, draws: int = 1, *, preview: bool = True, by_request: bool = False, distinct: bool = True
@@ -202,11 +223,19 @@ class Particles:
             parents = self._each(self.outputs.y[self.outputs.index])
         return Particles(self.model, x, self.k + 1, self.streams, parents=parents)
 
+    def first(self) -> "Particles":
+        """The first particle of each request."""
+        return self.take(torch.zeros(len(self.x), 1, dtype=torch.long, device="cpu"))
+
     def take(self, index: Tensor) -> "Particles":
         """Keeps the particles at `index`, with shape `(B, N')`, of each request."""
         outputs = self._outputs and self._outputs.take(index)
         parents = self._parents.take(index) if self._parents and not outputs else None  # no longer needed
-        return Particles(self.model, gather(self.x, index), self.k, self.streams, outputs, parents)
+        taken = Particles(self.model, gather(self.x, index), self.k, self.streams, outputs, parents)
+        if self._some and not outputs:
+            requests, some = self._some
+            taken._some = (requests, some.take(index[requests]))
+        return taken
 
     @staticmethod
     def join(parts: Sequence["Particles"]) -> "Particles":
@@ -224,7 +253,7 @@ class Particles:
             given = ", ".join(f"{len(part.x)} requests at step {part.k}" for part in parts)
             raise GuidedError(f"particles to be joined are of the same requests and at the same step, given {given}")
         first = parts[0]
-        known = not first.done and any(part._outputs for part in parts)
+        known = not first.done and any(part._outputs or part._some for part in parts)
         outputs = Outputs.join([part.outputs for part in parts]) if known else None
         before = [part._parents for part in parts if part._parents]
         parents = Outputs.join(before) if outputs is None and len(before) == len(parts) else None

@@ -10,6 +10,7 @@ from torch import Tensor
 from guided.core.editing import Editing
 from guided.core.guidance import Conditions, Guidance
 from guided.core.monitor import Monitor
+from guided.core.spending import Spending
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Requests:
         editing: The clean rows that they start from, or keep parts of; None to start from noise.
         weights: Their weights of the terms of a reward, with shape `(B, T)`, on the CPU; None where all have the same.
         monitor: The counters of the run.
+        spending: What each request may spend and has spent; None where nobody counts.
     """
 
     conditions: Conditions = field(default_factory=Conditions)
@@ -31,6 +33,7 @@ class Requests:
     editing: Editing | None = None
     weights: Tensor | None = None
     monitor: Monitor = field(default_factory=Monitor)
+    spending: Spending | None = None
 
     def select(self, index: list[int]) -> "Requests":
         """Some of the requests only."""
@@ -40,7 +43,12 @@ class Requests:
             prompts=[self.prompts[i] for i in index] if self.prompts else (),
             editing=self.editing and self.editing.select(index),
             weights=None if self.weights is None else self.weights[index],
+            spending=None if self.spending is None else self.spending.select(index),
         )
+
+    def over(self) -> bool:
+        """Whether the seconds of the budget are over; the requests count as stopped then."""
+        return self.spending is not None and self.spending.over()
 
     def first_step(self, K: int) -> int:
         """The step of `K` that the requests start at: 0, or a later one where they start from a sample.

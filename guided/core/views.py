@@ -2,7 +2,7 @@
 
 __all__ = ["EachPrompt", "Views"]
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, overload
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from guided.core.codec import Codec
+from guided.core.hashing import row_hash
 from guided.core.monitor import Monitor
 from guided.errors import GuidedError
 
@@ -120,6 +121,20 @@ class Views:
     def gives(self, view: str) -> bool:
         """Whether the model has such a view."""
         return self.codec.view(view, self.preview) is not None
+
+    def keys(self, rows: bool = False) -> list[Hashable]:
+        """What equal samples share: text, or a number for rows of tokens or of real numbers.
+
+        Args:
+            rows: Whether rewards take rows: then nothing is decoded to tell samples apart.
+        """
+        if not rows and self.tokens is not None:
+            samples = self["samples"]
+            if all(isinstance(sample, str) for sample in samples):
+                return list(samples)
+        x = self.rows.flatten(1)
+        numbers = row_hash(x if self.tokens is not None else x.float().contiguous().view(torch.int32)).tolist()
+        return [("preview", n) for n in numbers] if self.preview and self.codec.preview is not None else numbers
 
     def _make(self, view: str) -> Any:
         make, given = self.codec.view(view, self.preview), self.rows

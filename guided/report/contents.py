@@ -22,6 +22,7 @@ class Contents:
         rows: The samples, as they are in `samples.csv`.
         unguided: Those of the unguided model; none if the run has none to compare with.
         path: The value of the candidates at each step.
+        calls: The best reward so far, and the mean of the ten best, after so many calls of a request.
         objective: The run's objective; None to build it from `run.json` where it is needed.
     """
 
@@ -31,6 +32,7 @@ class Contents:
     unguided: Sequence[Row]
     path: Sequence[Row]
     objective: Objective | None = None
+    calls: Sequence[Row] = ()
 
     @classmethod
     def read(cls, folder: Path, objective: Objective | None = None) -> "Contents":
@@ -40,9 +42,10 @@ class Contents:
             GuidedError: A file is not what it should be.
             OSError: A file cannot be read.
         """
-        rows, unguided, path = (load_rows(folder / f"{name}.csv") for name in ("samples", "unguided", "path"))
+        names = ("samples", "unguided", "path", "calls")
+        rows, unguided, path, calls = (load_rows(folder / f"{name}.csv") for name in names)
         run, _ = read_record(folder / "run.json", Record)
-        return cls(folder, run, rows, unguided, path, objective)
+        return cls(folder, run, rows, unguided, path, objective, calls)
 
     @property
     def reward_name(self) -> str:

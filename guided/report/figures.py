@@ -1,6 +1,6 @@
 """Figures of any run, as SVG text: rewards beside the unguided model's, values over the steps, k-mers."""
 
-__all__ = ["histogram", "kmer_scatter", "value_path"]
+__all__ = ["call_curve", "histogram", "kmer_scatter", "value_path"]
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -79,6 +79,27 @@ def value_path(steps: Sequence[int], mean: Sequence[float], best: Sequence[float
         )
     axes.set_xlabel("step")
     axes.set_ylabel(label_text(label))
+    return to_svg(figure)
+
+
+@styled
+@mathematics
+def call_curve(calls: Sequence[int], best: Sequence[float], top: Sequence[float], label: str) -> str:
+    """The best reward so far, and the mean of the ten best so far, against calls, on a logarithmic axis.
+
+    Args:
+        calls: The calls, in their order.
+        best: A number for each.
+        top: A number for each.
+        label: The reward's name.
+    """
+    figure = canvas()
+    axes = figure.add_subplot(xscale="log")
+    for heights, color, name in ((best, GUIDED, "best so far"), (top, FAINT, "mean of the ten best")):
+        axes.step(calls, heights, where="post", color=color, lw=1.4, label=name)
+    axes.legend(frameon=False, loc="lower right")
+    axes.set_xlabel("reward calls of a sample")
+    axes.set_ylabel(label_text(label).replace("$", r"\$"))
     return to_svg(figure)
 
 

@@ -16,7 +16,7 @@ from guided.metrics.summary import summary
 from guided.report import images, molecules, sequences
 from guided.report.canvas import to_svg
 from guided.report.contents import Contents
-from guided.report.figures import histogram, value_path
+from guided.report.figures import call_curve, histogram, value_path
 from guided.report.front import Front
 from guided.report.rows import (
     Row,
@@ -148,6 +148,10 @@ def figures(contents: Contents) -> str:
         label = f"learned value of {name}" if contents.learned else f"{name} of the look-ahead"
         figure = value_path(steps, mean, best, label)
         found.append((figure, "Value of the candidates at each step, averaged over requests"))
+    calls, best, top = average_calls(contents.calls)
+    if len(calls) > 1:
+        text = "The best found so far against reward calls, averaged over requests"
+        found.append((call_curve(calls, best, top, name), text))
     if contents.unguided and sequences.letters_of(contents):
         found.append(sequences.kmer_figure(contents.rows, contents.unguided))
     return "".join(f"<figure>{svg}<figcaption>{escape(text)}</figcaption></figure>" for svg, text in found if svg)
@@ -165,6 +169,23 @@ def average_path(path: Sequence[Row]) -> tuple[list[int], list[float], list[floa
     return order, means, bests
 
 
+def average_calls(rows: Sequence[Row]) -> tuple[list[int], list[float], list[float]]:
+    """Calls, the best so far and the mean of the ten best, averaged over the batches; one that has ended stays."""
+    batches: dict[str, dict[int, tuple[float, float]]] = {}
+    for row in rows:
+        call, best, top = whole_number(row.get("call")), number(row.get("best")), number(row.get("top"))
+        if call is not None and math.isfinite(best) and math.isfinite(top):
+            batches.setdefault(row.get("batch", ""), {})[call] = best, top
+    calls = sorted({call for points in batches.values() for call in points})
+    if not calls:
+        return [], [], []
+    begin = max(min(points) for points in batches.values())
+    calls = [call for call in calls if call >= begin]
+    seen = [[points[max(c for c in points if c <= call)] for points in batches.values()] for call in calls]
+    best, top = ([sum(pair[i] for pair in pairs) / len(pairs) for pairs in seen] for i in (0, 1))
+    return calls, best, top
+
+
 def stats_table(stats: Mapping[str, Any]) -> str:
     """Counts, and seconds by part; what is neither network, decoding nor reward is overhead."""
     seconds = dict(stats["seconds"])
@@ -172,6 +193,8 @@ def stats_table(stats: Mapping[str, Any]) -> str:
     parts = {part: seconds[part] for part in ("network", "reward", "decode") if part in seconds}
     parts["overhead"] = max(0.0, total - sum(parts.values()))
     counts = [(name.replace("_", " "), f"{stats[name]:,}", "") for name in COUNTS]
+    if stats.get("stopped"):
+        counts.append(("samples whose budget was spent", f"{stats['stopped']:,}", ""))
     times = [(part, f"{spent:.1f} s", f"{100 * spent / max(total, 1e-9):.1f} %") for part, spent in parts.items()]
     line = "<tr><td>{0}</td><td>{1}</td><td>{2}</td></tr>"
     cells = [line.format(*row) for row in [*counts, *times, ("total", f"{total:.1f} s", "")]]

@@ -62,6 +62,7 @@ class Cost(_Part):
     network_calls: Count = 0
     reward_calls: Count = 0
     cached: Count = 0
+    stopped: Count = 0
     seconds: dict[str, Finite] = {}
 
 

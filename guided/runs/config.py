@@ -8,6 +8,7 @@ __all__ = [
     "POSITIONAL",
     "PROMPTS",
     "Aggregate",
+    "BudgetOptions",
     "Cache",
     "Device",
     "Dtype",
@@ -35,6 +36,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import SkipValidation
 
+from guided.core.spending import Budget
 from guided.errors import GuidedError, check_number, check_texts, kind_of
 from guided.runs.options import Config, Option, spelled
 from guided.runs.places import check_cluster, check_devices
@@ -317,6 +319,42 @@ class SamplerOptions(Config):
 
 
 @dataclass(frozen=True)
+class BudgetOptions(Config):
+    """What each sample may cost. A run that has spent it goes on without looking ahead, and ends with its best."""
+
+    budget_calls: Annotated[
+        int | None,
+        Option(
+            "The most samples that the reward is asked about for each sample of the run; repeated ones are free.",
+            "Budget",
+            least=1,
+        ),
+    ] = None
+    budget_rows: Annotated[
+        int | None,
+        Option(
+            "The most rows of the network for each sample of the run; one chain of the model is always drawn.",
+            "Budget",
+            least=1,
+        ),
+    ] = None
+    budget_seconds: Annotated[
+        float | None,
+        Option(
+            "Seconds after which a batch looks no further ahead, and ends. Samples depend on the clock then.",
+            "Budget",
+            unit="seconds",
+            above=0,
+        ),
+    ] = None
+
+    @property
+    def budget(self) -> Budget:
+        """The budget of each request."""
+        return Budget(self.budget_calls, self.budget_rows, self.budget_seconds)
+
+
+@dataclass(frozen=True)
 class RunOptions(Config):
     """How many samples are drawn, and where they are written."""
 
@@ -410,6 +448,7 @@ class RunConfig(Config):
     source: ModelOptions
     rewards: RewardOptions = field(default_factory=RewardOptions)
     search: SamplerOptions = field(default_factory=SamplerOptions)
+    budgets: BudgetOptions = field(default_factory=BudgetOptions)
     prompting: PromptOptions = field(default_factory=PromptOptions)
     editing: EditingOptions = field(default_factory=EditingOptions)
     run: RunOptions = field(default_factory=RunOptions)

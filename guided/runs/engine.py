@@ -19,12 +19,14 @@ from guided.core.diffusion import Diffusion
 from guided.core.monitor import Monitor, Progress
 from guided.core.particles import Particles
 from guided.core.random import Streams
+from guided.core.spending import Budget, Curve, Spending
 from guided.errors import GuidedError, shown
 from guided.runs.preferences import Preferences
 from guided.runs.prompts import Prompts
 from guided.runs.turns import Step, in_turns
 from guided.samplers import Sampler
 from guided.scoring.objective import Objective
+from guided.scoring.rows import takes_rows
 from guided.values.learned import LearnedValue
 from guided.values.posterior_mean import PosteriorMean
 from guided.values.protocol import Value
@@ -38,6 +40,7 @@ class Stats:
     """The cost of a run: rows and calls of the network, samples that were scored, wall-clock seconds by part.
 
     `cached` of the `reward_calls` were not made: those scores were in the cache. Without it, there would be as many.
+    `stopped` is the number of samples whose budget kept their sampler from something.
     """
 
     network_rows: int = 0
@@ -45,6 +48,7 @@ class Stats:
     reward_calls: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     cached: int = 0
+    stopped: int = 0
 
     def __add__(self, other: "Stats") -> "Stats":
         parts = {*self.seconds, *other.seconds}
@@ -54,6 +58,7 @@ class Stats:
             self.reward_calls + other.reward_calls,
             {part: self.seconds.get(part, 0.0) + other.seconds.get(part, 0.0) for part in sorted(parts)},
             self.cached + other.cached,
+            self.stopped + other.stopped,
         )
 
 
@@ -68,7 +73,11 @@ class StepValue:
 
 @dataclass(frozen=True)
 class Batch:
-    """Finished requests that were drawn together."""
+    """Finished requests that were drawn together.
+
+    `first_call` has, for each sample, the number of the request's reward calls when it was first scored, itself
+    included; `curve` what had been found after how many calls.
+    """
 
     requests: list[int]
     samples: Sequence[Any]
@@ -76,6 +85,8 @@ class Batch:
     columns: dict[str, list[float]]
     stats: Stats
     path: list[StepValue]
+    first_call: list[int] = field(default_factory=list)
+    curve: list[Curve] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,8 @@ class Run:
             that decoder shows them.
         path: The values at the steps of all batches, batch after batch.
         config: The configuration in `run.json`, for a run that was read from a folder; empty otherwise.
+        first_call: For each sample, the call of its request's reward at which it was first scored, from 1; empty if
+            there was no reward.
     """
 
     samples: Sequence[Any]
@@ -99,6 +112,7 @@ class Run:
     columns: dict[str, list[float]]
     path: list[StepValue]
     config: Mapping[str, Any] = field(default_factory=dict)
+    first_call: list[int] = field(default_factory=list)
 
 
 class _Recorded:
@@ -132,9 +146,10 @@ def batches_of(
     seed: int,
     progress: Callable[[Progress], None] | None,
     preferences: Preferences | None = None,
+    budget: Budget | None = None,
 ) -> Generator[Batch, None, None]:
     """Draws blocks of requests, one after the other; with workers two at a time, which take turns."""
-    drawing = _Drawing(model, wanted, objective, sampler, value, seed, preferences)
+    drawing = _Drawing(model, wanted, objective, sampler, value, seed, preferences, budget or Budget())
     shown = _Shown(progress, sum(map(len, blocks)), model.steps)
     if len(blocks) > 1 and drawing.waits:
         jobs = [partial(drawing.draw, block) for block in blocks]
@@ -187,6 +202,7 @@ class _Drawing:
     value: Value | None
     seed: int
     preferences: Preferences | None = None
+    budget: Budget = field(default_factory=Budget)
 
     @property
     def waits(self) -> bool:
@@ -207,7 +223,8 @@ class _Drawing:
         def on_step(k: int) -> None:
             step(k, recorded.path[-1].mean if recorded and recorded.path else None, recorded and recorded.best)
 
-        part = self.wanted.block(self.model, block).with_requests(monitor=Monitor(on_step=on_step))
+        part = self.wanted.block(self.model, block)
+        part = part.with_requests(monitor=Monitor(on_step=on_step), spending=Spending(len(block), self.budget))
         if self.preferences is not None:
             part = part.with_requests(weights=self.preferences.of(block))
         batch = _draw(part, objective, self.sampler, recorded, Streams(self.seed, block, part.device), block)
@@ -246,19 +263,23 @@ def _draw(
         samples = views["samples"]
         views.make(objective.takes if objective is not None else ())
     columns: dict[str, list[float]] = {}
+    found: list[int] = []
     calls = cached = 0
+    spending = model.requests.spending or Spending(len(block))
     if objective is not None:
         with model.monitor.time("reward"):
             columns = objective.columns(views, model.prompts or None, _weights(model))
+        found = spending.found(views.keys(takes_rows(objective.takes, views.codec, preview=False)), columns["reward"])
         if model.codec.preview is not None and value is not None and value.looked_ahead(model):
             columns["preview"] = _previewed(model, objective, views.rows)
         calls, cached = (after - count for after, count in zip(objective.counts, before, strict=True))
     if model.codec.measures is not None:
         columns = columns | model.codec.measures(views.rows)
     seconds = {**model.monitor.seconds, "total": time.perf_counter() - start}
-    stats = Stats(model.monitor.network_rows, model.monitor.network_calls, calls, seconds, cached)
+    stats = Stats(model.monitor.network_rows, model.monitor.network_calls, calls, seconds, cached, spending.stopped)
     rewards = columns.get("reward", [math.nan] * len(block))
-    return Batch(block, list(samples), rewards, columns, stats, value.path if value else [])
+    path = value.path if value else []
+    return Batch(block, list(samples), rewards, columns, stats, path, found, spending.curve())
 
 
 def _finished(particles: object, name: str, n: int, steps: int) -> Particles:

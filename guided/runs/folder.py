@@ -2,6 +2,7 @@ r"""A run's folder: the samples, and all that is needed to resume the run or to 
 
     samples.csv    request, seed, sample, reward, each reward raw and transformed, reward calls and network rows so far
     path.csv       batch, step, mean, best: the values of a batch's candidates over the steps
+    calls.csv      batch, call, best, top: the best reward and the mean of the ten best after so many calls of a request
     run.json       the configuration, the command, versions, the cost, and a summary of the rewards
     progress.json  until the run is finished: the cost and the number of requests so far, in place of those in run.json
     samples/       samples that are images; `samples.csv` has their paths
@@ -55,8 +56,10 @@ from guided.storage import (
 Json = Any
 LITTLE = ("python", "pillow", "accelerate")  # packages whose versions change no sample
 TAIL = ["reward_calls", "network_rows"]
+FIRST = "first_call"
 HEADER = ["request", "seed", "sample"]
 PATH = ["batch", "step", "mean", "best"]
+CALLS = ["batch", "call", "best", "top"]
 WRITTEN = (
     "samples",
     "unguided",
@@ -64,6 +67,7 @@ WRITTEN = (
     FOLDER,
     "samples.csv",
     "path.csv",
+    "calls.csv",
     "run.json",
     PROGRESS,
 )  # none of them may be a link to another place
@@ -154,6 +158,8 @@ class RunFolder:
         Raises:
             GuidedError: The disk is full, or the columns are not those of the file.
         """
+        if self.header and FIRST not in self.header:  # the samples so far are of a former version
+            batch = replace(batch, first_call=[])
         header, _ = table(batch, self.config["seed"], self.stats)
         if self.header and header != self.header:
             raise GuidedError(
@@ -161,9 +167,12 @@ class RunFolder:
             )
         index = batch.requests[0] // self.config["batch_size"]
         path = [[index, value.step, value.mean, value.best] for value in batch.path]
+        calls = [[index, point.call, point.best, point.top] for point in batch.curve]
         with writing(self.path):
             _, rows = table(stored(batch, self.path), self.config["seed"], self.stats)
         append_csv(self.path / "path.csv", None if self.header else PATH, path)
+        if calls:
+            append_csv(self.path / "calls.csv", None if (self.path / "calls.csv").exists() else CALLS, calls)
         done, stats = self.done + len(rows), self.stats + batch.stats
         self._write_progress(done, stats)  # first, with both counts: one of them is right after a kill
         append_csv(self.samples, None if self.header else header, rows)
@@ -211,9 +220,11 @@ class RunFolder:
         self._compare_versions()
         if header and self.done < n:
             write_csv(self.samples, [header, *rows[: self.done]])
-            _, path = read_csv(self.path / "path.csv")
-            kept = (row for row in path if row[0].isdecimal() and int(row[0][:18]) * size < self.done)
-            write_csv(self.path / "path.csv", [PATH, *kept])
+            for name, columns in (("path.csv", PATH), ("calls.csv", CALLS)):
+                if name == "path.csv" or (self.path / name).exists():
+                    _, lines = read_csv(self.path / name)
+                    kept = (row for row in lines if row[0].isdecimal() and int(row[0][:18]) * size < self.done)
+                    write_csv(self.path / name, [columns, *kept])
         if self.done < n or self._old.requests_done != n or self._old.before is not None:
             self._write_run(self.done, self.stats)
 
@@ -263,8 +274,8 @@ class RunFolder:
         spent, before = self._old.stats, self._old.before
         kept = before.stats if before is not None and before.requests_done == self.done else spent
         rows, calls = (self._number(last, name) for name in ("network_rows", "reward_calls"))
-        cached = min(kept.cached, calls)
-        self.stats = Stats(rows, kept.network_calls if rows else 0, calls, spent.seconds, cached)
+        cached, stopped = min(kept.cached, calls), min(kept.stopped, self.done)
+        self.stats = Stats(rows, kept.network_calls if rows else 0, calls, spent.seconds, cached, stopped)
 
     def _number(self, last: Mapping[str, str], name: str) -> int:
         text = last.get(name, "0")
@@ -294,11 +305,12 @@ def _reward(old: Json, new: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def table(batch: Batch, seed: int, before: Stats) -> tuple[list[str], list[list[Json]]]:
-    """The header and the rows of a batch; reward calls and network rows are added to those of `before`."""
+    """The header and the rows of a batch. Where it was scored, the call at which each was first; reward calls and network rows are added to those of `before`."""
     names = [name for name in batch.columns if name != "reward"]
     names = ["reward", *names] if "reward" in batch.columns else names
-    header = ["request", "seed", "sample", *names, *TAIL]
+    first: list[list[Json]] = [batch.first_call] if batch.first_call else []
+    header = ["request", "seed", "sample", *names, *[FIRST for _ in first], *TAIL]
     stats = before + batch.stats
-    columns = [[float(score) for score in batch.columns[name]] for name in names]
+    columns = [*([float(score) for score in batch.columns[name]] for name in names), *first]
     samples = zip(batch.requests, batch.samples, *columns, strict=True)
     return header, [[i, seed, *rest, stats.reward_calls, stats.network_rows] for i, *rest in samples]

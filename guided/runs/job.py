@@ -83,7 +83,16 @@ class Job:
             return self.executor.draw(blocks, sampler, progress)
         chosen = sampler or self.sampler
         batches = batches_of(
-            self.model, self.prompts, self.objective, chosen, self.value, blocks, run.seed, progress, self.preferences
+            self.model,
+            self.prompts,
+            self.objective,
+            chosen,
+            self.value,
+            blocks,
+            run.seed,
+            progress,
+            self.preferences,
+            self.config.budgets.budget,
         )
         return numbered(batches)
 

@@ -19,7 +19,8 @@ from guided.runs.paths import full
 from guided.storage import read_rows
 
 TAIL = ("network_rows", "reward_calls")
-NOT_REWARDS = ("request", "seed", "sample", *TAIL)  # columns that are not of the reward
+FIRST = "first_call"
+NOT_REWARDS = ("request", "seed", "sample", FIRST, *TAIL)  # columns that are not of the reward
 Row: TypeAlias = Mapping[str, str]
 Number = TypeVar("Number", int, float)
 ENDINGS = (".png", ".webp")
@@ -64,11 +65,17 @@ def open_run(path: str | Path) -> Run:
         samples=sample_files(folder, [_text(folder, row) for row in rows]),
         rewards=torch.tensor(columns.get("reward", [math.nan] * len(rows)), dtype=torch.float64, device="cpu"),
         stats=Stats(
-            run.stats.network_rows, run.stats.network_calls, run.stats.reward_calls, run.stats.seconds, run.stats.cached
+            run.stats.network_rows,
+            run.stats.network_calls,
+            run.stats.reward_calls,
+            run.stats.seconds,
+            run.stats.cached,
+            run.stats.stopped,
         ),
         columns=columns,
         path=[step for _, step in _path(folder)],
         config=run.config,
+        first_call=_first(folder, rows),
     )
 
 
@@ -91,8 +98,14 @@ def batches_in(folder: Path) -> Iterator[Batch]:
             columns=columns,
             stats=replace(Stats(), network_rows=spent - rows_before, reward_calls=calls - calls_before),
             path=paths.get(start // size, []),
+            first_call=_first(folder, part),
         )
         rows_before, calls_before = spent, calls
+
+
+def _first(folder: Path, rows: Sequence[Row]) -> list[int]:
+    """The call at which each sample was first scored; none where the file has no such column."""
+    return [_number(folder, "samples.csv", row, FIRST, int) for row in rows if FIRST in row]
 
 
 def _columns(folder: Path, rows: Sequence[Row]) -> dict[str, list[float]]:

@@ -67,6 +67,7 @@ def sample(*arguments: Any, **options: Any) -> Run:
         stats=stats,
         columns={name: [v for batch in batches for v in batch.columns[name]] for name in batches[0].columns},
         path=[value for batch in batches for value in batch.path],
+        first_call=[call for batch in batches for call in batch.first_call],
     )
 
 
@@ -244,6 +245,11 @@ def _with_value(job: Job) -> Job:
     if value is None:
         decoded = Evaluator(DECODED.get(job.model.modality))
         return replace(job, value=PosteriorMean(job.objective, job.config.search.draws, decoded))
+    if job.config.budgets.budget and not isinstance(value, LearnedValue):
+        raise GuidedError(
+            f"{spelled('value')} is an object of {type(value).__name__}, which counts no calls; with a budget it must "
+            "be a folder from `guided fit-value`, or the look-ahead's own"
+        )
     plain = job.prompts.plain and job.model.requests.editing is None
     return replace(job, value=_learned(value, whole, job.objective, job.sampler, plain))
 

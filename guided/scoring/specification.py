@@ -17,7 +17,7 @@ from guided.scoring.transforms import TRANSFORMS, Transform, parse_transform
 
 RewardSpec = Any  # str | Callable | Mapping[str | Callable, float] | Sequence of these | Objective
 _RESERVED = ("weight", *TRANSFORMS)
-_OTHER_COLUMNS = ("request", "seed", "sample", "reward", "reward_calls", "network_rows")  # of samples.csv
+_OTHER_COLUMNS = ("request", "seed", "sample", "reward", "first_call", "reward_calls", "network_rows")  # of samples.csv
 # A command line may have a ? of its own, so only a tail that is made of reserved keys is a query.
 _TAIL = re.compile(rf"(.*)\?((?:{'|'.join(_RESERVED)})=[^?&\s]*(?:&(?:{'|'.join(_RESERVED)})=[^?&\s]*)*)$", re.DOTALL)
 

@@ -57,30 +57,59 @@ class PosteriorMean:
     def __call__(self, particles: Particles, alpha: float = 0.0) -> Tensor:
         """The values, with shape `(B, N)`, in double precision on the CPU; nan counts as worst.
 
-        Where requests have weights of their own, each particle's reward is by those of its request.
+        Where requests have weights of their own, each particle's reward is by those of its request. Particles that a
+        request's budget does not reach have the value -inf: they are not known.
 
         Raises:
             GuidedError: They have, and the reward is no objective.
         """
-        weights = particles.requests.weights
-        if weights is not None and not isinstance(self.reward, Objective):
+        if particles.requests.weights is not None and not isinstance(self.reward, Objective):
             raise GuidedError("requests have weights of their own, which only an objective takes; see resolve_reward")
-        rows = self._takes_rows(particles)
+        spending = particles.requests.spending
+        if spending is None or not spending.budget:
+            return self._values(particles, alpha)
+        looking = spending.looking(particles)
+        if len(looking) == len(particles.x):
+            return self._values(particles, alpha)
+        v = torch.full(particles.x.shape[:2], -torch.inf, dtype=torch.float64, device="cpu")
+        if looking:
+            part = particles.select(looking)
+            v[looking] = self._values(part, alpha)
+            particles.learn(part, looking)
+        return v
+
+    def _values(self, particles: Particles, alpha: float) -> Tensor:
+        """The values of particles whose requests may look ahead, with shape `(B, N)`."""
+        rows, weights, spending = self._takes_rows(particles), particles.requests.weights, particles.requests.spending
         prompted = bool(getattr(self.reward, "prompted", False)) and len(particles.requests.prompts) > 0
         ahead = particles.look_ahead(self.draws, by_request=prompted, distinct=not rows)
-        each = weights is not None
-        if rows:
-            r = self._of_rows(ahead, each)
-        else:
-            r = self.evaluator(lambda part: self._score(ahead, part, each), len(ahead))
-        r = r[ahead.index.cpu()]
-        r = r if weights is None else self._preferred(r, weights)
-        return soft_mean(r.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf), alpha)
+        index, each = ahead.index.cpu(), weights is not None
+        if spending is None:
+            return soft_mean(self._preferred(self._scores(ahead, rows, each)[index], weights), alpha)
+        paid, new = spending.claim(index, ahead.views.keys(rows), keep=0 if particles.done else 1)
+        which = None if paid.all() else index[paid].unique()
+        r = self._preferred(self._scores(ahead, rows, each, which)[index], weights)
+        spending.note(new, r.tolist())
+        return soft_mean(r, alpha).where(paid, -torch.inf)
 
-    def _preferred(self, scores: Tensor, weights: Tensor) -> Tensor:
-        """Rewards, `(B, N, draws)`, of scores `(B, N, draws, T)` by weights `(B, T')`."""
-        table, w = scores.movedim(-1, 0), weights.T[:, :, None, None]
-        return torch.from_numpy(cast("Objective", self.reward).preferred(table.numpy(), w.numpy()))
+    def _scores(self, ahead: LookAhead, rows: bool, each: bool, which: Tensor | None = None) -> Tensor:
+        """The rewards of look-aheads, with shape `(u,)`, or of each term, `(u, T)`; those not asked for are -inf."""
+        if which is None:
+            return self._of_rows(ahead, each) if rows else self.evaluator(
+                lambda part: self._score(ahead, part, each), len(ahead)
+            )
+        terms = (len(cast("Objective", self.reward).terms),) if each else ()
+        r = torch.full((len(ahead), *terms), -torch.inf, dtype=torch.float64, device="cpu")
+        if len(which):
+            r[which] = self._scores(ahead.select(which.to(ahead.rows.device)), rows, each)
+        return r
+
+    def _preferred(self, r: Tensor, weights: Tensor | None) -> Tensor:
+        """Rewards, `(B, N, draws)`: as they are, or of scores `(B, N, draws, T)` by weights `(B, T')`."""
+        if weights is not None:
+            table, w = r.movedim(-1, 0), weights.T[:, :, None, None]
+            r = torch.from_numpy(cast("Objective", self.reward).preferred(table.numpy(), w.numpy()))
+        return r.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
 
     def _takes_rows(self, particles: Particles) -> bool:
         """Whether all of the reward is given tensors; it finds equal rows itself then."""
