@@ -43,7 +43,19 @@ def test_a_run_writes_every_request_with_its_columns(guided, model, tmp_path):
     )
     assert code == 0, err
     rows = rows_of(tmp_path / "a" / "samples.csv")
-    columns = ["request", "seed", "sample", "reward", "qed_raw", "qed", "sa_raw", "sa", "reward_calls", "network_rows"]
+    columns = [
+        "request",
+        "seed",
+        "sample",
+        "reward",
+        "qed_raw",
+        "qed",
+        "sa_raw",
+        "sa",
+        "first_call",
+        "reward_calls",
+        "network_rows",
+    ]
     assert list(rows[0]) == columns
     assert [int(row["request"]) for row in rows] == list(range(10))
     for row in rows:
