@@ -26,7 +26,7 @@ LAYERS: dict[str, set[str]] = {
     "rewards": {"errors", "settings", "checkpoints", "scoring.registry"},
     "scoring": {"errors", "sessions", "names", "storage", "checkpoints", "core", "scoring.registry", "rewards"},
     "values": {"errors", "settings", "storage", "nets", "checkpoints", "core", "scoring.registry", "scoring"},
-    "samplers": {"errors", "core", "values"},
+    "samplers": {"errors", "core", "values", "metrics"},
     "metrics": {"errors", "core"},
     "negatives": {"errors", "settings", "storage", "checkpoints", "core", "loading"},
     "report": {"errors", "storage", "metrics", "scoring.registry", "scoring", "rewards"},

@@ -146,6 +146,9 @@ class Gaussian:
     def noise(self, x: Tensor, k: int, streams: Streams) -> Tensor:
         return self.alphas[k] * x + self.sigmas[k] * streams.normal(*x.shape[1:])
 
+    def remask(self, x: Tensor, where: Tensor) -> Tensor:
+        raise GuidedError("a continuous model has no tokens to mask")
+
     def distinct(self, x: Tensor, group: Tensor | None = None, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """All rows: two rows of real numbers are practically never equal."""
         every = torch.arange(len(x), device=x.device)

@@ -136,6 +136,9 @@ class Masked:
         masked = streams.uniform(*x.shape[1:]) < self.rate(k)
         return self._pin(torch.where(masked, self.mask, x))
 
+    def remask(self, x: Tensor, where: Tensor) -> Tensor:
+        return self._pin(torch.where(where, self.mask, x))
+
     def distinct(self, x: Tensor, group: Tensor | None = None, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return distinct(x, group, among)
 

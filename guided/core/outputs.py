@@ -43,6 +43,17 @@ class Outputs:
         x, y = (torch.cat(rows) for rows in zip(*((part.x, part.y) for part in tables.values()), strict=True))
         return Outputs(x, y, index)
 
+    @staticmethod
+    def merge(parts: Sequence[tuple[list[int], "Outputs"]]) -> "Outputs":
+        """The outputs of some requests each, by their positions, as those of all requests."""
+        N, start = parts[0][1].index.shape[1], 0
+        index = parts[0][1].index.new_empty(sum(len(requests) for requests, _ in parts), N)
+        for requests, part in parts:
+            index[requests] = part.index + start
+            start += len(part.x)
+        x, y = (torch.cat(rows) for rows in zip(*((part.x, part.y) for _, part in parts), strict=True))
+        return Outputs(x, y, index)
+
 
 def evaluate(
     network: Callable[[Tensor, Tensor], Tensor],

@@ -114,10 +114,7 @@ class Particles:
             return self.model.evaluate(self.x, self.k, self._parents)
         requests, some = self._some
         others = [b for b in range(len(self.x)) if b not in {*requests}]
-        rest = self.select(others).outputs
-        index = torch.empty(self.x.shape[:2], dtype=some.index.dtype, device=some.index.device)
-        index[requests], index[others] = some.index, rest.index + len(some.x)
-        return Outputs(torch.cat([some.x, rest.x]), torch.cat([some.y, rest.y]), index)
+        return Outputs.merge([(requests, some), (others, self.select(others).outputs)])
 
     def learn(self, part: "Particles", requests: list[int]) -> None:
         """Keeps the outputs that were computed for the particles of some requests, `select(requests)`."""
@@ -223,6 +220,15 @@ class Particles:
             parents = self._each(self.outputs.y[self.outputs.index])
         return Particles(self.model, x, self.k + 1, self.streams, parents=parents)
 
+    def looking(self) -> list[int]:
+        """The requests whose budget lets all their particles be looked at and one of them still move to the end, as
+        positions. What is finished is looked at however late it is.
+        """
+        spending = self.requests.spending
+        if spending is None or self.done:
+            return list(range(len(self.x)))
+        return spending.open(rows=(self.x.shape[1] + self.model.steps - self.k - 1) * self.model.cost, calls=2)
+
     def first(self) -> "Particles":
         """The first particle of each request."""
         return self.take(torch.zeros(len(self.x), 1, dtype=torch.long, device="cpu"))
@@ -266,6 +272,24 @@ class Particles:
         parents = Outputs.join(before) if outputs is None and len(before) == len(parts) else None
         x = torch.cat([part.x for part in parts], 1)
         return Particles(first.model, x, first.k, first.streams, outputs, parents)
+
+    def merge(self, parts: Sequence[tuple[list[int], "Particles"]]) -> "Particles":
+        """The particles of some of these requests each, by their positions, as those of all requests.
+
+        Args:
+            parts: At the same step, with as many particles a request; every request is in one of them.
+        """
+        if len(parts) == 1 and parts[0][0] == list(range(len(self.x))):
+            return parts[0][1]
+        first = parts[0][1]
+        x = first.x.new_empty(len(self.x), *first.x.shape[1:])
+        for requests, part in parts:
+            x[requests] = part.x
+        known = not first.done and any(part._outputs or part._some for _, part in parts)
+        outputs = Outputs.merge([(requests, part.outputs) for requests, part in parts]) if known else None
+        before = [(requests, part._parents) for requests, part in parts if part._parents]
+        parents = Outputs.merge(before) if outputs is None and len(before) == len(parts) else None
+        return Particles(self.model, x, first.k, self.streams, outputs, parents)
 
 
 def _owners(B: int, n: int, device: torch.device) -> Tensor:

@@ -82,6 +82,14 @@ class Process(Protocol):
         """Draws `x_k` given clean samples, with shape `(B, N, *event)`."""
         ...
 
+    def remask(self, x: Tensor, where: Tensor) -> Tensor:
+        """Masks tokens of clean samples again, where they are not pinned; both with shape `(B, N, L)`.
+
+        Raises:
+            GuidedError: It has no tokens.
+        """
+        ...
+
     def distinct(self, x: Tensor, group: Tensor | None = None, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Which to keep of rows `(n, *event)`, once each where rows can be equal.
 

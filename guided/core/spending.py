@@ -5,42 +5,22 @@ drawn beside it. Calls of the reward are counted after duplicates: a sample that
 and one that another request asked for is not.
 """
 
-__all__ = ["Budget", "Curve", "Spending"]
+__all__ = ["Curve", "Spending"]
 
 import heapq
 import time
 from collections.abc import Hashable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from guided.core.particles import Particles
+from guided.core.budget import Budget
 
 TOP = 10
 _MARKS = (1, 2, 3, 5, 7)  # calls of each power of ten at which a curve has a point
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a request may spend; None for no bound.
-
-    Args:
-        calls: Distinct samples that the reward is asked about.
-        rows: Rows of the network.
-        seconds: Seconds since the requests that are drawn together were begun.
-    """
-
-    calls: int | None = None
-    rows: int | None = None
-    seconds: float | None = None
-
-    def __bool__(self) -> bool:
-        return (self.calls, self.rows, self.seconds) != (None, None, None)
 
 
 @dataclass(frozen=True)
@@ -115,13 +95,6 @@ class Spending:
             else:
                 found.append(i)
         return found
-
-    def looking(self, particles: "Particles") -> list[int]:
-        """The requests that may look ahead and then still move to the end, and score what they find there."""
-        N, left = particles.x.shape[1], particles.model.steps - particles.k
-        if particles.done:  # what is finished is scored, however late it is
-            return list(range(len(self)))
-        return self.open(rows=(N + left - 1) * particles.model.cost, calls=2)
 
     def chains(self, N: int, rows: int) -> int:
         """How many of `N` chains of so many rows each request can pay for: at least 1."""

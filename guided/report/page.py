@@ -182,8 +182,8 @@ def average_calls(rows: Sequence[Row]) -> tuple[list[int], list[float], list[flo
     begin = max(min(points) for points in batches.values())
     calls = [call for call in calls if call >= begin]
     seen = [[points[max(c for c in points if c <= call)] for points in batches.values()] for call in calls]
-    best, top = ([sum(pair[i] for pair in pairs) / len(pairs) for pairs in seen] for i in (0, 1))
-    return calls, best, top
+    bests, tops = ([sum(pair[i] for pair in pairs) / len(pairs) for pairs in seen] for i in (0, 1))
+    return calls, bests, tops
 
 
 def stats_table(stats: Mapping[str, Any]) -> str:

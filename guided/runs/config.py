@@ -36,7 +36,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import SkipValidation
 
-from guided.core.spending import Budget
+from guided.core.budget import Budget
 from guided.errors import GuidedError, check_number, check_texts, kind_of
 from guided.runs.options import Config, Option, spelled
 from guided.runs.places import check_cluster, check_devices

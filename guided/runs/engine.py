@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from guided.core.budget import Budget
 from guided.core.diffusion import Diffusion
 from guided.core.monitor import Monitor, Progress
 from guided.core.particles import Particles
 from guided.core.random import Streams
-from guided.core.spending import Budget, Curve, Spending
+from guided.core.spending import Curve, Spending
 from guided.errors import GuidedError, shown
 from guided.runs.preferences import Preferences
 from guided.runs.prompts import Prompts

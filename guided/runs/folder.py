@@ -305,7 +305,9 @@ def _reward(old: Json, new: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def table(batch: Batch, seed: int, before: Stats) -> tuple[list[str], list[list[Json]]]:
-    """The header and the rows of a batch. Where it was scored, the call at which each was first; reward calls and network rows are added to those of `before`."""
+    """The header and the rows of a batch, with the call at which each was first scored; reward calls and network rows
+    are added to those of `before`.
+    """
     names = [name for name in batch.columns if name != "reward"]
     names = ["reward", *names] if "reward" in batch.columns else names
     first: list[list[Json]] = [batch.first_call] if batch.first_call else []

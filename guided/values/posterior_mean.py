@@ -68,7 +68,7 @@ class PosteriorMean:
         spending = particles.requests.spending
         if spending is None or not spending.budget:
             return self._values(particles, alpha)
-        looking = spending.looking(particles)
+        looking = particles.looking()
         if len(looking) == len(particles.x):
             return self._values(particles, alpha)
         v = torch.full(particles.x.shape[:2], -torch.inf, dtype=torch.float64, device="cpu")

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from guided.core.spending import Budget, Spending
+from guided.core.budget import Budget
+from guided.core.spending import Spending
 
 
 def claim(spending, index, keys, keep=0):
@@ -62,7 +63,7 @@ def test_chains_that_are_paid_for(budget, chains):
 
 def test_found_is_the_call_of_the_first_time():
     spending = Spending(2)
-    paid, new = spending.claim(torch.tensor([[[0], [1]], [[1], [2]]]), "abc")
+    _, new = spending.claim(torch.tensor([[[0], [1]], [[1], [2]]]), "abc")
     spending.note(new, [1.0, 2.0, 3.0])
     assert spending.found(["b", "x"], [2.0, 9.0]) == [2, 3]
     assert [account.rewards for account in spending.accounts] == [[1.0, 2.0], [2.0, 3.0, 9.0]]

@@ -1,0 +1,85 @@
+"""A population for each request: the best distinct samples, parents by rank, and a memory against sameness."""
+
+__all__ = ["PENALTIES", "Population"]
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+#: What is left of a reward when `n` samples of its bucket were kept, of at most `size`: REINVENT's shapes.
+PENALTIES: dict[str, Callable[[int, int], float]] = {
+    "none": lambda n, size: 1.0,
+    "step": lambda n, size: float(n < size),
+    "linear": lambda n, size: max(0.0, 1 - n / size),
+    "sigmoid": lambda n, size: 1 - 1 / (1 + math.exp(-(2 * n / size - 1) / 0.15)),
+}
+
+
+class Population:
+    """The best samples of one request.
+
+    Args:
+        size: How many it holds.
+        penalty: One of `PENALTIES`.
+        room: The number of samples of a bucket at which the penalty is largest.
+
+    Attributes:
+        step: The size of the trust region, for populations of noise.
+    """
+
+    def __init__(self, size: int, penalty: str = "none", room: int = 25) -> None:
+        self.size, self.penalty, self.room = size, PENALTIES[penalty], room
+        self.genomes: list[Tensor] = []
+        self.scores: list[float] = []
+        self.step = 0.5
+        self._seen: set[Hashable] = set()
+        self._buckets: Counter[Any] = Counter()
+
+    def __len__(self) -> int:
+        return len(self.genomes)
+
+    def add(
+        self,
+        genomes: Sequence[Tensor],
+        rewards: Sequence[float],
+        keys: Sequence[Hashable],
+        buckets: Sequence[Hashable],
+    ) -> None:
+        """Adds samples that were not seen before, and keeps the best by their penalised rewards.
+
+        Args:
+            genomes: What children are made of.
+            rewards: Their rewards; those that are not finite are left out.
+            keys: What equal samples share.
+            buckets: What samples share that are too much alike.
+        """
+        for genome, reward, key, bucket in zip(genomes, rewards, keys, buckets, strict=True):
+            if key in self._seen or not math.isfinite(reward):
+                continue
+            self._seen.add(key)
+            self.genomes.append(genome)
+            self.scores.append(self._penalised(reward, self._buckets[bucket]))
+            self._buckets[bucket] += 1
+        order = sorted(range(len(self)), key=lambda i: -self.scores[i])[: self.size]
+        self.genomes, self.scores = [self.genomes[i] for i in order], [self.scores[i] for i in order]
+
+    def adapt(self, better: bool) -> None:
+        """Moves the size of the trust region: larger after a round that found a better sample, otherwise smaller."""
+        self.step = min(1.0, 1.5 * self.step) if better else max(0.02, 0.8 * self.step)
+
+    def _penalised(self, reward: float, n: int) -> float:
+        """A reward below 0 is made worse by the penalty, too."""
+        left = self.penalty(n, self.room)
+        return reward * left if reward > 0 else reward - (1 - left) * max(1.0, abs(reward))
+
+    def parents(self, noise: Tensor, pressure: float) -> list[int]:
+        """Draws as many members as Gumbel numbers are given, with shape `(n, size)`: the r-th best with probability
+        proportional to `1 / (pressure size + r)`.
+        """
+        weights = torch.tensor([-math.log(pressure * len(self) + r + 1) for r in range(len(self))], device="cpu")
+        chosen: list[int] = (weights + noise[:, : len(self)]).argmax(1).tolist()
+        return chosen
