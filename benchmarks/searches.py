@@ -1,6 +1,6 @@
 """What searches find for how many calls: QED of molecules, the reward of each request's one sample.
 
-    python benchmarks/searches.py -n 32 --calls 100
+python benchmarks/searches.py -n 32 --calls 100
 """
 
 import argparse
@@ -12,14 +12,14 @@ from guided.samplers import SVDD, Beam, BestOfN, BlockBestOfN, Elite, NoiseSearc
 def searches(calls: int) -> list[object]:
     """Samplers of about as many calls; where a budget ends them, of as many."""
     return [
-        BestOfN(calls),
-        SVDD(M=max(2, calls // 10)),
-        Rollover(M=max(2, calls // 10)),
-        Beam(N=4, M=max(2, calls // 30)),
+        SVDD(M=max(2, calls // 4)),
+        Rollover(M=max(2, calls // 4)),
+        Beam(N=4, M=max(2, calls // 16)),
         BlockBestOfN(N=max(2, calls // 8), block=4),
-        NoiseSearch(N=10, rounds=calls // 10),
-        Tree(N=calls, every=4),
         Elite(N=10, rounds=1000),
+        Tree(N=calls, every=4),
+        NoiseSearch(N=10, rounds=calls // 10),
+        BestOfN(calls),
     ]
 
 

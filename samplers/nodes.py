@@ -23,7 +23,9 @@ class Node:
         x: The state, with shape `(*event)`; None for the root, whose children are draws of the start.
         k: Its step.
         y: The network's output there; None while it is not known.
-        children: States that were drawn from it.
+        children: Different states that were drawn from it.
+        draws: How often a child was drawn from it.
+        count: How often its parent drew it.
         visits: Rollouts that went through it.
         v: Its value; the reward of a leaf.
         low: The worst reward below it that is finite.
@@ -35,20 +37,26 @@ class Node:
     y: Any = None
     parent: "Node | None" = None
     children: "list[Node]" = field(default_factory=list)
+    draws: int = 0
+    count: int = 0
     visits: int = 0
     v: float = -math.inf
     low: float = math.inf
     high: float = -math.inf
+    _known: "dict[Any, Node]" = field(default_factory=dict)
 
     @property
     def spread(self) -> float:
         """The range of rewards below."""
         return self.high - self.low if self.high > self.low else 1.0
 
-    def add(self, x: Tensor, k: int, y: Any = None) -> "Node":
-        """A new child."""
-        child = Node(x, k, y, self)
-        self.children.append(child)
+    def add(self, x: Tensor, k: int, y: Any = None, key: Any = None) -> "Node":
+        """A child that was drawn; where states can be equal, the one with this key if there is one already."""
+        child = self._known.get(key) if key is not None else None
+        if child is None:
+            child = self._known[key] = Node(x, k, y, self)
+            self.children.append(child)
+        self.draws, child.count = self.draws + 1, child.count + 1
         return child
 
     def backup(self, alpha: float) -> None:
@@ -57,10 +65,10 @@ class Node:
         self.visits += 1
         while node is not None:
             node.visits += 1
-            values = [child.v for child in node.children]
-            node.v = best = max(values)
+            node.v = best = max(child.v for child in node.children)
             if alpha > 0 and math.isfinite(best):
-                node.v += alpha * math.log(sum(math.exp((v - best) / alpha) for v in values) / len(values))
+                total = sum(child.count * math.exp((child.v - best) / alpha) for child in node.children)
+                node.v += alpha * math.log(total / node.draws)
             if math.isfinite(reward):
                 node.low, node.high = min(node.low, reward), max(node.high, reward)
             node = node.parent
@@ -83,8 +91,8 @@ def grow(model: Diffusion, streams: Streams, places: list[Node], requests: list[
     fresh = [i for i, node in enumerate(nodes) if node.x is None]
     if fresh:
         start = _of(model, requests, fresh).start(streams.take([requests[i] for i in fresh]))
-        for i, x in zip(fresh, start.x[:, 0], strict=True):
-            nodes[i] = nodes[i].add(x, start.k)
+        for i, x, key in zip(fresh, start.x[:, 0], _keys(model, start.x[:, 0]), strict=True):
+            nodes[i] = nodes[i].add(x, start.k, key=key)
     states = {i: (node.x, node.y) for i, node in enumerate(nodes)}
     for k in range(min(node.k for node in nodes), model.steps):
         moving = [i for i, node in enumerate(nodes) if node.k <= k]
@@ -117,10 +125,18 @@ def _step(
     moved = Particles(model.select(some), x[:, None], k, streams.take(some), held).propose().x[:, 0]
     model.monitor.step(k + 1)
     known = [False] * len(x) if model.timed else (~model.process.changed(moved, x)).tolist()
-    for i, new, same in zip(moving, moved, known, strict=True):
+    for i, new, same, key in zip(moving, moved, known, _keys(model, moved), strict=True):
         states[i] = (new, states[i][1] if same else None)
         if (k + 1) % every == 0 or k + 1 == model.steps:
-            nodes[i] = nodes[i].add(new, k + 1, states[i][1])
+            nodes[i] = nodes[i].add(new, k + 1, states[i][1], key)
+            states[i] = (new, nodes[i].y)
+
+
+def _keys(model: Diffusion, x: Tensor) -> list[Any]:
+    """What equal states share; None for real numbers, which are never equal."""
+    if model.process.tokens is None:
+        return [None] * len(x)
+    return [row.tobytes() for row in x.flatten(1).cpu().numpy()]
 
 
 def _stacked(states: dict[int, tuple[Tensor, Any]], which: list[int], part: int) -> Tensor:

@@ -6,7 +6,7 @@ times has room for `c n^a` children. At the end the reward is backed up,
 
 .. math:: v(x_k) = \alpha \log \frac{1}{|C|} \sum_{x' \in C} \exp(v(x') / \alpha)
 
-over the children `C`. They are draws of the model, so a child is chosen with probability proportional to
+over the children `C`; equal ones are one node that counts as many. They are draws of the model, so a child is chosen with probability proportional to
 :math:`\exp(v / \alpha)`, with no prior factor, and the sample at the end of such a path has the law
 :math:`p(x) \exp(r(x) / \alpha) / Z` as the tree grows. At alpha = 0 it is a search: the best child is backed up,
 children are chosen by their value and an upper bound (UCT), and the best sample that was seen is returned.
@@ -20,7 +20,7 @@ __all__ = ["Tree"]
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 
@@ -47,7 +47,8 @@ class Tree:
         alpha: The temperature, in units of the reward, at least 0; 0 searches for the best.
         every: Every j-th step has nodes; in between are the model's own steps.
         c: The factor of the room for children.
-        a: The power of the visits in it, in [0, 1].
+        a: The power of the visits in it, in [0, 1]. If not given, 0.8 where it samples, as many children bring the law
+            nearer, and 0.5 where it searches.
         explore: For the search: the weight of the upper bound, in units of the range of rewards seen.
 
     Raises:
@@ -58,7 +59,7 @@ class Tree:
     alpha: float = 0.0
     every: int = 1
     c: float = 2.0
-    a: float = 0.5
+    a: float | None = None
     explore: float = 0.5
 
     guides: ClassVar[bool] = False  # the value is asked at the end of rollouts only
@@ -69,7 +70,8 @@ class Tree:
         for name in ("alpha", "explore"):
             object.__setattr__(self, name, check_number(name, getattr(self, name), float, least=0))
         object.__setattr__(self, "c", check_number("c", self.c, float, least=1))
-        object.__setattr__(self, "a", check_number("a", self.a, float, least=0, most=1))
+        power = (0.8 if self.alpha else 0.5) if self.a is None else self.a
+        object.__setattr__(self, "a", check_number("a", power, float, least=0, most=1))
 
     def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
         """Draws one sample for each request, with shape `(B, 1, *event)`."""
@@ -105,7 +107,7 @@ class Tree:
     def descend(self, root: Node, streams: Streams) -> Node:
         """The node that gets a new child, or a leaf; children are chosen on the way."""
         node = root
-        while node.children and len(node.children) >= math.ceil(self.c * max(node.visits, 1) ** self.a):
+        while node.children and node.draws >= math.ceil(self.c * max(node.visits, 1) ** cast("float", self.a)):
             node = self.choose(node, root, streams)
         return node
 
@@ -114,7 +116,8 @@ class Tree:
         v = torch.tensor([child.v for child in node.children], dtype=torch.float64, device="cpu")
         noise = streams.gumbel(len(v))[0]
         if self.alpha > 0:
-            return node.children[int((v / self.alpha + noise).argmax())]
+            counts = torch.tensor([child.count for child in node.children], dtype=torch.float64, device="cpu")
+            return node.children[int((counts.log() + v / self.alpha + noise).argmax())]
         visits = torch.tensor([child.visits for child in node.children], dtype=torch.float64, device="cpu")
         bound = (math.log(max(node.visits, 1)) / visits).sqrt()
         return node.children[int((v + self.explore * root.spread * bound + 1e-9 * noise).argmax())]

@@ -25,7 +25,7 @@ LAYERS: dict[str, set[str]] = {
     "scoring.registry": {"errors"},
     "rewards": {"errors", "settings", "checkpoints", "scoring.registry"},
     "scoring": {"errors", "sessions", "names", "storage", "checkpoints", "core", "scoring.registry", "rewards"},
-    "values": {"errors", "settings", "storage", "nets", "checkpoints", "core", "scoring.registry", "scoring"},
+    "values": {"errors", "names", "settings", "storage", "nets", "checkpoints", "core", "scoring.registry", "scoring"},
     "samplers": {"errors", "core", "values", "metrics"},
     "metrics": {"errors", "core"},
     "negatives": {"errors", "settings", "storage", "checkpoints", "core", "loading"},

@@ -165,6 +165,11 @@ class Gaussian:
         alphas, sigmas, times = self.grid(K)
         return replace(self, alphas=alphas, sigmas=sigmas, times=times)
 
+    def strided(self, k: int, steps: int, drawn: bool = True) -> "Gaussian":
+        at = [k + round(i * (self.steps - k) / steps) for i in range(steps + 1)]
+        arrays = {name: [getattr(self, name)[j] for j in at] for name in ("alphas", "sigmas", "times")}
+        return replace(self, **arrays, eta=self.eta if drawn else 0.0)
+
     def pinned(self, fixed: Tensor) -> "Gaussian":
         raise GuidedError("a continuous model has no tokens to pin")
 

@@ -49,6 +49,7 @@ class Masked:
         temperature: The temperature of the tokens' distribution; 1 is the model's own.
         fixed: Tokens that are pinned, with shape `(L,)`, or `(B, L)` for each request, and the mask where positions are
             free; they stay through prior, proposals and look-ahead.
+        start: The time of step 0; below 1 for the rest of a chain.
 
     Raises:
         GuidedError: A number is out of range, the schedule is unknown, or the pinned tokens do not fit.
@@ -60,6 +61,7 @@ class Masked:
     schedule: str = "log-linear"
     temperature: float = 1.0
     fixed: Tensor | None = None
+    start: float = 1.0
 
     predicts = "log-probabilities of the tokens without the mask"
 
@@ -104,7 +106,7 @@ class Masked:
         return self.vocabulary
 
     def time(self, k: int) -> float:
-        return 1 - k / self.steps
+        return self.start * (1 - k / self.steps)
 
     def stochastic(self, k: int) -> bool:
         return True
@@ -147,6 +149,9 @@ class Masked:
 
     def with_steps(self, K: int) -> "Masked":
         return replace(self, steps=K)
+
+    def strided(self, k: int, steps: int, drawn: bool = True) -> "Masked":
+        return replace(self, start=self.time(k), steps=steps)
 
     def pinned(self, fixed: Tensor) -> "Masked":
         """The same process with pinned tokens, `(L,)` or `(B, L)`."""

@@ -220,14 +220,17 @@ class Particles:
             parents = self._each(self.outputs.y[self.outputs.index])
         return Particles(self.model, x, self.k + 1, self.streams, parents=parents)
 
-    def looking(self) -> list[int]:
+    def looking(self, rows: int = 1) -> list[int]:
         """The requests whose budget lets all their particles be looked at and one of them still move to the end, as
         positions. What is finished is looked at however late it is.
+
+        Args:
+            rows: The network rows of a look at a particle.
         """
         spending = self.requests.spending
         if spending is None or self.done:
             return list(range(len(self.x)))
-        return spending.open(rows=(self.x.shape[1] + self.model.steps - self.k - 1) * self.model.cost, calls=2)
+        return spending.open(rows=(rows * self.x.shape[1] + self.model.steps - self.k - 1) * self.model.cost, calls=2)
 
     def first(self) -> "Particles":
         """The first particle of each request."""

@@ -112,6 +112,16 @@ class Process(Protocol):
         """The same process on another grid."""
         ...
 
+    def strided(self, k: int, steps: int, drawn: bool = True) -> "Process":
+        """The rest of the chain, from step `k` to the end, in so many steps of about equal length.
+
+        Args:
+            k: The step that becomes the first.
+            steps: The number of steps, at most `K - k`.
+            drawn: Whether they have noise, where a step can be without.
+        """
+        ...
+
     def pinned(self, fixed: Tensor) -> "Process":
         """The same process with pinned tokens, `(L,)` or `(B, L)`.
 

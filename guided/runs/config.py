@@ -293,7 +293,8 @@ class SamplerOptions(Config):
     value: Annotated[
         Any,
         Option(
-            "A value from `guided fit-value`, to select candidates by, instead of the reward of look-aheads.",
+            "A value from `guided fit-value`, to select candidates by, instead of the reward of look-aheads; or "
+            "`rollout?steps=3`, the reward of look-aheads after a few steps of the model.",
             panel="Sampler",
             metavar="DIR",
             more="In Python also a value.",

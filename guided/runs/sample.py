@@ -37,6 +37,7 @@ from guided.values.learned import LearnedValue
 from guided.values.load import load_value
 from guided.values.posterior_mean import PosteriorMean
 from guided.values.protocol import Value
+from guided.values.rollout import Rollout, read_rollout
 
 
 def sample(*arguments: Any, **options: Any) -> Run:
@@ -153,9 +154,16 @@ def resolve(config: RunConfig, command: str = "") -> Job:
     model = model if search.steps is None else model.with_steps(search.steps)
     model = _started(with_negative(model, asked.negative), start)
     wanted = Prompts.of(model, config.run.n, asked.prompt, asked.negative_prompt, asked.guidance, asked.rescale)
-    named = load_value(expanduser(search.value)) if isinstance(search.value, str | Path) else search.value
+    named = _named(search.value)
     job = Job(config, model, sampler, objective, wanted, named=named, start=start, out=out, command=command)
     return _with_value(replace(job, executor=executor, preferences=preferences))
+
+
+def _named(value: Any) -> Any:
+    """The value of an option: a rollout, or one from its folder."""
+    if not isinstance(value, str | Path):
+        return value
+    return read_rollout(str(value)) or load_value(expanduser(value))
 
 
 def _sampler(config: RunConfig) -> Sampler:
@@ -245,6 +253,11 @@ def _with_value(job: Job) -> Job:
     if value is None:
         decoded = Evaluator(DECODED.get(job.model.modality))
         return replace(job, value=PosteriorMean(job.objective, job.config.search.draws, decoded))
+    if isinstance(value, Rollout):
+        value.check(job.model)
+        decoded = Evaluator(DECODED.get(job.model.modality))
+        bound = replace(value, reward=job.objective, draws=job.config.search.draws, evaluator=decoded)
+        return replace(job, value=bound)
     if job.config.budgets.budget and not isinstance(value, LearnedValue):
         raise GuidedError(
             f"{spelled('value')} is an object of {type(value).__name__}, which counts no calls; with a budget it must "

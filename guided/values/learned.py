@@ -39,7 +39,7 @@ TARGETS = {
     "soft": "alpha log E[exp(r / alpha) | x_k], from the rewards at the end of trajectories",
     "bootstrap": "the same, backed up from step to step: v(x_k) = alpha log E[exp(v(x_{k+1}) / alpha) | x_k]",
 }
-_GRID = {"steps", "alphas", "sigmas", "times"}  # what depends on the number of steps only
+_GRID = {"start", "steps", "alphas", "sigmas", "times"}  # what depends on the number of steps only
 
 
 @dataclass(frozen=True)

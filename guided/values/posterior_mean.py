@@ -68,7 +68,7 @@ class PosteriorMean:
         spending = particles.requests.spending
         if spending is None or not spending.budget:
             return self._values(particles, alpha)
-        looking = particles.looking()
+        looking = particles.looking(self.rows)
         if len(looking) == len(particles.x):
             return self._values(particles, alpha)
         v = torch.full(particles.x.shape[:2], -torch.inf, dtype=torch.float64, device="cpu")
@@ -77,6 +77,11 @@ class PosteriorMean:
             v[looking] = self._values(part, alpha)
             particles.learn(part, looking)
         return v
+
+    @property
+    def rows(self) -> int:
+        """The network rows of a look-ahead."""
+        return 1
 
     def _values(self, particles: Particles, alpha: float) -> Tensor:
         """The values of particles whose requests may look ahead, with shape `(B, N)`."""

@@ -8,8 +8,18 @@ import torch
 import guided
 from guided.core.random import Streams
 from guided.errors import GuidedError
-from guided.samplers import SVDD, Beam, BestOfN, BlockBestOfN, Elite, NoiseSearch, Rollover, Tree, sampler_from_dict
-from guided.samplers import sampler_to_dict
+from guided.samplers import (
+    SVDD,
+    Beam,
+    BestOfN,
+    BlockBestOfN,
+    Elite,
+    NoiseSearch,
+    Rollover,
+    Tree,
+    sampler_from_dict,
+    sampler_to_dict,
+)
 from guided.samplers.beam import top
 from guided.samplers.noise_search import Neighbours
 from guided.samplers.population import PENALTIES, Population
@@ -35,6 +45,11 @@ BEST = [search for search in SEARCHES if isinstance(search, Beam | NoiseSearch |
 
 def letters(samples):
     return [s.count("A") + 0.1 * s.count("CG") - 0.01 * s.find("G") for s in samples]
+
+
+def weighed(samples):
+    rows = torch.tensor([["ACG".index(letter) for letter in sample] for sample in samples])
+    return (rows * torch.tensor([1.0, 2.0, 4.1, -3.0])).sum(1).double()
 
 
 def first(rows):
@@ -89,9 +104,9 @@ class Seen:
 @pytest.mark.parametrize("search", BEST, ids=name)
 @pytest.mark.parametrize("seed", range(6))
 def test_the_best_finished_sample_is_returned(search, seed):
-    seen = Seen(lambda rows: [float((row * torch.tensor([1.0, 2.0, 4.0, -3.0])).sum()) for row in rows])
+    seen = Seen(weighed)
     found = search(tokens().with_steps(4), seen, Streams(seed, [0]))
-    assert found.done and seen.reward(found.x[:, 0])[0] == seen.best
+    assert found.done and weighed(tokens().decode(found.x[:, 0]))[0] == seen.best
 
 
 def ask(model, search, B=2):
@@ -162,7 +177,7 @@ def test_the_beam_keeps_the_best_and_no_copies():
 
 
 def test_a_beam_of_one_is_svdd():
-    value = PosteriorMean(lambda x: (x * torch.tensor([1.0, 2.0, 4.1, -3.0])).sum(1).double())
+    value = PosteriorMean(weighed)
     model = tokens().with_steps(4)
     assert torch.equal(
         BlockBestOfN(4, 1)(model, value, Streams(3, range(9))).x, SVDD(4)(model, value, Streams(3, range(9))).x
@@ -170,10 +185,10 @@ def test_a_beam_of_one_is_svdd():
 
 
 def test_a_block_of_the_whole_chain_is_best_of_n():
-    value = PosteriorMean(lambda x: (x * torch.tensor([1.0, 2.0, 4.1, -3.0])).sum(1).double())
+    value = PosteriorMean(weighed)
     x = BlockBestOfN(5, 4)(tokens().with_steps(4), value, Streams(0, range(300))).x
     y = BestOfN(5)(tokens().with_steps(4), value, Streams(1, range(300))).x
-    means = [value.reward(rows[:, 0]).mean().item() for rows in (x, y)]
+    means = [weighed(tokens().decode(rows[:, 0])).mean().item() for rows in (x, y)]
     assert abs(means[0] - means[1]) < 0.6
 
 
@@ -219,7 +234,9 @@ def test_parents_are_drawn_by_rank():
 def test_a_full_bucket_is_penalised():
     assert [PENALTIES["step"](n, 2) for n in range(4)] == [1, 1, 0, 0]
     assert [PENALTIES["linear"](n, 4) for n in (0, 1, 4, 9)] == [1, 0.75, 0, 0]
-    assert PENALTIES["sigmoid"](5, 10) == 0.5 and PENALTIES["sigmoid"](0, 10) > 0.99 > 0.01 > PENALTIES["sigmoid"](10, 10)
+    assert PENALTIES["sigmoid"](5, 10) == 0.5 and PENALTIES["sigmoid"](0, 10) > 0.99 > 0.01 > PENALTIES["sigmoid"](
+        10, 10
+    )
     herd = Population(2, "step", room=1)
     herd.add([torch.tensor(i) for i in range(3)], [3.0, 2.0, 1.0], "abc", ["x", "x", "y"])
     assert [int(g) for g in herd.genomes] == [0, 2]
@@ -231,7 +248,7 @@ def test_a_full_bucket_is_penalised():
 def test_pinned_tokens_stay():
     model = tokens().with_steps(4).pinned(torch.tensor([3, 1, 3, 3]))
     for search in SEARCHES:
-        assert (search(model, PosteriorMean(lambda x: x.sum(1).double()), Streams(0, range(4))).x[..., 1] == 1).all()
+        assert (search(model, PosteriorMean(weighed), Streams(0, range(4))).x[..., 1] == 1).all()
 
 
 @pytest.mark.parametrize("search", SEARCHES, ids=name)
