@@ -167,8 +167,8 @@ class Gaussian:
 
     def strided(self, k: int, steps: int, drawn: bool = True) -> "Gaussian":
         at = [k + round(i * (self.steps - k) / steps) for i in range(steps + 1)]
-        arrays = {name: [getattr(self, name)[j] for j in at] for name in ("alphas", "sigmas", "times")}
-        return replace(self, **arrays, eta=self.eta if drawn else 0.0)
+        alphas, sigmas, times = ([array[j] for j in at] for array in (self.alphas, self.sigmas, self.times))
+        return replace(self, alphas=alphas, sigmas=sigmas, times=times, eta=self.eta if drawn else 0.0)
 
     def pinned(self, fixed: Tensor) -> "Gaussian":
         raise GuidedError("a continuous model has no tokens to pin")

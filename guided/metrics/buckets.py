@@ -17,7 +17,8 @@ def scaffold(smiles: Any) -> Hashable:
     molecule = Chem.MolFromSmiles(smiles) if isinstance(smiles, str) else None
     if molecule is None:
         return str(smiles)
-    return MurckoScaffold.MurckoScaffoldSmiles(mol=molecule) or str(smiles)
+    found: str = MurckoScaffold.MurckoScaffoldSmiles(mol=molecule)  # type: ignore[no-untyped-call]
+    return found or str(smiles)
 
 
 def kmers(sequence: Any, k: int = 4, most: int = 3) -> Hashable:
