@@ -7,9 +7,10 @@ times has room for `c n^a` children. At the end the reward is backed up,
 .. math:: v(x_k) = \alpha \log \frac{1}{|C|} \sum_{x' \in C} \exp(v(x') / \alpha)
 
 over the children `C`, of which equal ones are one node that counts as many. They are draws of the model, so a child is
-chosen with probability proportional to :math:`\exp(v / \alpha)`, with no prior factor, and the sample at the end of such
-a path has the law :math:`p(x) \exp(r(x) / \alpha) / Z` as the tree grows. At alpha = 0 it is a search: the best child is
-backed up, children are chosen by their value and an upper bound (UCT), and the best sample that was seen is returned.
+chosen with probability proportional to :math:`\exp(v / \alpha)`, with no prior factor, and the sample at the end of
+such a path has the law :math:`p(x) \exp(r(x) / \alpha) / Z` as the tree grows. At alpha = 0 it is a search: the best
+child is backed up, children are chosen by their value and an upper bound (UCT), and the best sample that was seen is
+returned.
 
 References:
     | Diffusion Tree Sampling: Scalable Inference-Time Alignment of Diffusion Models (Jain et al., 2025)

@@ -108,7 +108,9 @@ class Spending:
     def _prices(self, rows: int) -> list[tuple[int | None, int]]:
         return [(self.budget.calls, 1), (self.budget.rows, max(1, rows))]
 
-    def claim(self, index: Tensor, keys: Sequence[Hashable], keep: int = 0) -> tuple[Tensor, list[tuple[int, int, int]]]:
+    def claim(
+        self, index: Tensor, keys: Sequence[Hashable], keep: int = 0
+    ) -> tuple[Tensor, list[tuple[int, int, int]]]:
         """Gives calls to samples that were not scored before, particle after particle, while there are calls left.
 
         Args:

@@ -100,8 +100,10 @@ class PosteriorMean:
     def _scores(self, ahead: LookAhead, rows: bool, each: bool, which: Tensor | None = None) -> Tensor:
         """The rewards of look-aheads, with shape `(u,)`, or of each term, `(u, T)`; those not asked for are -inf."""
         if which is None:
-            return self._of_rows(ahead, each) if rows else self.evaluator(
-                lambda part: self._score(ahead, part, each), len(ahead)
+            return (
+                self._of_rows(ahead, each)
+                if rows
+                else self.evaluator(lambda part: self._score(ahead, part, each), len(ahead))
             )
         terms = (len(cast("Objective", self.reward).terms),) if each else ()
         r = torch.full((len(ahead), *terms), -torch.inf, dtype=torch.float64, device="cpu")

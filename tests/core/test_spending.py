@@ -18,7 +18,7 @@ def test_a_repeated_sample_is_free_and_another_requests_is_not():
     spending = Spending(2, Budget(calls=2))
     assert claim(spending, [[[0], [0], [1]], [[0], [1], [1]]], "ab") == (
         [[True] * 3, [True] * 3],
-        [(0, 0), (0, 1), (1, 0), (1, 1)],
+        [(0, 0, 0), (0, 2, 0), (1, 0, 0), (1, 1, 0)],
     )
     assert claim(spending, [[[0], [1]], [[1], [1]]], "bc") == ([[True, False], [False, False]], [])
     assert spending.stopped == 2
@@ -27,7 +27,7 @@ def test_a_repeated_sample_is_free_and_another_requests_is_not():
 def test_a_particle_is_scored_by_all_of_its_draws_or_not_at_all():
     spending = Spending(1, Budget(calls=3))
     paid, new = claim(spending, [[[0, 1], [2, 3], [0, 2]]], "abcd")
-    assert paid == [[True, False, True]] and new == [(0, 0), (0, 1), (0, 2)]
+    assert paid == [[True, False, True]] and new == [(0, 0, 0), (0, 0, 1), (0, 2, 1)]
 
 
 def test_kept_calls_are_not_given_away():
@@ -64,7 +64,7 @@ def test_chains_that_are_paid_for(budget, chains):
 def test_found_is_the_call_of_the_first_time():
     spending = Spending(2)
     _, new = spending.claim(torch.tensor([[[0], [1]], [[1], [2]]]), "abc")
-    spending.note(new, [1.0, 2.0, 3.0])
+    spending.note(new, [[[1.0], [2.0]], [[2.0], [3.0]]])
     assert spending.found(["b", "x"], [2.0, 9.0]) == [2, 3]
     assert [account.rewards for account in spending.accounts] == [[1.0, 2.0], [2.0, 3.0, 9.0]]
 
