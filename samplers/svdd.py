@@ -35,6 +35,8 @@ from guided.values.protocol import Value
 class SVDD:
     r"""Keeps one of M candidates with probability proportional to :math:`\exp(v / \alpha)`, at every step.
 
+    A request whose budget is spent takes the model's own steps to the end: one reward call is kept for what it finds.
+
     Args:
         M: The number of candidates; a number, or a schedule: a tuple that is spread evenly over the steps.
         alpha: The temperature, in units of the reward, at least 0; 0 keeps the best. A number or a schedule.

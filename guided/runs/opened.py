@@ -80,7 +80,7 @@ def open_run(path: str | Path) -> Run:
 
 
 def batches_in(folder: Path) -> Iterator[Batch]:
-    """The batches of a folder, each as it was drawn, except for its seconds."""
+    """The batches of a folder, each as it was drawn, except for its seconds and its curve."""
     rows = read_rows(folder / "samples.csv")
     if not rows:
         return
