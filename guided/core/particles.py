@@ -236,13 +236,6 @@ class Particles:
         """The first particle of each request."""
         return self.take(torch.zeros(len(self.x), 1, dtype=torch.long, device="cpu"))
 
-    def follow(self, x: Tensor) -> "Particles":
-        """Moves one step to given states, with shape `(B, N, *event)`, instead of drawn ones."""
-        parents = None
-        if not (self.done or self.model.timed or self._large):
-            parents = self._each(self.outputs.y[self.outputs.index])
-        return Particles(self.model, x, self.k + 1, self.streams, parents=parents)
-
     def take(self, index: Tensor) -> "Particles":
         """Keeps the particles at `index`, with shape `(B, N')`, of each request."""
         outputs = self._outputs and self._outputs.take(index)
