@@ -132,7 +132,9 @@ class Elite:
         """Children at step `k`, with shape `(B, N, *event)`."""
         process, N, share = model.process, x.shape[1], 1 - k / model.steps
         if k == model.requests.first_step(model.steps) and not process.stochastic(k):
-            step = torch.tensor([population.step for population in herd]).view(-1, *[1] * (x.ndim - 1)).to(x)
+            step = (
+                torch.tensor([population.step for population in herd], device="cpu").view(-1, *[1] * (x.ndim - 1)).to(x)
+            )
             return Particles(model, (1 - step**2).sqrt() * x + step * streams.normal(*x.shape[1:]), k, streams)
         if process.tokens is None:
             return model.restart(x, k, streams)

@@ -25,7 +25,7 @@ class Finished:
         self.model, self.streams, self.value = model, streams, value
         B = len(streams)
         self.best = torch.full((B,), -torch.inf, dtype=torch.float64, device="cpu")
-        self.x: Tensor = torch.empty(0)
+        self.x: Tensor = torch.empty(0, device="cpu")
         self._has = [False] * B
 
     def add(self, particles: Particles, requests: list[int] | None = None) -> Tensor:
