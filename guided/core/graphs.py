@@ -236,6 +236,9 @@ class Graphs:
         nodes, edges = parts
         return self.join(nodes, edges, mask)
 
+    def remask(self, x: Tensor, where: Tensor) -> Tensor:
+        raise GuidedError("a continuous model has no tokens to mask")
+
     def distinct(self, x: Tensor, group: Tensor | None = None, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """All rows: two rows of real numbers are practically never equal."""
         every = torch.arange(len(x), device=x.device)
@@ -246,6 +249,9 @@ class Graphs:
 
     def with_steps(self, K: int) -> "Graphs":
         return replace(self, steps=K)
+
+    def strided(self, k: int, steps: int, drawn: bool = True) -> "Graphs":
+        raise GuidedError("a model of graphs has no shorter chain from a step on: its steps are those of its scales")
 
     def pinned(self, fixed: Tensor) -> "Graphs":
         raise GuidedError("a continuous model has no tokens to pin")

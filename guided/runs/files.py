@@ -172,7 +172,7 @@ def _fields(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in pairs:
         if name in found:
             raise GuidedError(f"the sampler's {name} is given twice")
-        found[name] = _plain(value) if isinstance(value, str) else value
+        found[name] = _plain(name, value) if isinstance(value, str) else value
     return found
 
 
@@ -181,13 +181,17 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _plain(text: str) -> Any:
+def _plain(name: str, text: str) -> Any:
     """A number, or a list of numbers for a schedule over the steps: JSON, where the brackets may be left out. What is
-    neither is a word.
+    neither is a word, but for `M` and `alpha`, which are numbers in all samplers.
     """
     for form in (text, f"[{text}]"):
         try:
             return json.loads(form)
         except ValueError:
             continue
+    if name in ("M", "alpha"):
+        raise GuidedError(
+            f"the sampler's {name} is {text!r}; it must be a number, or numbers with commas for a schedule"
+        )
     return text

@@ -159,7 +159,7 @@ def test_nobody_else_lists_the_options():
         ({"rescale": float("inf")}, "^rescale is inf; it must be a finite number, at least 0, at most 1$"),
         ({"time_limit": 0}, "^time_limit is 0; it must be above 0 seconds$"),
         ({"dtype": "float8"}, "^dtype is 'float8'; it is one of float32, bfloat16, float16$"),
-        ({"aggregate": "max"}, "^aggregate is 'max'; it is one of mean, product$"),
+        ({"aggregate": "max"}, "^aggregate is 'max'; it is one of mean, product, tchebycheff$"),
         ({"rescale": 0.5, "guidance": 1}, "^rescale needs guidance, and guidance 1 is none; give another weight$"),
         ({"mask": "m.png"}, "^mask is for runs that start from an image; give the image too$"),
         ({"only": []}, "^only is empty"),
