@@ -74,8 +74,17 @@ RANGES = {
     "unguided": Range("", [1]),
     "best-of-n": Range("N", [4, 16, 64, 256]),
     "svdd": Range("M", [2, 5, 10, 20]),
+    "rollover": Range("M", [2, 5, 10, 20]),
+    "beam": Range("N", [2, 4, 8], lambda task: {"M": 4}),
+    "block-best-of-n": Range("N", [4, 16, 64]),
+    "tree": Range("N", [16, 64, 256]),
+    "elite": Range("rounds", [4, 16, 64]),
+    "noise-search": Range("rounds", [4, 16, 32]),
     "smc": Range("N", [4, 16, 64], lambda task: {"alpha": task.alpha}),
+    "tilt": Range("N", [1, 2, 4], lambda task: {"alpha": task.alpha}),
+    "refine": Range("rounds", [8, 32, 128], lambda task: {"alpha": task.alpha, "best": True}),
 }
+MASKED = ("tilt",)  # for models of tokens only
 
 
 def nearest(samples: Sequence[str], modality: str) -> float:
@@ -125,7 +134,7 @@ def draw(tasks: Sequence[str], names: Sequence[str], seeds: Sequence[int], n: in
     there = {(row["task"], row["sampler"], row["size"], row["seed"], row["n"]) for row in read(path)}
     for name in tasks:
         for sampler in names:
-            for seed in seeds:
+            for seed in [] if sampler in MASKED and TASKS[name].model == "images" else seeds:
                 for size in RANGES[sampler].sizes:
                     key = (name, sampler, str(size), str(seed), str(n))
                     if key not in there:
