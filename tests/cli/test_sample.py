@@ -313,7 +313,11 @@ WRONG = {
         ("MODEL", *QED, "--sampler", "smc", "--set", "potential=mean"),
         "potential is 'mean'; it is one of difference, max, sum",
     ),
-    "word for a number": (("MODEL", *QED, "--set", "M=many"), "M is 'many'; it must be a whole number, at least 1"),
+    "word for a number": (("MODEL", *QED, "--set", "M=many"), "the sampler's M is 'many'; it must be a number"),
+    "word for another number": (
+        ("MODEL", *QED, "--sampler", "smc", "--set", "N=many"),
+        "N is 'many'; it must be a whole number, at least 1",
+    ),
     "field without a value": (("MODEL", *QED, "--set", "N"), "FIELD=VALUE"),
     "field twice": (("MODEL", *QED, "-M", "3", "--set", "M=4"), "twice"),
     "only out of range": (("MODEL", *QED, "-n", "4", "--only", "4"), "0 to 3"),
