@@ -1,10 +1,10 @@
 r"""Elites: a population of the best samples, whose children are drawn through the model.
 
 A child has one parent or two, drawn by rank: :math:`p(r) \propto 1 / (\kappa P + r)` for the r-th of `P`. With
-probability `crossover` it takes a span of one parent, and the rest of the other. A span of its tokens is masked again,
-as many as are masked at the level, or noise of the level is added to real numbers, and the reverse chain makes a sample
-of it. For a model without noise in its steps the population holds starting noise :math:`z` and a child is
-:math:`\sqrt{1 - s^2} \, z + s \epsilon`, in a trust region whose size `s` grows with success and shrinks without.
+probability `crossover` it takes a span of tokens of one parent, and the rest of the other. A span of its tokens is
+masked again, as many as are masked at the level, or noise of the level is added to real numbers, and the reverse chain
+makes a sample of it. For a model without noise in its steps the population holds starting noise :math:`z`, and a child
+is :math:`\sqrt{1 - s^2} \, z + s \epsilon`, in a trust region whose size `s` grows with success and shrinks without.
 
 References:
     | GenMol: A Drug Discovery Generalist with Discrete Diffusion (Lee et al., 2025)
@@ -125,8 +125,9 @@ class Elite:
         if model.process.tokens is not None:
             where = crossed[..., None] & _span(streams.uniform(N), streams.uniform(N), one.shape[-1])
             return torch.where(where, two, one)
-        mixed = (one + two) / (2**0.5 if still else 2)  # of noise, so that it stays noise
-        return torch.where(crossed.view(*crossed.shape, *[1] * (one.ndim - 2)), mixed, one)
+        if not still:  # the mean of two images or graphs is none
+            return one
+        return torch.where(crossed.view(*crossed.shape, *[1] * (one.ndim - 2)), (one + two) / 2**0.5, one)
 
     def _changed(self, model: Diffusion, x: Tensor, herd: list[Population], k: int, streams: Streams) -> Particles:
         """Children at step `k`, with shape `(B, N, *event)`."""

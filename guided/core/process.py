@@ -119,6 +119,9 @@ class Process(Protocol):
             k: The step that becomes the first.
             steps: The number of steps, at most `K - k`.
             drawn: Whether they have noise, where a step can be without.
+
+        Raises:
+            GuidedError: Its steps cannot be made longer.
         """
         ...
 

@@ -61,7 +61,8 @@ class Rollout(PosteriorMean):
         return self.steps
 
     def check(self, model: Diffusion) -> None:
-        """Raises GuidedError if steps without noise are wanted of a masked model."""
+        """Raises GuidedError if the model has no longer steps, or none without noise where these are wanted."""
+        model.process.strided(0, min(self.steps, model.steps))
         if self.drawn is False and model.process.tokens is not None:
             raise GuidedError(f"the steps of {model.name} are always drawn; leave out drawn=false")
 

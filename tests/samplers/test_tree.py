@@ -5,6 +5,7 @@ import torch
 
 from guided.core.random import Streams
 from guided.samplers import Tree
+from guided.samplers.nodes import Node
 from guided.values.posterior_mean import PosteriorMean
 from tests.toys.chains import Chain
 
@@ -91,3 +92,11 @@ def test_a_search_finds_the_best(chain, reward):
     found = Tree(60)(chain.model(), value, Streams(0, range(20))).x[:, 0]
     best = reward[chain.index(chain.clean)].max()
     assert (reward[chain.index(found)] == best).double().mean() > 0.9
+
+
+def test_a_child_that_was_drawn_twice_counts_twice():
+    root = Node(None, -1)
+    for key in "aab":
+        root.add(torch.tensor(ord(key)), 0, key=key).v = 0.0
+    chosen = [Tree(1, alpha=1.0).choose(root, root, Streams(0, [i])).x.item() for i in range(3000)]
+    assert len(root.children) == 2 and abs(chosen.count(ord("a")) / 3000 - 2 / 3) < 0.03

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import guided
+from guided.core.graphs import Graphs, Noise
 from guided.core.random import Streams
 from guided.errors import GuidedError
 from guided.samplers import SVDD, Unguided
@@ -62,6 +63,11 @@ def test_a_long_step_skips_noise_levels():
     assert process.times == tuple(gaussian(10).process.times[k] for k in (4, 6, 8, 10))
     masked = Chain(K=10).process.strided(4, 3)
     assert [masked.time(k) for k in range(4)] == pytest.approx([0.6, 0.4, 0.2, 0.0])
+
+
+def test_the_steps_of_graphs_cannot_be_long():
+    with pytest.raises(GuidedError, match="no shorter chain"):
+        Graphs((0, 1), 1, Noise("VP", 0.1, 1.0), Noise("VE", 0.1, 1.0), steps=4).strided(0, 2)
 
 
 def test_each_step_is_a_row_of_each_candidate():
