@@ -124,7 +124,19 @@ class Diffusion:
 
     def with_steps(self, K: int) -> "Diffusion":
         """The same model with `K` reverse steps."""
-        return replace(self, process=self.process.with_steps(K))
+        model = replace(self, process=self.process.with_steps(K))
+        if not hasattr(self.denoiser, "with_steps"):
+            return model
+        denoiser: Any = self.denoiser.with_steps(K)  # a loop is one of a number of steps
+        network = self.network and replace(self.network, around=denoiser.around)
+        return replace(model, denoiser=denoiser, network=network)
+
+    def close(self) -> None:
+        """Ends what its denoisers have running, as a pipeline's loop; the model can be used again."""
+        for denoiser in (self.denoiser, self.prompting.negative):
+            close = getattr(denoiser, "close", None)
+            if close is not None:
+                close()
 
     def with_negative(self, denoiser: Denoiser) -> "Diffusion":
         """The same model with another denoiser on the negative side of its guidance."""
@@ -234,14 +246,14 @@ class Diffusion:
         """The network's outputs, with shape `(n, *)`. The time reaches the network here and nowhere else."""
         t = torch.full((len(rows),), self.process.time(k), dtype=torch.float32, device=rows.device)
         conditions, editing, monitor = self.requests.conditions, self.requests.editing, self.monitor
-        cost = self.cost
 
         def fn(part: Rows) -> Tensor:
             y = self.predict(rows[part], t[part], conditions.take(request[part]))
             check_output(y, (len(rows[part]), *self.process.output), self.process.predicts)
             return y if editing is None else editing.clamp(y, request[part])
 
-        if self.requests.spending is not None:
-            self.requests.spending.count(request, cost)
         with monitor.time("network"), torch_defaults() if self.identity else nullcontext():
-            return self.evaluator(fn, len(rows), lambda n: monitor.count(n * cost))
+            y = self.evaluator(fn, len(rows), lambda n: monitor.count(n * self.cost))
+        if self.requests.spending is not None:
+            self.requests.spending.count(request, self.cost)  # a loop knows its cost when it has been asked
+        return y

@@ -107,7 +107,10 @@ class Job:
         return self.model.device.type if self.executor is None else self.executor.device
 
     def close(self) -> None:
-        """Ends the processes that draw, and closes external rewards unless they belong to the caller."""
+        """Ends the processes that draw and the model's loops, and closes external rewards unless they belong to the
+        caller.
+        """
+        self.model.close()
         if self.executor is not None:
             self.executor.close()
         if self.objective is not None and self.objective is not self.config.rewards.reward:

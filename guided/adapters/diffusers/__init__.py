@@ -2,6 +2,6 @@
 
 __all__ = ["FAMILIES", "load", "wrap"]
 
-from guided.adapters.diffusers.adapter import wrap
 from guided.adapters.diffusers.families import FAMILIES
 from guided.adapters.diffusers.folder import load
+from guided.adapters.diffusers.wrapping import wrap

@@ -1,8 +1,7 @@
-"""A pipeline of diffusers, as a `Diffusion`: its network and conditions, its scheduler's grid, its decoder."""
+"""A pipeline of a known family, as a `Diffusion`: its network and conditions, its scheduler's grid, its decoder."""
 
-__all__ = ["wrap"]
+__all__ = ["wrap_family"]
 
-import hashlib
 import importlib
 import inspect
 import math
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from guided.adapters.diffusers.families import FAMILIES, Family
 from guided.adapters.diffusers.frozen import freeze
+from guided.adapters.diffusers.identity import fingerprint
 from guided.adapters.diffusers.levels import Levels, grid
 from guided.adapters.diffusers.lookahead import preview
 from guided.adapters.diffusers.pixels import Decoder, Encoder, images, region
@@ -37,7 +37,7 @@ DECODED = 8  # the decoder's micro-batch of small latents
 SMALL = 4 * 32 * 32  # the most numbers in a row of latents that counts as small
 
 
-def wrap(
+def wrap_family(
     pipeline: Any,
     *,
     eta: float = 1.0,
@@ -213,17 +213,3 @@ def _autoencoder(pipeline: Any, upcasts: bool) -> Any:
     if vae is not None and upcasts and vae.dtype == torch.float16 and vae.config.get("force_upcast", False):
         vae.to(dtype=torch.float32)
     return vae
-
-
-def fingerprint(networks: Mapping[str, Any], before: str = "") -> str:
-    """A digest of the networks among some components, from a few entries of every weight: quick for large networks."""
-    sha = hashlib.sha256(before.encode())
-    for name, module in sorted(networks.items()):
-        if not isinstance(module, torch.nn.Module):
-            continue
-        for key, weight in getattr(module, "_orig_mod", module).state_dict().items():  # compiled or not
-            sha.update(f"{name}.{key}{tuple(weight.shape)}".encode())
-            if weight.device.type != "meta":
-                some = weight.flatten()[:: max(1, weight.numel() // 16)]
-                sha.update(some.detach().float().cpu().numpy().tobytes())
-    return sha.hexdigest()

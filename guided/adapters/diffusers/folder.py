@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
-from guided.adapters.diffusers.adapter import fingerprint, wrap
 from guided.adapters.diffusers.families import FAMILIES
+from guided.adapters.diffusers.identity import fingerprint
 from guided.adapters.diffusers.index import check_folder, check_index
+from guided.adapters.diffusers.loops.call import Call
 from guided.adapters.diffusers.lora import add_lora
 from guided.adapters.diffusers.parts import check_loaded
 from guided.adapters.diffusers.quiet import quiet
+from guided.adapters.diffusers.wrapping import wrap
 from guided.checkpoints.torch_files import reason_of
 from guided.core.compiling import check_compile, compiled
 from guided.core.diffusion import Diffusion
@@ -87,7 +89,7 @@ def load(
         config: Not used: pipelines have an index of their own.
         device: Where the networks go.
         dtype: Their precision.
-        options: Those of :class:`Loading`, and of :func:`guided.adapters.diffusers.adapter.wrap`.
+        options: Those of :class:`Loading`, and of :func:`guided.adapters.diffusers.wrapping.wrap`.
 
     Raises:
         GuidedError: There is no such folder, a part is missing, the class of the pipeline or an option is unknown, or
@@ -106,10 +108,16 @@ def load(
     _place(pipeline, device, how.offload)
     _save_memory(pipeline, how)
     if compilation:
-        part = FAMILIES[type(pipeline).__name__].component
+        part = _part(pipeline)
         setattr(pipeline, part, compiled(getattr(pipeline, part), compilation))
     rest = {name: value for name, value in options.items() if name not in own}
     return wrap(pipeline, **rest, folder=folder if folder.is_dir() else None, identity=identity)
+
+
+def _part(pipeline: Any) -> str:
+    """The name of the network that is compiled."""
+    name = type(pipeline).__name__
+    return FAMILIES[name].component if name in FAMILIES else Call(pipeline).part
 
 
 def _parameters() -> list[inspect.Parameter]:

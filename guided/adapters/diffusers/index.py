@@ -49,7 +49,7 @@ def check_index(index: Mapping[str, Any], place: str) -> dict[str, tuple[str, st
     name = index.get("_class_name")
     if isinstance(name, list):
         raise GuidedError(f"{place} is a pipeline with code of its own ({shown(name)}), which is not run; {_known()}")
-    if not isinstance(name, str) or name not in FAMILIES:
+    if not isinstance(name, str) or not _is_pipeline(name):
         hint = nearest(name, FAMILIES) if isinstance(name, str) else ""
         no_index = f"is not the index of a pipeline: _class_name is {shown(name)}"
         what = f"holds a {name}" if isinstance(name, str) else no_index
@@ -78,5 +78,17 @@ def _check_part(part: str, library: str, name: str, place: str) -> None:
         raise GuidedError(f"cannot load the pipeline {place!r}: its {part!r} is {name}, which {module} does not have")
 
 
+def _is_pipeline(name: str) -> bool:
+    """Whether diffusers has a pipeline of this name."""
+    if name in FAMILIES:
+        return True
+    library: Any = importlib.import_module("diffusers")
+    try:
+        kind = getattr(library, name, None)
+    except (ImportError, RuntimeError):  # of a part that is not installed
+        return False
+    return isinstance(kind, type) and issubclass(kind, library.DiffusionPipeline)
+
+
 def _known() -> str:
-    return f"it is one of {', '.join(sorted(FAMILIES))}"
+    return f"it is one of {', '.join(sorted(FAMILIES))}, or another pipeline of diffusers"

@@ -7,10 +7,11 @@ scheduler's solver is not used: steps are those of :class:`guided.core.gaussian.
 branch freely.
 """
 
-__all__ = ["Levels", "grid"]
+__all__ = ["Levels", "grid", "grid_of"]
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,32 +108,52 @@ def grid(scheduler: Any, levels: Levels, timing: Callable[[int], Mapping[str, An
         levels: Its levels.
         timing: The other arguments of `set_timesteps`, such as the shift of a resolution.
     """
-    name = type(scheduler).__name__
 
     def of(K: int) -> Grid:
         own = copy.deepcopy(scheduler)
-        try:
+        with _usable(scheduler, K):
             own.set_timesteps(K, **timing(K))
-            make = _flow if levels.ratios is None else _ratios if hasattr(own, "sigmas") else _kept
-            alphas, sigmas, times = make(own, levels)
-        except GuidedError:
-            raise
-        except (ValueError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:
-            raise GuidedError(f"{name} has no usable grid of {K} steps: {error}") from error
-        falling = sigmas[:-1] * alphas[1:] > sigmas[1:] * alphas[:-1]  # in sigma / alpha, where alpha may be 0
-        if sigmas[0] < alphas[0]:
-            raise GuidedError(
-                f"{name} has no usable grid of {K} steps: it starts at time {times[0]:g}, where there is less noise "
-                "than data; take more steps, or timestep_spacing 'trailing'"
-            )
-        if len(times) != K + 1 or not falling.all():
-            raise GuidedError(
-                f"{name} has no usable grid of {K} steps: its noise levels must fall at each of them; "
-                "take fewer steps, or another scheduler (DDIMScheduler, EulerDiscreteScheduler)"
-            )
-        return alphas.tolist(), sigmas.tolist(), times.tolist()
+        return grid_of(own, levels, K)
 
     return of
+
+
+def grid_of(scheduler: Any, levels: Levels, K: int) -> Grid:
+    """The alphas, sigmas and times of a scheduler whose `K` timesteps are set.
+
+    Raises:
+        GuidedError: They cannot be stepped over.
+    """
+    with _usable(scheduler, K):
+        make = _flow if levels.ratios is None else _ratios if hasattr(scheduler, "sigmas") else _kept
+        alphas, sigmas, times = make(scheduler, levels)
+    _check(type(scheduler).__name__, alphas, sigmas, times, K)
+    return alphas.tolist(), sigmas.tolist(), times.tolist()
+
+
+@contextmanager
+def _usable(scheduler: Any, K: int) -> Iterator[None]:
+    """Turns errors of a scheduler into one line."""
+    try:
+        yield
+    except GuidedError:
+        raise
+    except (ValueError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:
+        raise GuidedError(f"{type(scheduler).__name__} has no usable grid of {K} steps: {error}") from error
+
+
+def _check(name: str, alphas: Array, sigmas: Array, times: Array, K: int) -> None:
+    falling = sigmas[:-1] * alphas[1:] > sigmas[1:] * alphas[:-1]  # in sigma / alpha, where alpha may be 0
+    if sigmas[0] < alphas[0]:
+        raise GuidedError(
+            f"{name} has no usable grid of {K} steps: it starts at time {times[0]:g}, where there is less noise "
+            "than data; take more steps, or timestep_spacing 'trailing'"
+        )
+    if len(times) != K + 1 or not falling.all():
+        raise GuidedError(
+            f"{name} has no usable grid of {K} steps: its noise levels must fall at each of them; "
+            "take fewer steps, or another scheduler (DDIMScheduler, EulerDiscreteScheduler)"
+        )
 
 
 def _kept(scheduler: Any, levels: Levels) -> tuple[Array, Array, Array]:

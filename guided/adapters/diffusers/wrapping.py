@@ -1,0 +1,54 @@
+"""A pipeline object as a `Diffusion`: by the class of its family, or by its own loop."""
+
+__all__ = ["wrap"]
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from guided.adapters.diffusers.adapter import wrap_family
+from guided.adapters.diffusers.families import FAMILIES
+from guided.adapters.diffusers.loops import wrap_loop
+from guided.core.diffusion import Diffusion
+from guided.errors import GuidedError, nearest, shown
+
+
+def wrap(pipeline: Any, *, loop: bool | None = None, **options: Any) -> Diffusion:
+    """A pipeline as a model. Its modules are shared, frozen and put into evaluation mode.
+
+    Args:
+        pipeline: A `DiffusionPipeline`, on its device.
+        loop: Whether its own loop is the denoiser (:func:`guided.adapters.diffusers.loops.wrap_loop`), instead of the
+            class of its family (:func:`guided.adapters.diffusers.adapter.wrap_family`); None for where it has no such
+            class, or is given `pipe_args`.
+        options: Those of the two.
+
+    Raises:
+        GuidedError: The pipeline cannot be a model that way, or does not take an option.
+    """
+    name = type(pipeline).__name__
+    if loop is not None and not isinstance(loop, bool):
+        raise GuidedError(f"loop is {shown(loop)}; it must be true or false")
+    if loop is None:
+        loop = name not in FAMILIES or bool(options.get("pipe_args"))
+    make: Callable[..., Diffusion] = wrap_loop if loop else wrap_family
+    known = [key for key, p in inspect.signature(make).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for key in [key for key, value in options.items() if key not in known]:
+        if options[key] is not None:
+            way = "by its own loop" if loop else "as a family (loop=false)"
+            raise GuidedError(f"{name} {way} has no option {key!r}{nearest(key, known)}; it takes {', '.join(known)}")
+        del options[key]
+    return make(pipeline, **options)
+
+
+def _parameters() -> list[inspect.Parameter]:
+    """The options of both ways, one by one, so that their names can be checked."""
+    found: dict[str, inspect.Parameter] = {}
+    for function in (wrap, wrap_family, wrap_loop):
+        known = inspect.signature(function).parameters.items()
+        found |= {name: p for name, p in known if name not in found and p.kind is not p.VAR_KEYWORD}
+    return list(found.values())
+
+
+_wrap: Any = wrap
+_wrap.__signature__ = inspect.Signature(_parameters())
