@@ -39,6 +39,7 @@ from pydantic import SkipValidation
 from guided.core.budget import Budget
 from guided.errors import GuidedError, check_number, check_texts, kind_of
 from guided.runs.options import Config, Option, spelled
+from guided.runs.pipe_args import read_pairs
 from guided.runs.places import check_cluster, check_devices
 
 AGGREGATES, ON_ERROR = ("mean", "product", "tchebycheff"), ("stop", "worst")
@@ -129,6 +130,22 @@ class ModelOptions(Config):
     ]
     device: Device = "auto"
     dtype: Dtype = "float32"
+    pipe_args: Annotated[
+        Any,
+        Option(
+            "Another argument of a pipeline's own call, as `--pipe-arg controlnet_conditioning_scale=0.7`; images are "
+            "files, as `--pipe-arg image=edges.png`.",
+            panel="Model",
+            flags=("--pipe-arg",),
+            metavar="NAME=VALUE",
+            more="In Python a mapping from names to arguments.",
+            shell=list[str],
+        ),
+    ] = None
+
+    def check(self) -> None:
+        """Reads the arguments of a pipeline."""
+        object.__setattr__(self, "pipe_args", read_pairs(self.pipe_args) or None)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from guided.loading import check_name
 from guided.runs.config import PROMPTS
 from guided.runs.job import Job
 from guided.runs.options import options_of
+from guided.runs.pipe_args import described
 from guided.runs.versions import versions
 from guided.samplers import sampler_to_dict
 from guided.scoring.objective import Objective
@@ -144,6 +145,7 @@ _DECIDES: Mapping[str, Callable[[Job], Json]] = {
     "image": lambda job: job.start.config["image"],
     "mask": lambda job: job.start.config["mask"],
     "strength": lambda job: job.start.config["strength"],
+    "pipe_args": lambda job: described(job.config.source.pipe_args),
 }
 
 

@@ -26,6 +26,7 @@ from guided.runs.job import Job
 from guided.runs.opened import batches_in, open_run
 from guided.runs.options import spelled
 from guided.runs.paths import check_folder, full
+from guided.runs.pipe_args import opened
 from guided.runs.preferences import Preferences
 from guided.runs.prompts import Prompts
 from guided.runs.record import draw_alone, finish, folder_of, record
@@ -235,13 +236,15 @@ def _placed(config: RunConfig) -> ModelOptions:
 
 def _model(source: ModelOptions) -> Diffusion:
     """The model; one in memory stays on its device."""
+    given: dict[str, Any] = {} if source.pipe_args is None else {"pipe_args": opened(source.pipe_args)}
     if isinstance(source.model, str | Path):
-        return load(source.model, device=source.device, dtype=source.dtype)
+        return load(source.model, device=source.device, dtype=source.dtype, **given)
+    passed = ("model",) if isinstance(source.model, Diffusion) else ("model", "pipe_args")
     for field in fields(source):
         value = getattr(source, field.name)
-        if field.name != "model" and value != field.default:
+        if field.name not in passed and value != field.default:
             raise GuidedError(f"{field.name} is {value!r}, but the model is already loaded; load it with this option")
-    return source.model if isinstance(source.model, Diffusion) else load(source.model)
+    return source.model if isinstance(source.model, Diffusion) else load(source.model, **given)
 
 
 def _with_value(job: Job) -> Job:

@@ -5,7 +5,7 @@ the configuration, the sigmas, the arguments of `step`. Latents keep one scale, 
 scale before the network.
 """
 
-__all__ = ["Exchange", "Refused", "Stopped", "Told", "stand_in", "times_of"]
+__all__ = ["Exchange", "Refused", "Stopped", "Told", "plain", "stand_in", "times_of"]
 
 import copy
 import functools
@@ -94,9 +94,12 @@ class Exchange:
             self.index, t = nearest_time(times, known, time)
             self._next = None
             yield self.index, t
-            if self._next is None:
-                raise Refused("its loop does not call the scheduler's step at each time")
-            time = self._next[1]
+            time = self._asked_time()
+
+    def _asked_time(self) -> float:
+        if self._next is None:
+            raise Refused("its loop does not call the scheduler's step at each time")
+        return self._next[1]
 
     def swap(self, prediction: Tensor, sample: Tensor) -> Tensor:
         """Hands a prediction out, and waits for the next latents.
@@ -148,9 +151,21 @@ def nearest_time(times: Tensor, known: Sequence[float], time: float) -> tuple[in
 
 
 class _Times(Tensor):
-    """The scheduler's times; to iterate over them, or over some of them, is to be asked."""
+    """The scheduler's times; to iterate over them, or over some of them, is to be asked.
+
+    Within the loop there is always one more: a pipeline that keeps a part of its latents does not noise that part after
+    the last time, but here the loop goes on.
+    """
 
     exchange: Exchange
+
+    def __len__(self) -> int:
+        return len(self.as_subclass(Tensor)) + (self.exchange.times is not None)
+
+    def __getitem__(self, index: Any) -> Any:
+        if not isinstance(index, int):
+            return super().__getitem__(index)
+        return self.as_subclass(Tensor)[min(index, self.shape[0] - 1)]
 
     def __iter__(self) -> Iterator[Tensor]:
         return (t for _, t in self.turns())
@@ -163,6 +178,11 @@ def times_of(iterable: Any) -> _Times | None:
     """The scheduler's times, if that is what is iterated over, with a progress bar around them or not."""
     found = getattr(iterable, "iterable", iterable)
     return found if isinstance(found, _Times) else None
+
+
+def plain(value: Any) -> Any:
+    """The scheduler's times as other tensors are; anything else unchanged."""
+    return value.as_subclass(Tensor) if isinstance(value, _Times) else value
 
 
 class _Stepped(tuple[Tensor, ...]):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from guided.adapters.diffusers.loops.call import PER_PROMPT, quiet_copy
-from guided.adapters.diffusers.loops.scheduler import Exchange, Refused, stand_in
+from guided.adapters.diffusers.loops.scheduler import Exchange, Refused, plain, stand_in
 
 #: What samples are by the name that a pipeline's output has for them.
 FIELDS = {"images": "images", "frames": "videos", "videos": "videos", "audios": "audio"}
@@ -75,7 +75,8 @@ class Tail:
         exec(self._code, space)  # type: ignore[attr-defined]  # the library's own statements
         pipeline = quiet_copy(self.pipeline)
         vars(pipeline)["scheduler"] = stand_in(self.pipeline.scheduler, _Last(x))
-        values = {name: value for name, value in self.variables.items() if name != "self" and name.isidentifier()}
+        names = [name for name in self.variables if name != "self" and name.isidentifier()]
+        values = {name: plain(self.variables[name]) for name in names}
         found = space["_tail"](pipeline, **(values | self._last(values, len(x))))
         named = next((getattr(found, name) for name in FIELDS if hasattr(found, name)), None)
         return found[0] if named is None else named

@@ -1,0 +1,72 @@
+"""Arguments of a pipeline's call beside its prompts: `name=value` on a command line, images by their files."""
+
+__all__ = ["described", "opened", "read_pairs"]
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from guided.errors import GuidedError, kind_of
+from guided.names import read_value, split_pair
+from guided.runs.editing import read_image
+from guided.runs.options import spelled
+from guided.storage import digest_of
+
+#: The words in the name of an argument that is an image, or a list of images: a text there is a file.
+FILES = ("image", "mask", "video", "frames")
+
+
+def read_pairs(given: Any) -> dict[str, Any] | None:
+    """The arguments by name, from a mapping or from texts `name=value`, of which values are JSON or else text.
+
+    Raises:
+        GuidedError: A text has another form, or names an argument twice.
+    """
+    if given is None or isinstance(given, Mapping):
+        return None if given is None else {str(name): value for name, value in given.items()}
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise GuidedError(f"{spelled('pipe_args')} is {kind_of(given)}; it must be a mapping from names to arguments")
+    found: dict[str, Any] = {}
+    for text in given:
+        pair = split_pair(text) if isinstance(text, str) else None
+        if pair is None or pair[0] in found:
+            raise GuidedError(f"{spelled('pipe_args')} is {text!r}; it must be name=value, each name once")
+        found[pair[0]] = read_value(pair[1])
+    return found
+
+
+def opened(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The arguments with the images of files in place of their paths.
+
+    Raises:
+        GuidedError: A file cannot be read, or is no image.
+    """
+    return {name: _opened(name, value) for name, value in (given or {}).items()}
+
+
+def described(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The arguments in types that JSON has, files with their SHA-256."""
+    return {name: _described(name, value) for name, value in (given or {}).items()}
+
+
+def _is_file(name: str, value: Any) -> bool:
+    return isinstance(value, Path) or (isinstance(value, str) and any(word in name for word in FILES))
+
+
+def _opened(name: str, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_opened(name, entry) for entry in value]
+    return read_image(value, name) if _is_file(name, value) else value
+
+
+def _described(name: str, value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_described(name, entry) for entry in value]
+    if isinstance(value, Mapping):
+        return {str(key): _described("", entry) for key, entry in value.items()}
+    if _is_file(name, value):
+        path = Path(value).expanduser()
+        return {"file": str(path), "sha256": digest_of(path.read_bytes())}
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return {"object": type(value).__name__}  # the model's identity has its digest

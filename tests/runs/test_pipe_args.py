@@ -1,0 +1,52 @@
+"""Arguments of a pipeline's call: read, described by digests, and told to the model."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import guided
+from guided.errors import GuidedError
+from guided.runs.config import RunConfig
+from guided.runs.pipe_args import described, opened, read_pairs
+from guided.storage import digest_of
+
+
+def test_pairs_are_read_as_json_or_text() -> None:
+    given = ["scale=0.7", "image=a.png", "words=red apple", "sizes=[1, 2]", "on=true", "rule=a=b"]
+    assert read_pairs(given) == {
+        "scale": 0.7,
+        "image": "a.png",
+        "words": "red apple",
+        "sizes": [1, 2],
+        "on": True,
+        "rule": "a=b",
+    }
+    assert read_pairs({"scale": 1}) == {"scale": 1}
+    assert RunConfig.of(model="images", pipe_args=["scale=2"]).source.pipe_args == {"scale": 2}
+    assert RunConfig.of(model="images", pipe_args=[]).source.pipe_args is None
+
+
+@pytest.mark.parametrize("wrong", [["scale"], ["a=1", "a=2"], ["=1"], "a=1", 3])
+def test_other_forms_are_refused(wrong: object) -> None:
+    with pytest.raises(GuidedError, match="pipe_args is"):
+        RunConfig.of(model="images", pipe_args=wrong)
+
+
+def test_images_are_files_and_files_have_digests(tmp_path: Path) -> None:
+    path = tmp_path / "edges.png"
+    Image.new("RGB", (4, 4), "red").save(path)
+    given = {"image": str(path), "control_image": [str(path)], "prompt_2": "a text", "num_frames": 9}
+    found = opened(given)
+    assert found["image"].size == (4, 4)
+    assert found["control_image"][0].size == (4, 4)
+    assert (found["prompt_2"], found["num_frames"]) == ("a text", 9)
+    entry = {"file": str(path), "sha256": digest_of(path.read_bytes())}
+    assert described(given) == {"image": entry, "control_image": [entry], "prompt_2": "a text", "num_frames": 9}
+    with pytest.raises(GuidedError, match="cannot read image 'nothing.png'"):
+        opened({"image": "nothing.png"})
+
+
+def test_a_model_that_is_no_pipeline_takes_none() -> None:
+    with pytest.raises(GuidedError, match="has no option 'pipe_args'"):
+        guided.sample("rna", sampler="unguided", pipe_args={"scale": 1})
