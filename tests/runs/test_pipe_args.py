@@ -43,7 +43,7 @@ def test_images_are_files_and_files_have_digests(tmp_path: Path) -> None:
     assert (found["prompt_2"], found["num_frames"]) == ("a text", 9)
     entry = {"file": str(path), "sha256": digest_of(path.read_bytes())}
     assert described(given) == {"image": entry, "control_image": [entry], "prompt_2": "a text", "num_frames": 9}
-    with pytest.raises(GuidedError, match="cannot read image 'nothing.png'"):
+    with pytest.raises(GuidedError, match=r"cannot read image 'nothing\.png'"):
         opened({"image": "nothing.png"})
 
 

@@ -5,7 +5,7 @@ __all__ = ["Asked", "Looped", "Table"]
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -162,9 +162,18 @@ def _batch(values: Sequence[Any]) -> int:
 
 @dataclass(frozen=True)
 class Looped(Prediction):
-    """Loops as a denoiser."""
+    """Loops as a denoiser.
+
+    Args:
+        network: The loops.
+        levels: Alpha and sigma of a time.
+        target: What the network predicts.
+        at: Maps a number of steps to the levels of its times.
+    """
 
     network: Asked
+    levels: Any
+    at: Callable[[int], Any]
 
     @property
     def cost(self) -> int:
@@ -179,7 +188,9 @@ class Looped(Prediction):
     def with_steps(self, K: int) -> "Looped":
         """The same for loops of `K` steps."""
         call = self.network.call
-        return self if call.steps == K else replace(self, network=self.network.on(replace(call, steps=K)))
+        if call.steps == K:
+            return self
+        return replace(self, network=self.network.on(replace(call, steps=K)), levels=self.at(K))
 
     def close(self) -> None:
         """Ends the loops."""

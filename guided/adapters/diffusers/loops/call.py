@@ -4,6 +4,7 @@ __all__ = ["PER_PROMPT", "Call", "Request", "quiet_copy"]
 
 import copy
 import inspect
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import FunctionType
@@ -66,7 +67,7 @@ class Call:
         given: Arguments by name, besides those of a request.
         steps: The number of steps; None for the pipeline's own.
         carries: Whether it takes latents as its loop has them, so that no turn of the loop is lost.
-        each: Whether prompts are given one for each row, rather than with their number of samples.
+        each: Whether prompts and images are given one for each row, rather than with their number of samples.
 
     Raises:
         GuidedError: An argument is unknown, or not one for the user.
@@ -154,7 +155,8 @@ class Call:
             GuidedError: The pipeline does not take what the request has.
         """
         known = self.parameters
-        found: dict[str, Any] = {**self.given, **self._number(rows), **self._prompts(request, rows)}
+        given = {name: self._each(value, rows) if _is_image(value) else value for name, value in self.given.items()}
+        found: dict[str, Any] = {**given, **self._number(rows), **self._prompts(request, rows)}
         if self.steps is not None and "num_inference_steps" in known:
             found["num_inference_steps"] = self.steps
         if "generator" in known:  # for parts that draw on their own account: the same in every loop
@@ -175,10 +177,13 @@ class Call:
             found["prompt"] = self._each(request.prompt or "", rows)
         elif request.prompt:
             raise GuidedError(f"{name} takes no prompt")
-        if request.negative is not None:
+        negative = request.negative
+        if self.weight == "true_cfg_scale" and request.guidance not in (None, 1) and negative is None:
+            negative = ""  # without a negative prompt such pipelines guide nothing
+        if negative is not None:
             if "negative_prompt" not in self.parameters:
                 raise GuidedError(f"{name} takes no negative prompt")
-            found["negative_prompt"] = self._each(request.negative, rows)
+            found["negative_prompt"] = self._each(negative, rows)
         if request.guidance is not None and self.weight is not None:
             found[self.weight] = request.guidance
         elif request.guidance not in (None, 1):
@@ -189,8 +194,8 @@ class Call:
             found["guidance_rescale"] = request.rescale
         return found
 
-    def _each(self, text: str, rows: int) -> Any:
-        return [text] * rows if self.each else text
+    def _each(self, value: Any, rows: int) -> Any:
+        return [value] * rows if self.each else value
 
     def run(self, exchange: Exchange, arguments: Mapping[str, Any]) -> Any:
         """Calls a copy of the pipeline, whose scheduler is ours, without gradients."""
@@ -198,6 +203,11 @@ class Call:
         vars(pipeline)["scheduler"] = stand_in(self.pipeline.scheduler, exchange)
         with torch.no_grad():
             return looped(type(pipeline))(pipeline, **arguments)
+
+
+def _is_image(value: Any) -> bool:
+    library = sys.modules.get("PIL.Image")  # without this import there are no images
+    return library is not None and isinstance(value, library.Image)
 
 
 _OUTPUT = {"output_type": "latent", "return_dict": True}

@@ -20,7 +20,7 @@ from guided.adapters.diffusers.loops.asked import Asked, Looped, Table
 from guided.adapters.diffusers.loops.call import Call, Request
 from guided.adapters.diffusers.loops.decoding import Sounds, TailDecoder, shrunk
 from guided.adapters.diffusers.loops.probe import planned, probed
-from guided.adapters.diffusers.loops.process import begun, process_of
+from guided.adapters.diffusers.loops.process import Known, begun, process_of
 from guided.adapters.diffusers.loops.scheduler import Refused
 from guided.adapters.diffusers.loops.tail import Tail
 from guided.adapters.diffusers.pixels import images
@@ -89,10 +89,16 @@ def wrap_loop(
         plan = planned(call, K)
         found = probed(call, Request(), plan)
     process = process_of(found.call, levels, found.event, check_number("eta", eta, float), K)
+
+
+    def at(steps: int) -> Known:
+        own = process.with_steps(steps)
+        return Known(levels, (own.alphas, own.sigmas, own.times))
+
     device = torch.device(pipeline._execution_device)
     codec, small = _codec(found.tail, lookahead, _evaluator(found.event, micro_batch, DECODED, device), folder)
     asked = Asked(found.call, _evaluator(found.event, micro_batch, ROWS, device))
-    denoiser = Looped(asked, levels, _target(pipeline.scheduler, levels))
+    denoiser = Looped(asked, at(K), _target(pipeline.scheduler, levels), at)
     identity = _identity(identity or fingerprint(pipeline.components), call.given)
     numbered = _Numbered(asked.table) if call.prompted or call.weight else None
     return Diffusion(

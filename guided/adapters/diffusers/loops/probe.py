@@ -18,7 +18,7 @@ from guided.adapters.diffusers.loops.call import Call, Request
 from guided.adapters.diffusers.loops.scheduler import Refused, Stopped, Told
 from guided.adapters.diffusers.loops.tail import Tail
 from guided.adapters.diffusers.loops.thread import Loop
-from guided.errors import GuidedError
+from guided.errors import GuidedError, out_of_memory
 
 ROWS = 2
 
@@ -87,10 +87,13 @@ def probed(call: Call, request: Request, plan: Plan) -> Found:
     """
     try:
         return _probed(call, request, plan)
-    except Refused:
-        if call.each or not call.prompted:
+    except (Refused, RuntimeError, ValueError, TypeError) as error:
+        if call.each or not call.prompted or out_of_memory(error):
             raise
-        return _probed(replace(call, each=True), request, plan)  # some ignore the number of samples
+        try:  # some ignore the number of samples, or have their images in another number
+            return _probed(replace(call, each=True), request, plan)
+        except Exception:  # of any class: the first error says more
+            raise error from None
 
 
 def _probed(call: Call, request: Request, plan: Plan) -> Found:

@@ -7,7 +7,7 @@ References:
     | https://arxiv.org/abs/2310.04378
 """
 
-__all__ = ["Begun", "Renoised", "begun", "process_of"]
+__all__ = ["Begun", "Known", "Renoised", "begun", "process_of"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,9 +99,34 @@ def process_of(call: Call, levels: Levels, event: tuple[int, ...], eta: float, K
     return kind(event, *of(K), eta=eta, grid=of, clip=None if consistent else clip, trained=trained)
 
 
+@dataclass(frozen=True)
+class Known:
+    """The levels of a grid, at its times; those of the network's time elsewhere.
+
+    A pipeline may tell its network other times than those of its levels, as CogView does.
+
+    Args:
+        levels: Those of the network's time.
+        grid: Alphas, sigmas and times.
+    """
+
+    levels: Levels
+    grid: Grid
+
+    def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        alphas, sigmas, times = (torch.tensor(column, dtype=torch.float32, device=t.device) for column in self.grid)
+        apart, index = (t.float()[:, None] - times[None, :-1]).abs().min(1)
+        alpha, sigma = self.levels(t)
+        known = apart <= 0.5
+        return torch.where(known, alphas[index], alpha), torch.where(known, sigmas[index], sigma)
+
+
 def _grid(plan: Plan, levels: Levels, consistent: bool) -> Grid:
-    K = len(dict.fromkeys(plan.scheduler.timesteps.tolist()))
+    own = list(dict.fromkeys(plan.scheduler.timesteps.tolist()))
+    K = len(own)
     alphas, sigmas, times = grid_of(plan.scheduler, levels, K)
+    if levels.ratios is None and max(abs(a - b) for a, b in zip(own, times, strict=False)) > 0.5:
+        times = [*own, 0.0]
     return ([*alphas[:-1], 1.0], [*sigmas[:-1], 0.0], times) if consistent else (alphas, sigmas, times)
 
 

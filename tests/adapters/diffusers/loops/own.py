@@ -53,13 +53,15 @@ class Record:
     samples: Any = None
 
 
-def _weight(pipeline: Any, guidance: float | None) -> dict[str, float]:
+def _weight(pipeline: Any, guidance: float | None) -> dict[str, Any]:
     if guidance is None:
         return {}
     import inspect
 
     known = inspect.signature(inspect.unwrap(type(pipeline).__call__)).parameters
-    return {"true_cfg_scale" if "true_cfg_scale" in known else "guidance_scale": guidance}
+    if "true_cfg_scale" in known:
+        return {"true_cfg_scale": guidance, "negative_prompt": ""}
+    return {"guidance_scale": guidance}
 
 
 def recorded(case: Case, pipeline: Any, given: Mapping[int, Tensor] | None = None) -> Record:
