@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from guided.adapters.diffusers.loops.probe import ROWS
 from guided.adapters.diffusers.loops.tail import Tail
 from guided.adapters.diffusers.pixels import images
 from guided.core.batching import Evaluator
@@ -17,25 +18,26 @@ from guided.errors import GuidedError, out_of_memory
 
 
 class _Rows:
-    """Rows through a last part, at a time as many as it takes: some know of one only."""
+    """Rows through a last part; where it knows of its call's own number of rows only, as many at a time."""
 
     def __init__(self, tail: Tail, evaluator: Evaluator) -> None:
-        self.tail, self.evaluator, self._alone = tail, evaluator, False
+        self.tail, self.evaluator, self._fixed = tail, evaluator, False
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.evaluator(lambda rows: self._some(x[rows]), len(x))
 
     def _some(self, x: Tensor) -> Tensor:
-        if not self._alone:
+        if not self._fixed:
             try:
                 found = _tensor(self.tail(x))
                 if len(found) == len(x):
                     return found
             except Exception as error:  # of any class: its variables are those of another number of rows
-                if out_of_memory(error) or len(x) == 1:
+                if out_of_memory(error) or len(x) == ROWS:
                     raise
-            self._alone = True
-        return torch.cat([_tensor(self.tail(row)) for row in x.split(1)])
+            self._fixed = True
+        filled = [torch.cat([some, some[-1:].expand(ROWS - len(some), *some.shape[1:])]) for some in x.split(ROWS)]
+        return torch.cat([_tensor(self.tail(some)) for some in filled])[: len(x)]
 
 
 def _tensor(found: Any) -> Tensor:

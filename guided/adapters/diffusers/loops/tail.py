@@ -74,6 +74,8 @@ class Tail:
         space = dict(call.__globals__)
         exec(self._code, space)  # type: ignore[attr-defined]  # the library's own statements
         pipeline = quiet_copy(self.pipeline)
+        called = vars(self.variables["self"]).items()  # the call has set some attributes, as its guidance
+        vars(pipeline).update({name: value for name, value in called if name not in self.pipeline.components})
         vars(pipeline)["scheduler"] = stand_in(self.pipeline.scheduler, _Last(x))
         names = [name for name in self.variables if name != "self" and name.isidentifier()]
         values = {name: plain(self.variables[name]) for name in names}

@@ -419,8 +419,9 @@ def _() -> Any:
         in_channels=4, cross_attention_dim=16, out_channels=8, attention_bias=True, activation_fn="gelu-approximate",
         num_embeds_ada_norm=1000, norm_type="ada_norm_single", norm_elementwise_affine=False, video_length=2,
     )  # fmt: skip
+    scheduler = diffusers.DDIMScheduler(**shared.LINEAR, clip_sample=False, steps_offset=1)
     return diffusers.LattePipeline(
-        scheduler=vp(), vae=parts.autoencoder(1), transformer=parts.scatter(net, 0), **t5()
+        scheduler=scheduler, vae=parts.autoencoder(1), transformer=parts.scatter(net, 0), **t5()
     )
 
 

@@ -64,6 +64,10 @@ def _weight(pipeline: Any, guidance: float | None) -> dict[str, Any]:
     return {"guidance_scale": guidance}
 
 
+class _Stepped(tuple[Tensor, ...]):
+    prev_sample = property(lambda self: self[0])
+
+
 def recorded(case: Case, pipeline: Any, given: Mapping[int, Tensor] | None = None) -> Record:
     """The pipeline's own run for one sample; `given` are latents that replace those of its scheduler after a step."""
     record, own = Record(), type(pipeline.scheduler).step
@@ -80,7 +84,9 @@ def recorded(case: Case, pipeline: Any, given: Mapping[int, Tensor] | None = Non
         index = len(record.latents) - 1
         if given and index in given:
             x = given[index].to(bound["sample"].dtype)
-            return (x, x)
+            for name in ("add_noise", "scale_noise"):  # what is kept of an image is as given, too
+                setattr(scheduler, name, lambda *args, **options: x)
+            return _Stepped((x, x))
         record.last = (stepped[0] if isinstance(stepped, tuple) else stepped.prev_sample).clone()
         return stepped
 
@@ -97,7 +103,8 @@ def recorded(case: Case, pipeline: Any, given: Mapping[int, Tensor] | None = Non
             output_type="pt",
         )
     finally:
-        del scheduler.step
+        for name in ("step", "add_noise", "scale_noise"):
+            vars(scheduler).pop(name, None)
     named = [getattr(found, name) for name in ("images", "frames", "videos", "audios") if hasattr(found, name)]
     record.samples = named[0] if named else found[0]
     return record
