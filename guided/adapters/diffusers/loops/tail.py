@@ -7,6 +7,7 @@ its scaling, the layout of latents and the image processor are the pipeline's ow
 __all__ = ["Tail"]
 
 import ast
+import copy
 import inspect
 import textwrap
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guided.adapters.diffusers.loops.call import PER_PROMPT, quiet_copy
+from guided.adapters.diffusers.loops.call import PER_PROMPT, Call, quiet_copy
 from guided.adapters.diffusers.loops.scheduler import Exchange, Refused, plain, stand_in
 
 #: What samples are by the name that a pipeline's output has for them.
@@ -77,6 +78,9 @@ class Tail:
         called = vars(self.variables["self"]).items()  # the call has set some attributes, as its guidance
         vars(pipeline).update({name: value for name, value in called if name not in self.pipeline.components})
         vars(pipeline)["scheduler"] = stand_in(self.pipeline.scheduler, _Last(x))
+        part, network = Call(self.pipeline).part, copy.copy(Call(self.pipeline).network)
+        vars(network)["set_attn_processor"] = _keep  # loops that go on need theirs
+        vars(pipeline)[part] = network
         names = [name for name in self.variables if name != "self" and name.isidentifier()]
         values = {name: plain(self.variables[name]) for name in names}
         found = space["_tail"](pipeline, **(values | self._last(values, len(x))))
@@ -88,6 +92,10 @@ class Tail:
         last = {"i": len(self.times) - 1, "t": self.times[-1], "output_type": "pt", "return_dict": True}
         last |= {"batch_size": n, **dict.fromkeys(PER_PROMPT, 1)}
         return {name: value for name, value in last.items() if name in values}
+
+
+def _keep(processors: Any) -> None:
+    """Changes nothing."""
 
 
 def _source(kind: Any) -> ast.FunctionDef:

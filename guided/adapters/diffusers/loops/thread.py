@@ -3,7 +3,8 @@
 __all__ = ["Loop"]
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -76,11 +77,24 @@ class Loop:
         return self._thread.is_alive()
 
 
+@contextmanager
+def _processors(network: Any) -> Iterator[None]:
+    """Puts a network's attention processors back, which some pipelines change for their loop."""
+    before = dict(getattr(network, "attn_processors", {}))
+    try:
+        yield
+    finally:
+        after = getattr(network, "attn_processors", {})
+        if any(after.get(name) is not processor for name, processor in before.items()):
+            network.set_attn_processor(before)
+
+
 def _run(call: Call, exchange: Exchange, arguments: Mapping[str, Any], device: torch.device) -> None:
     try:
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        call.run(exchange, arguments)
+        with _processors(call.network):
+            call.run(exchange, arguments)
         reason = "its loop ends by itself" if exchange.times is not None else "its loop never calls its scheduler"
         exchange.told.put(Refused(reason))
     except BaseException as error:  # of any class: it is raised where the prediction was asked for

@@ -14,6 +14,7 @@ import guided
 from guided.adapters.diffusers import wrap
 from guided.errors import GuidedError
 from guided.samplers import SVDD
+from tests.adapters.diffusers.loops.cases import CASES
 from tests.adapters.diffusers.pipelines import build, ddim
 from tests.adapters.diffusers.pipelines.parts import autoencoder
 
@@ -210,3 +211,15 @@ def test_the_model_with_other_steps_has_their_times() -> None:
     given = model().with_steps(5)
     assert given.steps == 5 and given.denoiser.network.call.steps == 5
     assert len(draw(given).samples) == 2
+
+
+def test_a_pipeline_that_changes_its_attention_does_so_for_its_loops_only() -> None:
+    pipeline = CASES["sd-pag"].build()
+    before = pipeline.unet.attn_processors
+    given = wrap(pipeline, steps=3, pipe_args={"pag_scale": 2.0}).prompted(["cat"], 3.0)
+    x, t = torch.ones(1, 4, 8, 8), torch.tensor([334.0])
+    y = given.denoiser(x, t, **given.requests.conditions.positive)
+    given.decode(x), given.decode(x)
+    torch.testing.assert_close(given.denoiser(x, t, **given.requests.conditions.positive), y)
+    given.close()
+    assert all(pipeline.unet.attn_processors[name] is processor for name, processor in before.items())
