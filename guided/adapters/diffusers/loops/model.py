@@ -90,7 +90,6 @@ def wrap_loop(
         found = probed(call, Request(), plan)
     process = process_of(found.call, levels, found.event, check_number("eta", eta, float), K)
 
-
     def at(steps: int) -> Known:
         own = process.with_steps(steps)
         return Known(levels, (own.alphas, own.sigmas, own.times))

@@ -250,13 +250,14 @@ def stand_in(scheduler: Any, exchange: Exchange) -> Any:
         exchange: What is asked and told.
     """
     own: Any = type(scheduler)
+    inner = copy.deepcopy(scheduler)
     changed = {"set_timesteps": "_set", "step": "_step", "add_noise": "_add_noise", "scale_noise": "_scale_noise"}
     methods: dict[str, Any] = {
         name: functools.wraps(getattr(own, name))(getattr(_StandIn, method))
         for name, method in changed.items()
         if hasattr(own, name)
     }
-    methods |= {"__module__": own.__module__, "exchange": exchange, "inner": copy.deepcopy(scheduler)}
+    methods |= {"__module__": own.__module__, "exchange": exchange, "inner": inner}
     found: Any = object.__new__(type(own.__name__, (_StandIn, own), methods | _ONE_SCALE))
-    vars(found).update({**vars(copy.deepcopy(scheduler)), **_ONE_SCALE})
+    vars(found).update({**vars(inner), **_ONE_SCALE})
     return found

@@ -11,7 +11,7 @@ import copy
 import inspect
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import CodeType
 from typing import Any
 
@@ -52,10 +52,13 @@ class Tail:
     pipeline: Any
     variables: Mapping[str, Any]
     times: Tensor
+    _function: Any = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         names = [name for name in self.variables if name != "self" and name.isidentifier()]
-        object.__setattr__(self, "_code", _compiled(type(self.pipeline), names))
+        space = dict(inspect.unwrap(type(self.pipeline).__call__).__globals__)
+        exec(_compiled(type(self.pipeline), names), space)  # the library's own statements
+        object.__setattr__(self, "_function", space["_tail"])
 
     @property
     def modality(self) -> str:
@@ -71,9 +74,6 @@ class Tail:
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Any:
         """What the pipeline makes of last latents, with shape `(n, *event)`: pixels in [0, 1], or sounds."""
-        call: Any = inspect.unwrap(type(self.pipeline).__call__)
-        space = dict(call.__globals__)
-        exec(self._code, space)  # type: ignore[attr-defined]  # the library's own statements
         pipeline = quiet_copy(self.pipeline)
         called = vars(self.variables["self"]).items()  # the call has set some attributes, as its guidance
         vars(pipeline).update({name: value for name, value in called if name not in self.pipeline.components})
@@ -83,7 +83,7 @@ class Tail:
         vars(pipeline)[part] = network
         names = [name for name in self.variables if name != "self" and name.isidentifier()]
         values = {name: plain(self.variables[name]) for name in names}
-        found = space["_tail"](pipeline, **(values | self._last(values, len(x))))
+        found = self._function(pipeline, **(values | self._last(values, len(x))))
         named = next((getattr(found, name) for name in FIELDS if hasattr(found, name)), None)
         return found[0] if named is None else named
 

@@ -7,9 +7,7 @@ from typing import Any
 
 import diffusers
 import numpy as np
-import torch
 from PIL import Image
-from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from tests.adapters.diffusers.loops.own import Case
 from tests.adapters.diffusers.pipelines import build, ddim, parts
@@ -186,7 +184,9 @@ def _() -> Any:
 @case("ControlNet", "Stable Diffusion XL", "sdxl-controlnet", {"image": picture(), **HINT})
 def _() -> Any:
     base = sdxl()
-    return kin(diffusers.StableDiffusionXLControlNetPipeline, base, controlnet=controlnet(base.unet), add_watermarker=False)
+    return kin(
+        diffusers.StableDiffusionXLControlNetPipeline, base, controlnet=controlnet(base.unet), add_watermarker=False
+    )
 
 
 @case("image to image", "Stable Diffusion 3", "sd3-img2img", IMG)
@@ -214,7 +214,12 @@ def _() -> Any:
     return kin(diffusers.FluxControlNetPipeline, base, controlnet=parts.scatter(net, 3))
 
 
-@case("editing", "Flux", "flux-kontext", {"image": picture(), "height": 16, "width": 16, "_auto_resize": False, "max_area": 256})
+@case(
+    "editing",
+    "Flux",
+    "flux-kontext",
+    {"image": picture(), "height": 16, "width": 16, "_auto_resize": False, "max_area": 256},
+)
 def _() -> Any:
     return kin(diffusers.FluxKontextPipeline, build("flux"))
 
@@ -265,21 +270,26 @@ def _() -> Any:
         num_attention_heads=3, num_kv_heads=1, multiple_of=8, axes_dim_rope=(4, 2, 2), axes_lens=(64, 64, 64),
         cap_feat_dim=32,
     )  # fmt: skip
-    return diffusers.Lumina2Pipeline(
-        scheduler=flow(), vae=latents16(1), transformer=parts.scatter(net, 0), **t5()
-    )
+    return diffusers.Lumina2Pipeline(scheduler=flow(), vae=latents16(1), transformer=parts.scatter(net, 0), **t5())
 
 
 @case(
     "text to image",
     "Sana",
     "sana",
-    {"height": 32, "width": 32, "use_resolution_binning": False, "complex_human_instruction": None, "max_sequence_length": 16},
+    {
+        "height": 32,
+        "width": 32,
+        "use_resolution_binning": False,
+        "complex_human_instruction": None,
+        "max_sequence_length": 16,
+    },
 )
 def _() -> Any:
     net = diffusers.SanaTransformer2DModel(
         patch_size=1, in_channels=4, out_channels=4, num_layers=1, num_attention_heads=2, attention_head_dim=4,
-        num_cross_attention_heads=2, cross_attention_head_dim=4, cross_attention_dim=8, caption_channels=32, sample_size=8,
+        num_cross_attention_heads=2, cross_attention_head_dim=4, cross_attention_dim=8, caption_channels=32,
+        sample_size=8,
     )  # fmt: skip
     vae = diffusers.AutoencoderDC(
         latent_channels=4, attention_head_dim=2, encoder_block_types=("ResBlock", "EfficientViTBlock"),
@@ -287,14 +297,17 @@ def _() -> Any:
         decoder_block_out_channels=(8, 8), encoder_layers_per_block=(1, 1), decoder_layers_per_block=(1, 1),
         encoder_qkv_multiscales=((), (5,)), decoder_qkv_multiscales=((), (5,)), scaling_factor=0.41,
     )  # fmt: skip
-    return diffusers.SanaPipeline(scheduler=flow(), vae=parts.scatter(vae, 1), transformer=parts.scatter(net, 0), **t5())
+    return diffusers.SanaPipeline(
+        scheduler=flow(), vae=parts.scatter(vae, 1), transformer=parts.scatter(net, 0), **t5()
+    )
 
 
 @case("text to image", "CogView 4", "cogview4", {**SMALL, "max_sequence_length": 16})
 def _() -> Any:
     net = diffusers.CogView4Transformer2DModel(
         patch_size=2, in_channels=4, out_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=2,
-        text_embed_dim=32, time_embed_dim=8, condition_dim=4, pos_embed_max_size=64, sample_size=8, rope_axes_dim=(64, 64),
+        text_embed_dim=32, time_embed_dim=8, condition_dim=4, pos_embed_max_size=64, sample_size=8,
+        rope_axes_dim=(64, 64),
     )  # fmt: skip
     scheduler = flow(base_shift=0.25, max_shift=0.75, use_dynamic_shifting=True, time_shift_type="linear")
     return diffusers.CogView4Pipeline(
@@ -350,9 +363,7 @@ def zimage() -> Any:
         in_channels=4, dim=32, n_layers=1, n_refiner_layers=1, n_heads=2, n_kv_heads=2, cap_feat_dim=32,
         axes_dims=[8, 4, 4], axes_lens=[64, 32, 32],
     )  # fmt: skip
-    return diffusers.ZImagePipeline(
-        scheduler=flow(), vae=latents16(1), transformer=parts.scatter(net, 0), **chatting()
-    )
+    return diffusers.ZImagePipeline(scheduler=flow(), vae=latents16(1), transformer=parts.scatter(net, 0), **chatting())
 
 
 @case("image to image", "Z-Image", "z-image-img2img", {**SMALL, **IMG, "max_sequence_length": 16})
@@ -392,9 +403,7 @@ def ltx() -> Any:
         spatio_temporal_scaling=(True, True, False, False), decoder_spatio_temporal_scaling=(True, True, False, False),
         patch_size=1,
     )  # fmt: skip
-    return diffusers.LTXPipeline(
-        scheduler=flow(), vae=parts.scatter(vae, 1), transformer=parts.scatter(net, 0), **t5()
-    )
+    return diffusers.LTXPipeline(scheduler=flow(), vae=parts.scatter(vae, 1), transformer=parts.scatter(net, 0), **t5())
 
 
 @case(
@@ -407,12 +416,23 @@ def _() -> Any:
     return kin(diffusers.LTXImageToVideoPipeline, ltx())
 
 
-@case("text to video", "CogVideoX", "cogvideox", {"height": 16, "width": 16, "num_frames": 9, "max_sequence_length": 16}, steps=4)
+@case(
+    "text to video",
+    "CogVideoX",
+    "cogvideox",
+    {"height": 16, "width": 16, "num_frames": 9, "max_sequence_length": 16},
+    steps=4,
+)
 def _() -> Any:
     return build("cogvideox")
 
 
-@case("text to video", "Latte", "latte", {"height": 16, "width": 16, "video_length": 2, "clean_caption": False, "mask_feature": False})
+@case(
+    "text to video",
+    "Latte",
+    "latte",
+    {"height": 16, "width": 16, "video_length": 2, "clean_caption": False, "mask_feature": False},
+)
 def _() -> Any:
     net = diffusers.LatteTransformer3DModel(
         sample_size=8, num_layers=1, patch_size=2, attention_head_dim=8, num_attention_heads=2, caption_channels=32,
@@ -448,7 +468,9 @@ def _() -> Any:
         audio_channels=2, channel_multiples=[2, 4], sampling_rate=4,
     )  # fmt: skip
     projection = StableAudioProjectionModel(text_encoder_dim=32, conditioning_dim=8, min_value=0, max_value=32)
-    scheduler = diffusers.DDIMScheduler(**shared.LATENT, clip_sample=False, prediction_type="v_prediction", steps_offset=1)
+    scheduler = diffusers.DDIMScheduler(
+        **shared.LATENT, clip_sample=False, prediction_type="v_prediction", steps_offset=1
+    )
     return diffusers.StableAudioPipeline(
         transformer=parts.scatter(net, 0), scheduler=scheduler, vae=parts.scatter(vae, 1),
         projection_model=parts.scatter(projection, 2), **t5(),

@@ -1,12 +1,10 @@
-"""The table of docs/pipelines.md, from what tiny pipelines do: `python -m tests.adapters.diffusers.loops.table` writes it."""
+"""The table of docs/pipelines.md, from what tiny pipelines do: `python -m tests.adapters.diffusers.loops.table`."""
 
 __all__ = ["PAGE", "row"]
 
 import re
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from guided.adapters.diffusers.loops.decoding import TailDecoder, shrunk
 from guided.core.random import Streams

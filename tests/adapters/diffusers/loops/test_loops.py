@@ -115,7 +115,7 @@ def odd(change: Any) -> Any:
 def never(self: Any, prompt: str = "", num_inference_steps: int = 3, latents: Any = None) -> None:
     self.scheduler.set_timesteps(num_inference_steps)
     for t in self.scheduler.timesteps:
-        latents = t
+        latents = t if latents is None else latents
 
 
 def native(self: Any, prompt: str = "", num_inference_steps: int = 3, num_images_per_prompt: int = 1) -> None:
@@ -135,10 +135,10 @@ def twice(self: Any, prompt: str = "", num_inference_steps: int = 3, num_images_
 
 def turns(self: Any, prompt: str = "", num_inference_steps: int = 3, num_images_per_prompt: int = 1) -> None:
     self.scheduler.set_timesteps(num_inference_steps)
-    x, n = torch.ones(num_images_per_prompt, 4, 8, 8), 0
+    x, asked = torch.ones(num_images_per_prompt, 4, 8, 8), []
     for t in self.scheduler.timesteps:
-        n += 1
-        x = self.scheduler.step(x * n, t, x)[0]
+        asked.append(t)
+        x = self.scheduler.step(x * len(asked), t, x)[0]
 
 
 def moves(self: Any, prompt: str = "", num_inference_steps: int = 3, num_images_per_prompt: int = 1) -> None:

@@ -12,8 +12,8 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from guided.core.particles import Particles
 from guided.core.random import Streams
 from tests.adapters.diffusers.loops.cases import CASES
-from tests.adapters.diffusers.loops.table import PAGE, row
 from tests.adapters.diffusers.loops.own import Record, alone, beside, model_of, prompted, recorded
+from tests.adapters.diffusers.loops.table import PAGE, row
 
 every = pytest.mark.parametrize("name", CASES)
 NOISY = ("lcm",)  # whose steps are never without noise
@@ -106,8 +106,8 @@ def test_each_candidate_has_the_prediction_of_the_pipeline_alone(name: str) -> N
     rows = candidates.x[0]
     conditions = {key: value.expand(4) for key, value in model.requests.conditions.positive.items()}
     together = model.denoiser.network(rows, t, **conditions)
-    for row, prediction in zip(rows[:: 3], together[:: 3], strict=True):
-        wanted = alone(case, pipeline, row[None])[0, : len(prediction)]
+    for alternative, prediction in zip(rows[::3], together[::3], strict=True):
+        wanted = alone(case, pipeline, alternative[None])[0, : len(prediction)]
         assert (prediction - wanted).abs().max() / wanted.abs().max().clamp(min=1) < 1e-4
     assert (together[0] - together[3]).abs().max() > 1e-3
 
