@@ -8,9 +8,7 @@ from typing import Any
 
 from guided.errors import GuidedError, kind_of
 from guided.names import read_value, split_pair
-from guided.runs.editing import read_image
 from guided.runs.options import spelled
-from guided.storage import digest_of
 
 #: The words in the name of an argument that is an image, or a list of images: a text there is a file.
 FILES = ("image", "mask", "video", "frames")
@@ -56,7 +54,11 @@ def _is_file(name: str, value: Any) -> bool:
 def _opened(name: str, value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_opened(name, entry) for entry in value]
-    return read_image(value, name) if _is_file(name, value) else value
+    if not _is_file(name, value):
+        return value
+    from guided.runs.editing import read_image  # here, as options are read before torch is
+
+    return read_image(value, name)
 
 
 def _described(name: str, value: Any) -> Any:
@@ -65,6 +67,8 @@ def _described(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _described("", entry) for key, entry in value.items()}
     if _is_file(name, value):
+        from guided.storage import digest_of
+
         path = Path(value).expanduser()
         return {"file": str(path), "sha256": digest_of(path.read_bytes())}
     if value is None or isinstance(value, str | int | float):
