@@ -51,7 +51,7 @@ class Asked:
         self.call, self.evaluator, self.table = call, evaluator, table or Table(device=evaluator.device)
         self._loops: OrderedDict[tuple[int, int], Loop] = OrderedDict()
         self._lock = threading.RLock()
-        self._counted = _Counted(call.network)
+        self._counted = _Counted(call.network, call.sides)
         weakref.finalize(self, _end, self._loops)
 
     @property
@@ -130,8 +130,8 @@ def _end(loops: OrderedDict[tuple[int, int], Loop]) -> None:
 class _Counted:
     """Counts the rows of a network."""
 
-    def __init__(self, network: nn.Module) -> None:
-        self.cost, self._rows = 1, 0
+    def __init__(self, network: nn.Module, sides: int) -> None:
+        self.cost, self._rows = sides, 0
         own = weakref.ref(self)
 
         def count(module: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:

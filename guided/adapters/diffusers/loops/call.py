@@ -136,6 +136,12 @@ class Call:
         return next((name for name in WEIGHTS if name in self.parameters), None)
 
     @property
+    def sides(self) -> int:
+        """How often its network is asked for a row, as far as its default guidance tells; known when it is asked."""
+        own = None if self.weight is None else self.parameters[self.weight].default
+        return 2 if self.weight == "guidance_scale" and isinstance(own, int | float) and own > 1 else 1
+
+    @property
     def default_steps(self) -> int:
         """The number of steps that the pipeline takes if none is given."""
         own = self.parameters.get("num_inference_steps")

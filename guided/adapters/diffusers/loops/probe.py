@@ -158,7 +158,7 @@ def _check_pure(again: Tensor, before: Tensor) -> None:
 
 def _carries(call: Call, request: Request, x: Tensor, time: float) -> bool:
     """Whether the loop begins with the latents that the call is given."""
-    given = torch.randn(x.shape, generator=torch.Generator().manual_seed(1)).to(x)
+    given = torch.randn(x.shape, generator=torch.Generator("cpu").manual_seed(1), device="cpu").to(x)
     try:
         with _loop(call, request, time, given) as (_, told):
             return told.sample.shape == x.shape and torch.equal(told.sample, given)
