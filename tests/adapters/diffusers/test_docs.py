@@ -16,6 +16,12 @@ def test_the_examples_run() -> None:
     assert len(blocks) == 2
 
 
+def test_the_example_of_pipelines_runs() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "pipelines.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    exec(compile(block, "pipelines.md", "exec"), {"__name__": "docs"})
+
+
 def test_it_names_every_family_and_the_defaults() -> None:
     for name, family in FAMILIES.items():
         if "Img2Img" in name:
