@@ -172,7 +172,8 @@ class RunFolder:
             _, rows = table(stored(batch, self.path), self.config["seed"], self.stats)
         append_csv(self.path / "path.csv", None if self.header else PATH, path)
         if calls:
-            append_csv(self.path / "calls.csv", None if (self.path / "calls.csv").exists() else CALLS, calls)
+            there = self.header and (self.path / "calls.csv").exists()
+            append_csv(self.path / "calls.csv", None if there else CALLS, calls)
         done, stats = self.done + len(rows), self.stats + batch.stats
         self._write_progress(done, stats)  # first, with both counts: one of them is right after a kill
         append_csv(self.samples, None if self.header else header, rows)

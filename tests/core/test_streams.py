@@ -66,7 +66,8 @@ def test_the_largest_seed_trains_too():
 
 
 def test_no_such_purpose():
-    with pytest.raises(ValueError, match="purpose is 'sample'; it is one of samples, likelihood, rollouts, training"):
+    known = "samples, likelihood, preferences, rollouts, training"
+    with pytest.raises(ValueError, match=f"purpose is .sample.; it is one of {known}"):
         Streams(0, [0], purpose="sample")
 
 
