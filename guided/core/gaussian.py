@@ -35,6 +35,7 @@ import torch
 from einops import repeat
 from torch import Tensor
 
+from guided.core.continuous import Continuous
 from guided.core.process import check_steps
 from guided.core.random import Streams
 from guided.errors import GuidedError
@@ -43,7 +44,7 @@ Grid = tuple[Sequence[float], Sequence[float], Sequence[float]]
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Continuous):
     r"""Ancestral steps; the network predicts the clean mean.
 
     Args:
@@ -70,8 +71,6 @@ class Gaussian:
     clip: float | None = None
     trained: Callable[[int], Grid] | None = None
 
-    tokens = None
-    fixed = None
     predicts = "the clean means"
 
     def __post_init__(self) -> None:
@@ -140,22 +139,8 @@ class Gaussian:
     def estimate(self, x: Tensor, y: Tensor) -> Tensor:
         return y if self.clip is None else y.clamp(-self.clip, self.clip)
 
-    def draw(self, x: Tensor, y: Tensor, draws: int, streams: Streams) -> Tensor:
-        raise GuidedError(f"draws is {draws}; a continuous model has one clean mean, so it must be 1")
-
     def noise(self, x: Tensor, k: int, streams: Streams) -> Tensor:
         return self.alphas[k] * x + self.sigmas[k] * streams.normal(*x.shape[1:])
-
-    def remask(self, x: Tensor, where: Tensor) -> Tensor:
-        raise GuidedError("a continuous model has no tokens to mask")
-
-    def distinct(self, x: Tensor, group: Tensor | None = None, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """All rows: two rows of real numbers are practically never equal."""
-        every = torch.arange(len(x), device=x.device)
-        return every, every
-
-    def changed(self, x: Tensor, parents: Tensor) -> Tensor:
-        return torch.ones(len(x), dtype=torch.bool, device=x.device)
 
     def with_steps(self, K: int) -> "Gaussian":
         if check_steps(K) == self.steps:
@@ -169,9 +154,3 @@ class Gaussian:
         at = [k + round(i * (self.steps - k) / steps) for i in range(steps + 1)]
         alphas, sigmas, times = ([array[j] for j in at] for array in (self.alphas, self.sigmas, self.times))
         return replace(self, alphas=alphas, sigmas=sigmas, times=times, eta=self.eta if drawn else 0.0)
-
-    def pinned(self, fixed: Tensor) -> "Gaussian":
-        raise GuidedError("a continuous model has no tokens to pin")
-
-    def select(self, requests: list[int]) -> "Gaussian":
-        return self

@@ -41,6 +41,7 @@ import torch
 from einops import repeat
 from torch import Tensor
 
+from guided.core.continuous import Continuous
 from guided.core.process import check_steps
 from guided.core.random import Streams
 from guided.errors import GuidedError, check_number
@@ -96,7 +97,7 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Graphs:
+class Graphs(Continuous):
     r"""Corrector and predictor steps in turn; the network predicts the clean means.
 
     Args:
@@ -122,8 +123,6 @@ class Graphs:
     damping: float = 0.9
     by_batch: bool = False
 
-    tokens = None
-    fixed = None
     predicts = "the clean adjacency, the clean features, and the mask"
 
     def __post_init__(self) -> None:
@@ -223,9 +222,6 @@ class Graphs:
     def estimate(self, x: Tensor, y: Tensor) -> Tensor:
         return y
 
-    def draw(self, x: Tensor, y: Tensor, draws: int, streams: Streams) -> Tensor:
-        raise GuidedError(f"draws is {draws}; a continuous model has one clean mean, so it must be 1")
-
     def noise(self, x: Tensor, k: int, streams: Streams) -> Tensor:
         if k >= self.steps:
             return x
@@ -236,25 +232,8 @@ class Graphs:
         nodes, edges = parts
         return self.join(nodes, edges, mask)
 
-    def remask(self, x: Tensor, where: Tensor) -> Tensor:
-        raise GuidedError("a continuous model has no tokens to mask")
-
-    def distinct(self, x: Tensor, group: Tensor | None = None, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """All rows: two rows of real numbers are practically never equal."""
-        every = torch.arange(len(x), device=x.device)
-        return every, every
-
-    def changed(self, x: Tensor, parents: Tensor) -> Tensor:
-        return torch.ones(len(x), dtype=torch.bool, device=x.device)
-
     def with_steps(self, K: int) -> "Graphs":
         return replace(self, steps=K)
 
     def strided(self, k: int, steps: int, drawn: bool = True) -> "Graphs":
         raise GuidedError("a model of graphs has no shorter chain from a step on: its steps are those of its scales")
-
-    def pinned(self, fixed: Tensor) -> "Graphs":
-        raise GuidedError("a continuous model has no tokens to pin")
-
-    def select(self, requests: list[int]) -> "Graphs":
-        return self

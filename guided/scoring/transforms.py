@@ -10,6 +10,7 @@ __all__ = ["Above", "Below", "Linear", "Sigmoid", "Transform", "Window", "is_con
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from math import isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,8 +99,8 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Above:
-    """A constraint: 0 for x >= bound, and `-penalty (bound - x)` below it.
+class _Constraint:
+    """A bound on raw scores; `missing` says by how much scores are outside.
 
     Raises:
         ValueError: penalty is not above 0, or a number is not finite.
@@ -109,36 +110,31 @@ class Above:
     penalty: float = PENALTY
 
     def __post_init__(self) -> None:
-        _check_constraint(self)
+        _finite(self)
+        if self.penalty <= 0:
+            raise GuidedError(f"{type(self).__name__.lower()}=bound,penalty needs a penalty above 0")
 
     def __call__(self, x: Array) -> Array:
         """Scores `(n,)` -> scores `(n,)`, at most 0."""
-        return _keep_worst(x, lambda x: -self.penalty * np.maximum(self.bound - x, 0.0) + 0.0)
+        return _keep_worst(x, lambda x: -self.penalty * np.maximum(self.missing(x), 0.0) + 0.0)
+
+    def missing(self, x: Array) -> Array:
+        """How far scores are outside the bound; below 0 inside."""
+        raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Below:
-    """A constraint: 0 for x <= bound, and `-penalty (x - bound)` above it.
+class Above(_Constraint):
+    """A constraint: 0 for x >= bound, and `-penalty (bound - x)` below it."""
 
-    Raises:
-        ValueError: penalty is not above 0, or a number is not finite.
-    """
-
-    bound: float
-    penalty: float = PENALTY
-
-    def __post_init__(self) -> None:
-        _check_constraint(self)
-
-    def __call__(self, x: Array) -> Array:
-        """Scores `(n,)` -> scores `(n,)`, at most 0."""
-        return _keep_worst(x, lambda x: -self.penalty * np.maximum(x - self.bound, 0.0) + 0.0)
+    def missing(self, x: Array) -> Array:
+        return self.bound - x
 
 
-def _check_constraint(constraint: Above | Below) -> None:
-    _finite(constraint)
-    if constraint.penalty <= 0:
-        raise GuidedError(f"{type(constraint).__name__.lower()}=bound,penalty needs a penalty above 0")
+class Below(_Constraint):
+    """A constraint: 0 for x <= bound, and `-penalty (x - bound)` above it."""
+
+    def missing(self, x: Array) -> Array:
+        return x - self.bound
 
 
 Transform = Linear | Sigmoid | Window | Above | Below
@@ -153,7 +149,7 @@ TRANSFORMS: dict[str, tuple[type[Transform], str]] = {
 
 def is_constraint(transform: Transform | None) -> bool:
     """Whether a transform makes its term a constraint."""
-    return isinstance(transform, Above | Below)
+    return isinstance(transform, _Constraint)
 
 
 def parse_transform(text: str) -> Transform:
@@ -188,6 +184,6 @@ def _keep_worst(x: Array, transform: Callable[[Array], Array]) -> Array:
     return np.where(worst, -np.inf, transform(np.where(worst, 0.0, x)))
 
 
-def _finite(transform: Transform) -> None:
+def _finite(transform: Any) -> None:
     if not all(isfinite(value) for value in astuple(transform)):
         raise GuidedError(f"a transform takes finite numbers, given {spell(transform)}")
