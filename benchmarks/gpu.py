@@ -9,6 +9,7 @@ the others go on. No part begins after the time limit.
 
 import platform
 import time
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +61,7 @@ def measured(part: Part, setting: Setting, until: float):
                 yield "| the rest | was left out: the time is over |"
                 return
     except Exception as error:
+        traceback.print_exc()
         yield f"| failed | {type(error).__name__}: {' '.join(str(error).split())[:300]} |"
 
 

@@ -90,6 +90,8 @@ class Trainer:
 def processes_on(device: str, precision: str = "no") -> Alone:
     """One process on a device: cpu, cuda, cuda:1, mps, or auto; `precision` is "no" or "bf16".
 
+    Matrix products of full precision use TF32 on GPUs that have it.
+
     Raises:
         GuidedError: There is no such device.
     """
@@ -99,6 +101,8 @@ def processes_on(device: str, precision: str = "no") -> Alone:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise GuidedError(f"device is {device!r}: {str(error).splitlines()[0]}") from error
+    if device.startswith("cuda"):
+        torch.set_float32_matmul_precision("high")
     return Alone(torch.device(device), precision)
 
 
@@ -117,20 +121,19 @@ def averaged_weights(folder: Path) -> tuple[dict[str, torch.Tensor], int, float]
 def any_order_loss(net: Callable[..., torch.Tensor], x: torch.Tensor, mask: int, partial: bool = False) -> torch.Tensor:
     """Mean over rows of the mean cross entropy of `n ~ U{1..L}` masked tokens, in nats a token, with bf16 autocast.
 
-    Random numbers are drawn on the CPU, whatever the device of the rows. With `partial` the network is also given the
-    numbers of the masked tokens in the flattened rows, and returns their logits only; how many there are is always the
-    same if the number of rows is a multiple of L, as a compiled network needs it.
+    Random numbers are drawn on the device of the rows. With `partial` the network is also given the numbers of the
+    masked tokens in the flattened rows, and returns their logits only; how many there are is always the same if the
+    number of rows is a multiple of L, as a compiled network needs it.
     """
     rows, length = x.shape
-    share = (torch.randperm(rows) + torch.rand(rows)) / rows  # stratified over the batch
+    share = (torch.randperm(rows, device=x.device) + torch.rand(rows, device=x.device)) / rows  # stratified
     n = (share * length).long().clamp(max=length - 1)[:, None] + 1
-    masked = torch.rand(rows, length).argsort(1).argsort(1) < n
-    places = masked.flatten().nonzero()[:, 0].to(x.device)
-    n, masked = n.to(x.device), masked.to(x.device)
+    masked = torch.rand(rows, length, device=x.device).argsort(1).argsort(1) < n
+    places = masked.flatten().nonzero()[:, 0] if partial else None
     with torch.autocast(x.device.type, torch.bfloat16):
         hidden = x.masked_fill(masked, mask)
-        logits = net(hidden, places) if partial else net(hidden)
-    if partial:
+        logits = net(hidden) if places is None else net(hidden, places)
+    if places is not None:
         loss = F.cross_entropy(logits.float(), x.flatten()[places], reduction="none")
         return (loss / n.expand_as(x).flatten()[places]).sum() / rows
     loss = F.cross_entropy(logits.float().flatten(0, 1), x.flatten(), reduction="none").view(rows, length)

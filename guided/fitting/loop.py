@@ -225,8 +225,8 @@ class Loop:
             optimizer.zero_grad()
         self.step += 1
         share = self.share(self.step)
-        for name, weight in self.weights.items():
-            self.average[name].lerp_(weight, share)
+        averages = [self.average[name] for name in self.weights]
+        torch._foreach_lerp_(averages, list(self.weights.values()), share)
         for name, tensor in self._copied.items():
             self.average[name].copy_(tensor)
 
