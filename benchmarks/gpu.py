@@ -21,7 +21,7 @@ from gpu_steps import numbers, processes, steps
 
 import guided
 
-PARTS: tuple[Part, ...] = (steps, numbers, networks, invariance, rewards, stable_diffusion, processes)
+PARTS: tuple[Part, ...] = (steps, numbers, invariance, rewards, processes, stable_diffusion, networks)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 

@@ -50,13 +50,16 @@ def asked(model: Diffusion, n: int) -> Callable[[], Tensor]:
 def networks(setting: Setting) -> Iterator[tuple[str, str]]:
     """The shipped networks: eager, compiled, and as CUDA graphs, in single and in half precision."""
     n = 32 if setting.small else 640
-    for name in ("dna",) if setting.small else ("dna", "molecules", "rna"):
-        for dtype in ("float32", "bfloat16"):
-            for how in (None,) if setting.device.type != "cuda" else (None, "default", "graph"):
-                model = guided.load(name, device=str(setting.device), dtype=dtype, compile=how)
-                flops = operations(asked(guided.load(name, device=str(setting.device), dtype=dtype), n))
-                ms = milliseconds(asked(model, n), setting)
-                yield f"{name}, {n} rows, {dtype}, {how or 'eager'}", rows_line(ms, n, flops, setting, DTYPES[dtype])
+    names = ("dna",) if setting.small else ("dna", "molecules_fragments", "rna")
+    ways = [("float32", None), ("bfloat16", None)]
+    if setting.device.type == "cuda":
+        ways += [("bfloat16", "graph"), ("bfloat16", "default"), ("float32", "graph")]
+    for dtype, how in ways:
+        for name in names:
+            model = guided.load(name, device=str(setting.device), dtype=dtype, compile=how)
+            flops = operations(asked(guided.load(name, device=str(setting.device), dtype=dtype), n))
+            ms = milliseconds(asked(model, n), setting)
+            yield f"{name}, {n} rows, {dtype}, {how or 'eager'}", rows_line(ms, n, flops, setting, DTYPES[dtype])
 
 
 def invariance(setting: Setting) -> Iterator[tuple[str, str]]:

@@ -29,18 +29,21 @@ M = 10
 def steps(setting: Setting) -> Iterator[tuple[str, str]]:
     """Milliseconds of a step, the share in which the GPU has nothing to do, waits, copies and launches."""
     cases = [
-        ("dna", "activity", 64, "float32"),
-        ("dna", "activity", 64, "bfloat16"),
-        ("dna", "activity", 512, "bfloat16"),
-        ("molecules", "qed", 64, "bfloat16"),
-        ("images", "brightness", 16, "float32"),
+        ("dna", "activity", 64, "float32", None),
+        ("dna", "activity", 64, "bfloat16", None),
+        ("dna", "activity", 512, "bfloat16", None),
+        ("molecules_fragments", "qed", 64, "bfloat16", None),
+        ("images", "brightness", 16, "float32", None),
+        ("images", "brightness", 16, "bfloat16", None),
+        ("dna", "activity", 64, "bfloat16", "graph"),
+        ("images", "brightness", 16, "bfloat16", "graph"),
     ]
-    for name, reward, B, dtype in [("dna", "activity", 4, "float32")] if setting.small else cases:
+    for name, reward, B, dtype, how in [("dna", "activity", 4, "float32", None)] if setting.small else cases:
         K = 4 if setting.small else 32
-        model = guided.load(name, device=str(setting.device), dtype=dtype, steps=K)
+        model = guided.load(name, device=str(setting.device), dtype=dtype, steps=K, compile=how)
         prompt = {"dna": "HepG2", "images": "red apple"}.get(name)
         model = model if prompt is None else model.prompted([prompt] * B)
-        yield f"{name}, {reward}, B = {B}, M = {M}, {dtype}", _step(model, resolve_reward(reward), B, setting)
+        yield f"{name}, {reward}, B = {B}, M = {M}, {dtype}, {how or 'eager'}", _step(model, resolve_reward(reward), B, setting)
 
 
 def _step(model: Diffusion, reward: Objective, B: int, setting: Setting) -> str:
