@@ -51,8 +51,8 @@ class Task:
 
 
 TASKS = {
-    "qed": Task("molecules", "qed", judge="sa", alpha=0.02),
-    "similarity": Task("molecules", f"similarity?target={CELECOXIB}", judge="qed", alpha=0.02),
+    "qed": Task("molecules_fragments", "qed", judge="sa", alpha=0.02),
+    "similarity": Task("molecules_fragments", f"similarity?target={CELECOXIB}", judge="qed", alpha=0.02),
     "dna": Task("dna", "activity", "HepG2", judge="activity?oracle=judge", alpha=0.3),
     "jpeg": Task("images", "compressibility", "red apple", judge="symmetry", alpha=0.2),
     "colour": Task("images", "target_colour?colour=red", "apple", judge="compressibility", alpha=2.0),
@@ -102,9 +102,9 @@ def nearest(samples: Sequence[str], modality: str) -> float:
     return float(distances.min(1).mean())
 
 
-def measured(task: Task, name: str, fields: Values, n: int, seed: int) -> dict[str, float]:
+def measured(task: Task, name: str, fields: Values, n: int, seed: int, device: str) -> dict[str, float]:
     """The measures of one run."""
-    model = guided.load(task.model, device="cpu")
+    model = guided.load(task.model, device=device)
     reward = None if name == "unguided" else task.reward
     sampler = sampler_from_dict({"name": name, **fields})
     run = guided.sample(model, reward, sampler, n=n, seed=seed, prompt=task.prompt, steps=task.steps, batch_size=n)
@@ -129,7 +129,7 @@ def _prompts(task: Task, n: int) -> list[str] | None:
     return None if task.prompt is None else [task.prompt] * n
 
 
-def draw(tasks: Sequence[str], names: Sequence[str], seeds: Sequence[int], n: int, path: Path) -> None:
+def draw(tasks: Sequence[str], names: Sequence[str], seeds: Sequence[int], n: int, path: Path, device: str) -> None:
     """Draws what the file does not hold yet."""
     there = {(row["task"], row["sampler"], row["size"], row["seed"], row["n"]) for row in read(path)}
     for name in tasks:
@@ -140,7 +140,7 @@ def draw(tasks: Sequence[str], names: Sequence[str], seeds: Sequence[int], n: in
                     if key not in there:
                         it = RANGES[sampler]
                         fields = {**it.more(TASKS[name]), **({it.field: size} if it.field else {})}
-                        found = measured(TASKS[name], sampler, fields, n, seed)
+                        found = measured(TASKS[name], sampler, fields, n, seed, device)
                         append(path, dict(zip(("task", "sampler", "size", "seed", "n"), key, strict=True)) | found)
 
 
@@ -155,7 +155,8 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
         if new:
             writer.writeheader()
         writer.writerow(row)
-    print(", ".join(f"{key} {value:.4g}" if isinstance(value, float) else str(value) for key, value in row.items()))
+    cells = (f"{key} {value:.4g}" if isinstance(value, float) else str(value) for key, value in row.items())
+    print(", ".join(cells), flush=True)
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -240,6 +241,7 @@ def main(
     n: Annotated[int, typer.Option("-n", help="Samples of a run.")] = 32,
     seeds: str = "0,1,2,3,4",
     only: Annotated[str, typer.Option("--samplers", help="Names, with commas; all if not given.")] = "",
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "cpu",
     shown: Annotated[bool, typer.Option("--show", help="Draw nothing, show what is there.")] = False,
 ) -> None:
     """Draws, then prints the areas and draws the pictures."""
@@ -251,7 +253,7 @@ def main(
                 raise GuidedError(f"{name!r} is not among {', '.join(known)}")
     out.mkdir(parents=True, exist_ok=True)
     if not shown:
-        draw(tasks or list(TASKS), names, [int(seed) for seed in seeds.split(",")], n, out / "results.csv")
+        draw(tasks or list(TASKS), names, [int(seed) for seed in seeds.split(",")], n, out / "results.csv", device)
     show(read(out / "results.csv"), out)
 
 

@@ -43,7 +43,8 @@ def steps(setting: Setting) -> Iterator[tuple[str, str]]:
         model = guided.load(name, device=str(setting.device), dtype=dtype, steps=K, compile=how)
         prompt = {"dna": "HepG2", "images": "red apple"}.get(name)
         model = model if prompt is None else model.prompted([prompt] * B)
-        yield f"{name}, {reward}, B = {B}, M = {M}, {dtype}, {how or 'eager'}", _step(model, resolve_reward(reward), B, setting)
+        case = f"{name}, {reward}, B = {B}, M = {M}, {dtype}, {how or 'eager'}"
+        yield case, _step(model, resolve_reward(reward), B, setting)
 
 
 def _step(model: Diffusion, reward: Objective, B: int, setting: Setting) -> str:
