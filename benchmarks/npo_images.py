@@ -40,7 +40,7 @@ def image_task(model: Diffusion, n: int, judges: Sequence[str], work: Path) -> T
     """
     if model.modality != "images" or not model.prompting.conditional:
         raise GuidedError(f"{model.name!r} is not a model of images with prompts")
-    if not (work / "pictures.npy").is_file():
+    if not (work / "pictures.npz").is_file():
         raise GuidedError(
             f"there are no images in {str(work)!r} for the classifier to learn from; "
             "get them with `python -m training.images.train prepare`"

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 def hue_turn(angle: torch.Tensor) -> torch.Tensor:
     """`(B, 3, 3)`: rotations of colour about the grey axis by `(B,)` radians."""
     c, s = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    one, eye = torch.ones(3, 3) / 3, torch.eye(3)
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5
+    one, eye = angle.new_ones(3, 3) / 3, torch.eye(3, device=angle.device)
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle.device) / 3**0.5
     return c * eye + s * cross + (1 - c) * one
 
 
@@ -19,21 +19,23 @@ def vary(
 ) -> torch.Tensor:
     """Randomly changed images on white, `(B, 3, 64, 64)` in [-1, 1], from `(B, 4, 64, 64)` in [0, 1].
 
+    Random numbers are drawn on the device of the images.
+
     Args:
         rgba: Red, green, blue and opacity.
         turned: The share of images whose hue is rotated by a random angle.
         flipped: The share of images that are mirrored, or the probability for each image, `(B,)`.
         moved: How far images are shifted (1 is 2.5 pixels) and resized (1 is -16 to 12 %).
     """
-    rows = len(rgba)
-    turn = hue_turn(torch.rand(rows) * 2 * torch.pi * (torch.rand(rows) < turned))
+    rows, device = len(rgba), rgba.device
+    turn = hue_turn(torch.rand(rows, device=device) * 2 * torch.pi * (torch.rand(rows, device=device) < turned))
     colour = torch.einsum("bij,bjhw->bihw", turn, rgba[:, :3]).clamp(0, 1)
     white = (colour - 1) * rgba[:, 3:]  # 0 is white, as outside of the image
-    scale = 1 + moved * 0.15 * (torch.rand(rows) * 2 - 0.7)
-    theta = torch.zeros(rows, 2, 3)
-    theta[:, 0, 0] = scale * (1 - 2 * (torch.rand(rows) < flipped).float())
+    scale = 1 + moved * 0.15 * (torch.rand(rows, device=device) * 2 - 0.7)
+    theta = torch.zeros(rows, 2, 3, device=device)
+    theta[:, 0, 0] = scale * (1 - 2 * (torch.rand(rows, device=device) < flipped).float())
     theta[:, 1, 1] = scale
-    theta[:, :, 2] = moved * (torch.rand(rows, 2) * 0.16 - 0.08)
+    theta[:, :, 2] = moved * (torch.rand(rows, 2, device=device) * 0.16 - 0.08)
     grid = F.affine_grid(theta, [rows, 3, 64, 64], align_corners=False)
     return F.grid_sample(white, grid, mode="bilinear", align_corners=False) * 2 + 1
 

@@ -6,11 +6,13 @@ __all__ = [
     "fetch",
     "held_out",
     "held_out_pair",
+    "load_entries",
     "load_images",
     "read_entries",
     "read_image",
     "recoloured",
     "thing",
+    "write_images",
 ]
 
 import hashlib
@@ -18,7 +20,7 @@ import json
 import shutil
 import subprocess
 import tarfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -106,9 +108,28 @@ def read_image(work: Path, entry: Emoji) -> NDArray[np.uint8]:
     return np.asarray(Image.open(path).convert("RGBA"))
 
 
+def write_images(work: Path) -> int:
+    """Writes all that the trainings read of the packages, 11 MB: `entries.json` and `pictures.npz`.
+
+    Returns:
+        The number of images.
+    """
+    entries = read_entries(work)
+    (work / "entries.json").write_text(json.dumps([asdict(entry) for entry in entries]))
+    np.savez_compressed(work / "pictures.npz", pictures=np.stack([read_image(work, entry) for entry in entries]))
+    return len(entries)
+
+
+def load_entries(work: Path) -> list[Emoji]:
+    """The entries that `training/images/train.py prepare` wrote."""
+    rows = json.loads((work / "entries.json").read_text())
+    return [Emoji(**row | {"names": tuple(row["names"]), "tags": tuple(row["tags"])}) for row in rows]
+
+
 def load_images(work: Path) -> tuple[list[Emoji], torch.Tensor]:
     """The output of `training/images/train.py prepare`: the entries, and their images as `(n, 4, 64, 64)` bytes."""
-    return read_entries(work), torch.from_numpy(np.load(work / "pictures.npy")).permute(0, 3, 1, 2)
+    pictures = torch.from_numpy(np.load(work / "pictures.npz")["pictures"])
+    return load_entries(work), pictures.permute(0, 3, 1, 2)
 
 
 def thing(entry: Emoji) -> str:

@@ -1,12 +1,14 @@
 r"""How the shipped text-to-image model was made: latent diffusion over Noto Emoji, in the layout of Stable Diffusion 1.
 
-    python -m training.images.train prepare              # images by npm
+    python -m training.images.train prepare              # images by npm, packed into two files of 11 MB
     python -m training.images.train vae --minutes 13     # each training resumes where it was stopped
     python -m training.images.train latents              # encodes varied and recoloured images; learns the tokens
     python -m training.images.train train --minutes 60   # text encoder and UNet
     python -m training.images.train decoder --minutes 6  # only the decoder, with fixed latents
     python -m training.images.train tiny --minutes 4     # a second decoder, three times cheaper
     python -m training.images.train export               # the averaged weights, into guided/checkpoints/images
+
+Only `prepare` needs npm. Each command takes a GPU if there is one: data, draws and changes of images are then on it.
 
 References:
     | High-Resolution Image Synthesis with Latent Diffusion Models (Rombach et al., 2022)
@@ -17,34 +19,22 @@ References:
 
 import json
 import shutil
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
-from numpy.typing import NDArray
 from torch import distributed, nn
 
 from guided.fitting.loop import Alone
 from guided.fitting.state import read_state, write_state
 from guided.storage import read_tensors, write_tensors
 from training.images.augmentation import image_loss, psnr, vary
-from training.images.colours import COLOURS, NAMES, main_colour, recolour
-from training.images.emoji import (
-    Emoji,
-    caption,
-    fetch,
-    held_out,
-    held_out_pair,
-    load_images,
-    read_entries,
-    read_image,
-    recoloured,
-    thing,
-)
+from training.images.colours import NAMES
+from training.images.dataset import Latents, batches, coloured_rows, encode, token_table, weights_of_rows
+from training.images.emoji import Emoji, caption, fetch, held_out, load_entries, load_images, recoloured, write_images
 from training.images.nets import (
     LENGTH,
     TextToImage,
@@ -61,16 +51,48 @@ from training.trainer import Trainer, averaged_weights, processes_on
 HERE = Path(__file__).parents[1]
 CHECKPOINT = HERE.parent / "guided" / "checkpoints" / "images"
 LATENTS_FILE = "latents.safetensors"
+# Images of a batch, and the learning rate, of each training.
+BATCHES = {
+    "vae": {"cpu": (10, 1.5e-3), "gpu": (128, 3e-3)},
+    "train": {"cpu": (64, 1.5e-3), "gpu": (512, 2e-3)},
+    "decoder": {"cpu": (10, 8e-4), "gpu": (128, 1.5e-3)},
+    "tiny": {"cpu": (10, 2e-3), "gpu": (128, 3e-3)},
+}
+Of = Annotated[float | None, typer.Option("--of")]
 app = typer.Typer(add_completion=False, help=__doc__.splitlines()[0], pretty_exceptions_enable=False)
 
 
 @app.command()
 def prepare(work: Path = HERE / "work") -> None:
-    """Fetches the images with npm; `(images, 64, 64, 4)` bytes in `pictures.npy`."""
+    """Fetches the images with npm, and writes `entries.json` and `pictures.npz`, all that the trainings read."""
     fetch(work)
-    images = np.stack([read_image(work, entry) for entry in read_entries(work)])
-    np.save(work / "pictures.npy", images)
-    print(f"{len(images)} images")
+    print(f"{write_images(work)} images")
+
+
+def device_of(name: str) -> Alone:
+    """One process on a device by name; with bf16 on an NVIDIA GPU."""
+    processes = processes_on(name)
+    if processes.device.type != "cuda":
+        return processes
+    torch.set_float32_matmul_precision("high")
+    return processes_on(name, "bf16")
+
+
+def sizes(training: str, processes: Alone, batch: int | None, lr: float | None) -> tuple[int, float]:
+    """The batch and the learning rate of a training, which follow the device where they are not given."""
+    images, rate = BATCHES[training]["cpu" if processes.device.type == "cpu" else "gpu"]
+    return batch or images, lr or rate
+
+
+def loss_on(loss: Callable[..., torch.Tensor], processes: Alone) -> Callable[..., torch.Tensor]:
+    """A loss in the precision of the processes, compiled with its draws and its network on an NVIDIA GPU."""
+    call = torch.compile(loss, dynamic=False) if processes.device.type == "cuda" else loss
+
+    def value(*args: Any) -> torch.Tensor:
+        with processes.autocast():
+            return call(*args)
+
+    return value
 
 
 def resume(net: nn.Module, lr: float, inner: tuple[str, ...], folder: Path, processes: Alone) -> Trainer:
@@ -100,14 +122,6 @@ class Several(Alone):
         return tensor
 
 
-def batches(entries: list[Emoji], images: torch.Tensor, batch: int) -> Iterator[torch.Tensor]:
-    """Endless randomly changed images `(batch, 3, 64, 64)`, none of them held out; skin tones and flags are rare."""
-    rare = [0.15 if e.variant or e.category == "Flags" else 1.0 for e in entries]
-    weight = torch.tensor([0.0 if held_out(e) else share for e, share in zip(entries, rare, strict=True)])
-    while True:
-        yield vary(images[torch.multinomial(weight, batch, replacement=True)] / 255)
-
-
 def vae_loss(net: Any, x: torch.Tensor) -> torch.Tensor:
     """The error of `(B, 3, 64, 64)` after a draw of the latents, and 1e-4 times the divergence of a latent."""
     latents = net.encode(x).latent_dist
@@ -116,47 +130,21 @@ def vae_loss(net: Any, x: torch.Tensor) -> torch.Tensor:
 
 @app.command()
 def vae(
-    work: Path = HERE / "work", minutes: float = 13.0, batch: int = 10, lr: float = 1.5e-3, device: str = "cpu"
+    work: Path = HERE / "work",
+    minutes: float = 13.0,
+    of: Of = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    device: str = "auto",
 ) -> None:
     """Trains the autoencoder; the state is saved every minute into `vae/`."""
     torch.manual_seed(0)
-    processes = processes_on(device)
+    processes = device_of(device)
+    batch, lr = sizes("vae", processes, batch, lr)
     trainer = resume(make_vae(), lr, ("block",), work / "vae", processes)
-    source = batches(*load_images(work), batch)
-    for progress in trainer.run(minutes, work / "vae"):
-        trainer.update(vae_loss(trainer.net, next(source).to(processes.device)), progress)
-
-
-Row = tuple[int, str, bool, NDArray[Any]]
-
-
-def coloured_rows(entries: list[Emoji], images: torch.Tensor, plain: int) -> list[Row]:
-    """The images to encode: index of the entry, main colour, whether that is a new one, and the image `(64, 64, 4)`.
-
-    Each image occurs `plain` times unchanged (flags twice), and once in every colour whose pair is not held out.
-    """
-    rows: list[Row] = []
-    for i, entry in enumerate(entries):
-        if entry.variant or held_out(entry):
-            continue
-        image = images[i].permute(1, 2, 0).numpy()
-        own = main_colour(image[..., :3], image[..., 3])
-        rows += [(i, own, False, image)] * (2 if entry.category == "Flags" else plain)
-        new = [c for c in COLOURS if recoloured(entry) and not held_out_pair(c, thing(entry))]
-        rows += [(i, colour, True, recolour(image, colour)) for colour in new]
-    return rows
-
-
-@torch.no_grad()
-def encode(net: Any, rows: list[Row], entries: list[Emoji], batch: int = 64) -> torch.Tensor:
-    """Latents `(rows, LATENTS, 8, 8)` of moved and resized images, flipped if that keeps the meaning."""
-    out = []
-    for k in range(0, len(rows), batch):
-        part = rows[k : k + batch]
-        rgba = torch.from_numpy(np.stack([image for *_, image in part])).permute(0, 3, 1, 2) / 255
-        fixed = [entries[i].category in ("Symbols", "Flags") or "arrow" in entries[i].names[0] for i, *_ in part]
-        out.append(net.encode(vary(rgba, turned=0.0, flipped=0.5 * ~torch.tensor(fixed))).latent_dist.mode())
-    return torch.cat(out)
+    source, loss = batches(*load_images(work), batch, processes.device), loss_on(vae_loss, processes)
+    for progress in trainer.run(of or minutes, work / "vae", minutes):
+        trainer.update(loss(trainer.net, next(source)), progress)
 
 
 def known_scale(folder: Path) -> float | None:
@@ -166,66 +154,47 @@ def known_scale(folder: Path) -> float | None:
 
 
 @app.command()
-def latents(work: Path = HERE / "work", plain: int = 6) -> None:
-    """Caches scaled latents in `latents.safetensors`, with the data of captions, and learns tokens from captions."""
-    entries, images = load_images(work)
+def latents(
+    work: Path = HERE / "work",
+    plain: int | None = None,
+    coloured: int | None = None,
+    captions: int = 24,
+    device: str = "auto",
+) -> None:
+    """Writes `latents.safetensors`, all that `train` reads: scaled latents, weights of rows, tokens of captions.
+
+    Every image is moved and resized `plain` times as it is, and `coloured` times in every other colour: 6 and 1 times
+    on a CPU, 32 and 6 times on a GPU. Learns tokens from captions if there are none.
+    """
+    processes, (entries, images) = device_of(device), load_images(work)
+    cpu = processes.device.type == "cpu"
     torch.manual_seed(0)
-    rows = coloured_rows(entries, images, plain)
-    z = encode(average(make_vae(), work / "vae"), rows, entries)
+    rows = coloured_rows(entries, images, plain or (6 if cpu else 32), coloured or (1 if cpu else 6))
+    z = encode(average(make_vae(), work / "vae"), rows, entries, 64 if cpu else 512, processes.device)
     scale, middle = known_scale(work / "vae"), torch.zeros(z.shape[1])
     if scale is None:  # otherwise those of trained weights, which the other networks fit
         middle = z.mean((0, 2, 3))
         scale = float(1 / (z - middle[:, None, None]).std())
     z = z - middle[:, None, None]
-    columns = {
-        "entry": torch.tensor([i for i, *_ in rows]),
-        "colour": torch.tensor([NAMES.index(colour) for _, colour, *_ in rows]),
-        "new": torch.tensor([new for *_, new, _ in rows]),
-    }
-    cached = {"latents": (z * scale).half(), **columns, "middle": middle}
-    write_tensors(work / LATENTS_FILE, {**cached, "scale": torch.tensor(scale, dtype=torch.float64)})
-    rng = np.random.default_rng(0)
-    kept = sorted({i for i, *_ in rows})
-    texts = [caption(entries[i], NAMES[c], False, rng) for i in kept for c in rng.integers(len(NAMES), size=20)]
-    if not (work / "tokenizer").exists():  # the tokens of existing weights are kept
-        make_tokenizer(texts + list(NAMES) * 30, work / "tokenizer")
+    facts = [(i, colour, new) for i, colour, new, _ in rows]
+    entry, new = torch.tensor([i for i, *_ in facts]), torch.tensor([new for *_, new in facts])
+    data = {"latents": (z * scale).half(), "weight": weights_of_rows(entries, entry, new)}
+    data |= token_table(facts, entries, tokens_of(work, entries), captions, np.random.default_rng(0))
+    data |= {"middle": middle, "scale": torch.tensor(scale, dtype=torch.float64)}
+    write_tensors(work / LATENTS_FILE, data)
     print(f"{len(z)} latents, scaled by {scale:.4f}")
 
 
-def weights_of_rows(entries: list[Emoji], entry: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """Sampling weights `(rows,)`: a subcategory of n images has weight sqrt(n), a recoloured image 40 %, people less.
-
-    Args:
-        entries: All entries.
-        entry: The index of each row's entry.
-        new: Whether the row shows it in another colour.
-    """
-    keys = list(zip(entry.tolist(), new.tolist(), strict=True))
-    sizes = Counter(entries[i].subcategory for i in {i for i, _ in keys})
-    counts = Counter(keys)
-    rare = {"Flags": 0.05, "People & Body": 0.1, "Symbols": 0.2, "Component": 0.1}
-    weights = []
-    for i, coloured in keys:
-        share = 1.0 if not recoloured(entries[i]) else 0.4 if coloured else 0.6
-        share *= rare.get(entries[i].category, 1.0)
-        share *= 0.3 if entries[i].subcategory in ("keycap", "alphanum") else 1.0
-        weights.append(share / counts[i, coloured] / sizes[entries[i].subcategory] ** 0.5)
-    return torch.tensor(weights, dtype=torch.float64)
-
-
-def captioned(work: Path, batch: int, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless latents `(batch, LATENTS, 8, 8)` with tokens `(batch, LENGTH)`; one caption in ten is empty."""
+def tokens_of(work: Path, entries: list[Emoji]) -> Callable[[list[str]], list[list[int]]]:
+    """Maps captions to their tokens, `LENGTH` each; learns the tokens if there are none in the work folder."""
     from transformers import CLIPTokenizer
 
-    entries, data = read_entries(work), read_tensors(work / LATENTS_FILE)
+    if not (work / "tokenizer").exists():  # the tokens of existing weights are kept
+        rng, kept = np.random.default_rng(0), [e for e in entries if not e.variant and not held_out(e)]
+        texts = [caption(e, NAMES[c], False, rng) for e in kept for c in rng.integers(len(NAMES), size=20)]
+        make_tokenizer(texts + list(NAMES) * 30, work / "tokenizer")
     tokenizer = CLIPTokenizer.from_pretrained(work / "tokenizer")
-    weight, rng = weights_of_rows(entries, data["entry"], data["new"]), np.random.default_rng(seed)
-    while True:
-        rows = torch.multinomial(weight, batch, replacement=True)
-        facts = zip(*(data[key][rows].tolist() for key in ("entry", "colour", "new")), strict=True)
-        texts = ["" if rng.random() < 0.1 else caption(entries[i], NAMES[c], new, rng) for i, c, new in facts]
-        ids = tokenizer(texts, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt").input_ids
-        yield data["latents"][rows].float(), ids
+    return lambda texts: tokenizer(texts, padding="max_length", max_length=LENGTH, truncation=True).input_ids
 
 
 def v_loss(net: nn.Module, z: torch.Tensor, ids: torch.Tensor, alphas: torch.Tensor) -> torch.Tensor:
@@ -237,8 +206,12 @@ def v_loss(net: nn.Module, z: torch.Tensor, ids: torch.Tensor, alphas: torch.Ten
         | Efficient Diffusion Training via Min-SNR Weighting Strategy (Hang et al., 2023)
         | https://arxiv.org/abs/2303.09556
     """
-    rows = len(z)
-    t = ((torch.randperm(rows) + torch.rand(rows)) / rows * len(alphas)).long().clamp(max=len(alphas) - 1)
+    rows, device = len(z), z.device
+    t = (
+        ((torch.randperm(rows, device=device) + torch.rand(rows, device=device)) / rows * len(alphas))
+        .long()
+        .clamp(max=len(alphas) - 1)
+    )
     alpha, noise = alphas[t].view(-1, 1, 1, 1), torch.randn_like(z)
     noisy = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
     v = net(noisy.contiguous(memory_format=torch.channels_last), t, ids)
@@ -248,33 +221,58 @@ def v_loss(net: nn.Module, z: torch.Tensor, ids: torch.Tensor, alphas: torch.Ten
 
 @app.command()
 def train(
-    work: Path = HERE / "work", minutes: float = 60.0, batch: int = 64, lr: float = 1.5e-3, processes: int = 2
+    work: Path = HERE / "work",
+    minutes: float = 60.0,
+    of: Of = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    processes: int = 2,
+    device: str = "auto",
 ) -> None:
-    """Trains text encoder and UNet for a number of minutes; the state is saved every minute into `images/`.
+    """Trains text encoder and UNet for a number of minutes, or until those of all sessions are `of`.
 
-    Every process has one thread and its share of the batch: threads would wait for each other at every operation.
+    The state is saved every minute into `images/`. On a CPU every one of the processes has one thread and its share of
+    the batch: threads would wait for each other at every operation. On a GPU there is one process.
     """
+    alone = device_of(device)
+    batch, lr = sizes("train", alone, batch, lr)
+    if alone.device.type != "cpu" or processes == 1:
+        return train_alone(alone, work, minutes, of, batch, lr)
     from torch import multiprocessing
 
     spawn: Any = multiprocessing.spawn  # type: ignore[attr-defined]
     (work / "rendezvous").unlink(missing_ok=True)
-    spawn(train_process, (processes, work, minutes, batch // processes, lr), processes)
+    spawn(train_process, (processes, work, minutes, of, batch // processes, lr), processes)
 
 
-def train_process(rank: int, processes: int, work: Path, minutes: float, batch: int, lr: float) -> None:
+def text_trainer(work: Path, lr: float, processes: Alone) -> Trainer:
+    """The training of text encoder and UNet, with the state in `images/` if there is one."""
+    torch.manual_seed(0)
+    net: Any = TextToImage()
+    return resume(net.to(memory_format=torch.channels_last), lr, ("block", "layers"), work / "images", processes)
+
+
+def train_alone(alone: Alone, work: Path, minutes: float, of: float | None, batch: int, lr: float) -> None:
+    """`train` in this process, with all data on its device."""
+    trainer = text_trainer(work, lr, alone)
+    source = Latents(read_tensors(work / LATENTS_FILE), batch, alone.device)
+    alphas, loss = make_scheduler().alphas_cumprod.to(alone.device), loss_on(v_loss, alone)
+    for progress in trainer.run(of or minutes, work / "images", minutes):
+        trainer.update(loss(trainer.net, *next(source), alphas), progress)
+
+
+def train_process(
+    rank: int, processes: int, work: Path, minutes: float, of: float | None, batch: int, lr: float
+) -> None:
     """One process of `train`; the first one keeps the clock and writes the checkpoints."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", f"file://{work / 'rendezvous'}", rank=rank, world_size=processes)
-    torch.manual_seed(0)
-    net: Any = TextToImage()
-    net = net.to(memory_format=torch.channels_last)
-    several = Several(process_index=rank, num_processes=processes, is_main_process=rank == 0)
-    trainer = resume(net, lr, ("block", "layers"), work / "images", several)
-    seed = trainer.step * processes + rank
-    torch.manual_seed(seed)
-    source, alphas = captioned(work, batch, seed), make_scheduler().alphas_cumprod
+    trainer = text_trainer(work, lr, Several(process_index=rank, num_processes=processes, is_main_process=rank == 0))
+    torch.manual_seed(trainer.step * processes + rank)
+    source, alphas = Latents(read_tensors(work / LATENTS_FILE), batch), make_scheduler().alphas_cumprod
     distributed.barrier()
-    for progress in trainer.run(minutes if rank == 0 else float("inf"), work / "images"):
+    limits = (of or minutes, work / "images", minutes) if rank == 0 else (float("inf"), work / "images")
+    for progress in trainer.run(*limits):
         shared = torch.tensor([progress if rank == 0 else 0.0])
         distributed.all_reduce(shared)
         if shared.isnan():
@@ -299,45 +297,64 @@ def trained_vae(work: Path) -> Any:
     return net
 
 
-def decoder_pairs(work: Path, batch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def decoder_pairs(work: Path, batch: int, processes: Alone) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Endless scaled latents `(batch, LATENTS, 8, 8)`, a little noisy, with their images `(batch, 3, 64, 64)`."""
-    net = trained_vae(work)
-    for x in batches(*load_images(work), batch):
-        with torch.no_grad():
-            z = net.encode(x).latent_dist.mode() * net.config.scaling_factor
-        yield z + 0.05 * torch.rand(batch, 1, 1, 1) * torch.randn_like(z), x
+    net, device = trained_vae(work).to(processes.device), processes.device
+    for x in batches(*load_images(work), batch, device):
+        with torch.no_grad(), processes.autocast():
+            z = net.encode(x).latent_dist.mode().float() * net.config.scaling_factor
+        yield z + 0.05 * torch.rand(batch, 1, 1, 1, device=device) * torch.randn_like(z), x
+
+
+def decoder_loss(net: Any, z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The error of `(B, 3, 64, 64)`, decoded out of the inputs of the decoder, `(B, LATENTS, 8, 8)`."""
+    return image_loss(net(z), x)
 
 
 @app.command()
 def decoder(
-    work: Path = HERE / "work", minutes: float = 6.0, batch: int = 10, lr: float = 8e-4, device: str = "cpu"
+    work: Path = HERE / "work",
+    minutes: float = 6.0,
+    of: Of = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    device: str = "auto",
 ) -> None:
     """Trains only the decoder for longer; the state is saved every minute into `decoder/`."""
-    processes = processes_on(device)
+    processes = device_of(device)
+    batch, lr = sizes("decoder", processes, batch, lr)
     net = trained_vae(work).to(processes.device)
     trainer = resume(net.decoder, lr, ("block",), work / "decoder", processes)
-    source, scale = decoder_pairs(work, batch), net.config.scaling_factor
-    for progress in trainer.run(minutes, work / "decoder"):
-        z, x = (part.to(processes.device) for part in next(source))
+    source, loss = decoder_pairs(work, batch, processes), loss_on(decoder_loss, processes)
+    for progress in trainer.run(of or minutes, work / "decoder", minutes):
+        z, x = next(source)
         with torch.no_grad():
-            z = net.post_quant_conv(z / scale)
-        trainer.update(image_loss(trainer.net(z), x), progress)
+            z = net.post_quant_conv(z / net.config.scaling_factor)
+        trainer.update(loss(trainer.net, z, x), progress)
+
+
+def tiny_loss(net: Any, z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The error of `(B, 3, 64, 64)`, decoded out of scaled latents, and a tenth of that of the latents, encoded."""
+    return image_loss(net.decode(z).sample, x) + 0.1 * (net.encode(x).latents - z).square().mean()
 
 
 @app.command()
 def tiny(
-    work: Path = HERE / "work", minutes: float = 4.0, batch: int = 10, lr: float = 2e-3, device: str = "cpu"
+    work: Path = HERE / "work",
+    minutes: float = 4.0,
+    of: Of = None,
+    batch: int | None = None,
+    lr: float | None = None,
+    device: str = "auto",
 ) -> None:
     """Trains the small autoencoder on the same scaled latents, in both directions; the state is saved into `tiny/`."""
     torch.manual_seed(0)
-    processes = processes_on(device)
+    processes = device_of(device)
+    batch, lr = sizes("tiny", processes, batch, lr)
     trainer = resume(make_tiny(), lr, ("layers",), work / "tiny", processes)
-    net: Any = trainer.net
-    source = decoder_pairs(work, batch)
-    for progress in trainer.run(minutes, work / "tiny"):
-        z, x = (part.to(processes.device) for part in next(source))
-        loss = image_loss(net.decode(z).sample, x) + 0.1 * (net.encode(x).latents - z).square().mean()
-        trainer.update(loss, progress)
+    source, loss = decoder_pairs(work, batch, processes), loss_on(tiny_loss, processes)
+    for progress in trainer.run(of or minutes, work / "tiny", minutes):
+        trainer.update(loss(trainer.net, *next(source)), progress)
 
 
 @app.command()
@@ -365,14 +382,14 @@ def restore(work: Path = HERE / "work", folder: Path = CHECKPOINT) -> None:
     work.mkdir(parents=True, exist_ok=True)
     shutil.copytree(folder / "tokenizer", work / "tokenizer", dirs_exist_ok=True)
     weights = "diffusion_pytorch_model.safetensors"
-    for name, part in (("vae", "vae"), ("tiny", "vae_tiny")):
-        state = {key: weight.float() for key, weight in read_tensors(folder / part / weights).items()}
-        scale = {} if name == "tiny" else {"scale": read_scale(folder)}
-        write_state(work / name, {"average": state, **scale})
-    net = TextToImage()
+    state = {key: weight.float() for key, weight in read_tensors(folder / "vae" / weights).items()}
+    write_state(work / "vae", {"average": state, "scale": read_scale(folder)})
+    small, net = make_tiny(), TextToImage()
+    small.load_state_dict(read_tensors(folder / "vae_tiny" / weights))
     net.text.load_state_dict(read_tensors(folder / "text_encoder" / "model.safetensors"))
     net.unet.load_state_dict(read_tensors(folder / "unet" / weights))
-    Trainer(net, 1.5e-3, image_optimizers(net, 1.5e-3, ("block", "layers"))).save(work / "images")
+    for name, module, inner in (("tiny", small, ("layers",)), ("images", net, ("block", "layers"))):
+        Trainer(module, 1.5e-3, image_optimizers(module, 1.5e-3, inner)).save(work / name)
 
 
 def prompts(entries: list[Emoji]) -> list[str]:
@@ -403,7 +420,7 @@ def export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
     config.write_text(config.read_text().replace('"float16"', '"float32"'))
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(work / "tokenizer" / name, out / "tokenizer" / name)
-    (out / "prompts.txt").write_text("\n".join(prompts(read_entries(work))) + "\n")
+    (out / "prompts.txt").write_text("\n".join(prompts(load_entries(work))) + "\n")
     average(make_tiny(), work / "tiny").half().save_pretrained(out / "vae_tiny")
     total = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     print(f"{total / 1e6:.1f} MB")

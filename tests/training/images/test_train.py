@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from training.images import emoji
+from training.images import dataset, emoji
 from training.images import train as images
 from training.images.augmentation import psnr, vary
 from training.images.colours import COLOURS, hsv, main_colour, on_white, recolour, rgb
@@ -75,7 +75,7 @@ def test_hashes_spread_evenly() -> None:
 def test_what_is_held_out_is_in_no_row() -> None:
     entries = [Emoji("", (f"thing {i}",), (), "Objects", "tool", bool(i % 2)) for i in range(200)]
     rgba = torch.from_numpy(np.stack([blob((220, 30, 30))] * 200)).permute(0, 3, 1, 2)
-    rows = images.coloured_rows(entries, rgba, plain=2)
+    rows = dataset.coloured_rows(entries, rgba, plain=2)
     kept = [i for i, e in enumerate(entries) if not e.variant and not held_out(e)]
     assert 80 < len(kept) < 100
     assert sorted({i for i, *_ in rows}) == kept
@@ -87,7 +87,7 @@ def test_what_is_held_out_is_in_no_row() -> None:
 
 def test_rows_show_the_colour_that_their_captions_name() -> None:
     rgba = torch.from_numpy(blob((220, 30, 30)))[None].permute(0, 3, 1, 2)
-    rows = images.coloured_rows([CAR], rgba, plain=1)
+    rows = dataset.coloured_rows([CAR], rgba, plain=1)
     assert len(rows) > 6
     for _, colour, new, image in rows:
         assert image.shape == (64, 64, 4)
@@ -101,14 +101,14 @@ def test_no_held_out_picture_is_in_a_batch() -> None:
     rgba = torch.zeros(60, 4, 64, 64, dtype=torch.uint8)
     for i, entry in enumerate(entries):
         rgba[i, 3] = 0 if held_out(entry) else 255
-    x = torch.cat([next(images.batches(entries, rgba, 64)) for _ in range(4)])
+    x = torch.cat([next(dataset.batches(entries, rgba, 64)) for _ in range(4)])
     assert x[:, :, 20:44, 20:44].max() < -0.99
 
 
 def test_a_subcategory_counts_as_the_root_of_its_pictures() -> None:
     entries = [Emoji("", (str(i),), (), "Objects", "tool" if i < 9 else "phone", False) for i in range(10)]
     entry = torch.tensor([i for i in range(10) for _ in range(1 + i % 3)])
-    weights = images.weights_of_rows(entries, entry, torch.zeros(len(entry), dtype=torch.bool))
+    weights = dataset.weights_of_rows(entries, entry, torch.zeros(len(entry), dtype=torch.bool))
     assert float(weights[entry < 9].sum() / weights[entry == 9].sum()) == pytest.approx(3)
 
 
