@@ -207,11 +207,8 @@ def v_loss(net: nn.Module, z: torch.Tensor, ids: torch.Tensor, alphas: torch.Ten
         | https://arxiv.org/abs/2303.09556
     """
     rows, device = len(z), z.device
-    t = (
-        ((torch.randperm(rows, device=device) + torch.rand(rows, device=device)) / rows * len(alphas))
-        .long()
-        .clamp(max=len(alphas) - 1)
-    )
+    share = (torch.randperm(rows, device=device) + torch.rand(rows, device=device)) / rows  # stratified
+    t = (share * len(alphas)).long().clamp(max=len(alphas) - 1)
     alpha, noise = alphas[t].view(-1, 1, 1, 1), torch.randn_like(z)
     noisy = alpha.sqrt() * z + (1 - alpha).sqrt() * noise
     v = net(noisy.contiguous(memory_format=torch.channels_last), t, ids)
