@@ -1,6 +1,7 @@
 """How the image model is trained, and the folder that is shipped."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from guided.fitting.loop import Alone
 from training.images import dataset, emoji
 from training.images import train as images
 from training.images.augmentation import psnr, vary
@@ -15,6 +17,7 @@ from training.images.colours import COLOURS, hsv, main_colour, on_white, recolou
 from training.images.emoji import Emoji, caption, held_out, held_out_pair, share, thing
 from training.images.nets import LATENTS, LENGTH, centre, make_scheduler, make_tokenizer, make_vae
 from training.optimizers import Muon, orthogonal
+from training.trainer import averaged_weights
 
 CAR = Emoji("car.png", ("automobile", "car", "red car"), ("car",), "Travel & Places", "transport-ground", False)
 FLAG = Emoji("flag.png", ("flag peru",), (), "Flags", "country-flag", False)
@@ -242,3 +245,84 @@ def test_shipped_weights_are_trained_on_from(tmp_path: Path) -> None:
     images.average(images.make_tiny(), tmp_path / "tiny")
     with pytest.raises(Exception, match="has weights of its own"):
         images.restore(tmp_path)
+
+
+def small_set(work: Path, n: int = 24) -> list[Emoji]:
+    """Discs with names, as `prepare` would write them."""
+    entries = [Emoji(f"{i}.png", (f"thing {i}", f"disc {i}"), ("disc",), "Objects", "tool", False) for i in range(n)]
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "entries.json").write_text(json.dumps([asdict(entry) for entry in entries]))
+    np.savez_compressed(work / "pictures.npz", pictures=np.stack([blob((220, 30, 8 * i)) for i in range(n)]))
+    return entries
+
+
+def test_what_is_prepared_is_read_back(tmp_path: Path) -> None:
+    entries = small_set(tmp_path)
+    read, pictures = emoji.load_images(tmp_path)
+    assert read == entries
+    np.testing.assert_array_equal(pictures[3].permute(1, 2, 0), blob((220, 30, 24)))
+
+
+def test_drawn_captions_are_those_of_their_rows(tmp_path: Path) -> None:
+    entries = [CAR, FLAG]
+    facts = [(0, "red", False), (0, "blue", True), (1, "red", False), (0, "blue", True)]
+    texts: list[str] = []
+
+    def tokens(captions: list[str]) -> list[list[int]]:
+        texts.extend(captions)
+        return [[2046, k] for k in range(len(captions))]
+
+    table = dataset.token_table(facts, entries, tokens, 40, np.random.default_rng(0))
+    assert table["kind"].tolist() == [0, 1, 2, 1]
+    found = [{texts[k] for k in row} for row in table["ids"][..., 1].tolist()]
+    assert found[1] == {"blue automobile", "blue car"}
+    assert found[2] == {"flag peru"}
+    assert found[0] == {"automobile", "car", "red automobile", "red car"}
+    assert texts[table["empty"][1]] == ""
+
+
+def test_batches_hold_rows_by_their_weights_with_their_own_captions() -> None:
+    data = {
+        "latents": torch.arange(3.0).view(3, 1, 1, 1).expand(3, LATENTS, 8, 8).half(),
+        "weight": torch.tensor([1.0, 0.0, 3.0]),
+        "kind": torch.tensor([1, 1, 0]),
+        "ids": torch.tensor([[[20], [21]], [[10], [11]]], dtype=torch.int16),
+        "empty": torch.tensor([5], dtype=torch.int16),
+    }
+    torch.manual_seed(0)
+    z, ids = next(dataset.Latents(data, 8000))
+    rows, ids = z[:, 0, 0, 0], ids[:, 0]
+    assert set(ids[rows == 0].tolist()) == {10, 11, 5}
+    assert set(ids[rows == 2].tolist()) == {20, 21, 5}
+    assert float((rows == 2).float().mean()) == pytest.approx(0.75, abs=0.02)
+    assert float((ids == 5).float().mean()) == pytest.approx(0.1, abs=0.015)
+    assert float((ids == 21).float().mean()) == pytest.approx(0.75 * 0.9 / 2, abs=0.02)
+
+
+def test_every_training_goes_on_from_the_shipped_weights(tmp_path: Path) -> None:
+    small_set(tmp_path)
+    images.restore(tmp_path)
+    images.latents(tmp_path, plain=1, coloured=1, captions=2, device="cpu")
+    before = images.average(images.TextToImage(), tmp_path / "images").state_dict()
+    images.train(tmp_path, minutes=1e-3, batch=4, processes=1, device="cpu")
+    images.decoder(tmp_path, minutes=1e-3, batch=2, device="cpu")
+    images.tiny(tmp_path, minutes=1e-3, batch=2, device="cpu")
+    for name in ("images", "decoder", "tiny"):
+        assert averaged_weights(tmp_path / name)[1] >= 1
+    after = images.average(images.TextToImage(), tmp_path / "images").state_dict()
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert {key.split(".")[0] for key in moved} == {"text", "unet"}
+    assert all((before[key] - after[key]).abs().max() < 0.01 for key in before)  # the first updates are small
+    images.export(tmp_path, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "vae" / "config.json").read_text())["scaling_factor"] == pytest.approx(
+        images.read_scale(images.CHECKPOINT)
+    )
+
+
+def test_batch_and_rate_follow_the_device() -> None:
+    cpu, gpu = Alone(torch.device("cpu")), Alone(torch.device("cuda"), "bf16")
+    for training in ("vae", "train", "decoder", "tiny"):
+        (few, slow), (many, fast) = (images.sizes(training, p, None, None) for p in (cpu, gpu))
+        assert few < many
+        assert slow < fast
+    assert images.sizes("train", gpu, 7, None) == (7, images.BATCHES["train"]["gpu"][1])
