@@ -27,20 +27,16 @@ def batches(
     """Endless randomly changed images `(batch, 3, 64, 64)`, none of them held out; skin tones and flags are rare."""
     rare = [0.15 if e.variant or e.category == "Flags" else 1.0 for e in entries]
     weight = [0.0 if held_out(e) else share for e, share in zip(entries, rare, strict=True)]
-    draw, images = drawn(torch.tensor(weight).to(device), batch), images.to(device)
+    draw, images = drawn(torch.tensor(weight), batch, device), images.to(device)
     while True:
         yield vary(images[draw()] / 255)
 
 
-def drawn(weight: torch.Tensor, batch: int) -> Callable[[], torch.Tensor]:
-    """A draw of `(batch,)` numbers of rows by their weights, `(rows,)`, on their device, without waiting for it."""
-    ends = (weight.double() / weight.double().sum()).cumsum(0)
-    ends[-1] = 1.0  # or rounding would leave a gap
-
-    def draw() -> torch.Tensor:
-        return torch.searchsorted(ends, torch.rand(batch, device=ends.device, dtype=ends.dtype), right=True)
-
-    return draw
+def drawn(weight: torch.Tensor, batch: int, device: torch.device | str) -> Callable[[], torch.Tensor]:
+    """A draw of `(batch,)` numbers of rows by their weights, `(rows,)`, on a device, which nothing waits for."""
+    ends = weight.double().cumsum(0)
+    ends = (ends / ends[-1]).float().to(device)
+    return lambda: torch.searchsorted(ends, torch.rand(batch, device=device), right=True)
 
 
 def coloured_rows(entries: list[Emoji], images: torch.Tensor, plain: int, coloured: int = 1) -> list[Row]:
@@ -140,7 +136,7 @@ class Latents:
     def __init__(self, data: dict[str, torch.Tensor], batch: int, device: torch.device | str = "cpu") -> None:
         self.latents, self.kind = data["latents"].to(device), data["kind"].to(device)
         self.ids, self.empty = data["ids"].to(device), data["empty"].to(device)
-        self.draw, self.batch = drawn(data["weight"].to(device), batch), batch
+        self.draw, self.batch = drawn(data["weight"], batch, device), batch
 
     def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Latents `(batch, LATENTS, 8, 8)` and tokens `(batch, LENGTH)`; one caption in ten is empty."""

@@ -75,6 +75,7 @@ def device_of(name: str) -> Alone:
     if processes.device.type != "cuda":
         return processes
     torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True  # all batches of a training have one shape
     return processes_on(name, "bf16")
 
 
