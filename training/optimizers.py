@@ -40,13 +40,15 @@ class Muon(torch.optim.Optimizer):
         for p in weights:
             if "mean" not in self.state[p]:
                 self.state[p]["mean"] = torch.zeros_like(p)
-        grads, means = [p.grad for p in weights], [self.state[p]["mean"] for p in weights]
+        moved: list[torch.Tensor] = [*weights]
+        grads = [p.grad for p in weights if p.grad is not None]
+        means: list[torch.Tensor] = [self.state[p]["mean"] for p in weights]
         torch._foreach_lerp_(means, grads, 1 - momentum)
         ahead = torch._foreach_lerp(grads, means, momentum)
         updates = orthogonal(torch.stack([part.flatten(1) for part in ahead]))
         size = -lr * 0.2 * max(updates.shape[1:]) ** 0.5
-        torch._foreach_mul_(weights, 1 - lr * decay)
-        torch._foreach_add_(weights, [part.view_as(p) for part, p in zip(updates, weights, strict=True)], alpha=size)
+        torch._foreach_mul_(moved, 1 - lr * decay)
+        torch._foreach_add_(moved, [part.view_as(p) for part, p in zip(updates, weights, strict=True)], alpha=size)
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
