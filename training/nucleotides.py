@@ -1,10 +1,15 @@
-"""The training of nucleotide models (DNA, RNA) on labelled sequences."""
+"""The training of nucleotide models (DNA, RNA) on labelled sequences.
 
-__all__ = ["Dataset", "Plan", "export", "fit"]
+On a GPU the sequences and all that is drawn lie on the device; the batch and the learning rate follow it. With held-out
+sequences the loss of the averaged weights on them is printed every minute, and the best of these weights are kept: a
+training set of 39,254 sequences, which a GPU reads once a second, is learned by heart in the end.
+"""
+
+__all__ = ["BATCHES", "Dataset", "Plan", "export", "fit", "network"]
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -14,11 +19,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from guided.errors import GuidedError
+from guided.fitting.state import INDEX
 from guided.nets.convolution import TokenConvolution
-from guided.storage import write_tensors, write_whole
+from guided.storage import make_folder, read_json, write_json, write_tensors, write_whole
+from training.devices import quicker_layout, use_tensor_cores
+from training.held_out import BEST, HeldOut
 from training.trainer import Trainer, any_order_loss, averaged_weights, processes_on
 
 NONE = 0  # the label for none
+BATCHES = {"cpu": (128, 2e-3), "gpu": (1024, 3e-3)}  # rows of a batch, and the learning rate
+NETWORK = "network.json"  # beside the state: the configuration of its network
 
 
 @dataclass(frozen=True)
@@ -49,55 +60,103 @@ class Plan:
 
     Attributes:
         minutes: The time, over all sessions.
-        batch: The number of sequences per update.
-        lr: The learning rate.
+        batch: The number of sequences per update; None for that of the device.
+        lr: The learning rate; None for that of the device.
         unlabelled: The share of sequences whose label is hidden, for classifier-free guidance.
         reverse: Whether every other sequence is replaced by its reverse complement (DNA has two strands, RNA one).
         device: cpu, cuda, mps, or auto.
         accumulate: The number of parts that a batch is split into, to save memory.
-        compiled: Whether the network is compiled.
+        compiled: Whether the network is compiled; None for whether it is on a GPU.
+        decay: The weight decay of AdamW, which then trains all weights; 0 for the optimizers of token models.
     """
 
     minutes: float
-    batch: int
-    lr: float
+    batch: int | None = None
+    lr: float | None = None
     unlabelled: float = 0.15
     reverse: bool = True
     device: str = "cpu"
     accumulate: int = 1
-    compiled: bool = False
+    compiled: bool | None = False
+    decay: float = 0.0
+
+    def on(self, device: torch.device) -> "Plan":
+        """The plan with what follows the device filled in."""
+        cpu = device.type == "cpu"
+        batch, lr = BATCHES["cpu" if cpu else "gpu"]
+        compiled = device.type == "cuda" if self.compiled is None else self.compiled
+        return replace(self, batch=self.batch or batch, lr=self.lr or lr, compiled=compiled)
 
 
-def fit(data: Dataset, config: dict[str, Any], folder: Path, plan: Plan) -> None:
+def fit(data: Dataset, config: dict[str, Any], folder: Path, plan: Plan, held_out: Dataset | None = None) -> None:
     """Trains for a number of minutes, over all sessions.
 
     Args:
         data: The training set.
-        config: The network's `alphabet`, `labels`, `width`, `kernel` and `dilations`.
+        config: The network's `alphabet`, `labels`, `width`, `kernel`, `dilations` and, if it has any, `dropout`.
         folder: The folder of the training's state, which is saved every minute.
         plan: The hyperparameters.
+        held_out: Sequences whose loss selects the weights that are exported; None for the last averaged weights.
+
+    Raises:
+        GuidedError: The folder has the state of another network.
     """
+    _claim(folder, config)
     processes = processes_on(plan.device)
-    x, label = (part.to(processes.device) for part in (data.tokens, torch.from_numpy(data.labels)))
+    device, plan = processes.device, plan.on(processes.device)
+    x, label = (part.to(device) for part in (data.tokens, torch.from_numpy(data.labels)))
     torch.manual_seed(0)
-    net = network(config).to(processes.device)
-    trainer = Trainer(net, plan.lr, processes=processes, compiled=plan.compiled)
+    net = network(config).to(device)
+    if device.type == "cuda":
+        use_tensor_cores()
+        net.layout = quicker_layout(net, x[: plan.batch], label[: plan.batch])
+    trainer = Trainer(net, plan.lr or 0.0, _optimizers(net, plan), processes=processes, compiled=bool(plan.compiled))
     if trainer.load(folder):
         torch.manual_seed(trainer.step)
+    held = None if held_out is None else HeldOut(held_out.tokens, held_out.labels, trainer, folder)
     for progress in trainer.run(plan.minutes, folder):
         trainer.update(_losses(trainer, x, label, plan), progress)
+        if held is not None:
+            held.look()
+    if held is not None:
+        held.measure()
+
+
+def _claim(folder: Path, config: dict[str, Any]) -> None:
+    """Writes the configuration of the network beside its state, or checks that the state there has the same."""
+    before = read_json(folder / NETWORK, "") if (folder / NETWORK).is_file() and (folder / INDEX).is_file() else config
+    for name in sorted(config.keys() | before.keys()):
+        if config.get(name) != before.get(name):
+            raise GuidedError(
+                f"{name} is {config.get(name)}; the training in {str(folder)!r} has {before.get(name)}; "
+                "take that, or another folder"
+            )
+    make_folder(folder)
+    write_json(folder / NETWORK, config)
+
+
+def _optimizers(net: nn.Module, plan: Plan) -> list[torch.optim.Optimizer] | None:
+    """AdamW with weight decay on what has two dimensions and more; None for the optimizers of token models."""
+    if not plan.decay:
+        return None
+    weights = list(net.parameters())
+    groups = [
+        {"params": [p for p in weights if p.ndim >= 2], "weight_decay": plan.decay},
+        {"params": [p for p in weights if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [torch.optim.AdamW(groups, lr=plan.lr or 0.0, betas=(0.9, 0.99), fused=weights[0].is_cuda or None)]
 
 
 def _losses(trainer: Trainer, x: torch.Tensor, label: torch.Tensor, plan: Plan) -> Iterator[torch.Tensor]:
     """The losses of the parts of a batch."""
-    batch = plan.batch // plan.accumulate
+    batch = (plan.batch or 1) // plan.accumulate
     for _ in range(plan.accumulate):
-        rows = torch.randint(len(x), (batch,)).to(x.device)
+        rows = torch.randint(len(x), (batch,), device=x.device)
         shown = x[rows]
         if plan.reverse:
-            turned = (torch.rand(batch) < 0.5)[:, None].to(x.device)
+            turned = (torch.rand(batch, device=x.device) < 0.5)[:, None]
             shown = torch.where(turned, 3 - shown.flip(1), shown)
-        hidden = torch.where((torch.rand(batch) < plan.unlabelled).to(x.device), NONE, label[rows])
+        hidden = torch.where(torch.rand(batch, device=x.device) < plan.unlabelled, NONE, label[rows])
         yield any_order_loss(partial(_labelled, trainer.forward, hidden), shown, mask=4) / plan.accumulate
 
 
@@ -107,13 +166,20 @@ def _labelled(net: nn.Module, label: torch.Tensor, x: torch.Tensor) -> torch.Ten
 
 def network(config: dict[str, Any]) -> TokenConvolution:
     """The network of a configuration."""
-    size = {name: config[name] for name in ("width", "kernel", "dilations")}
+    size = {name: config[name] for name in ("width", "kernel", "dilations", "dropout") if name in config}
     return TokenConvolution(len(config["alphabet"]), len(config["labels"]), **size)
 
 
 def export(config: dict[str, Any], folder: Path, out: Path) -> None:
-    """Writes the averaged weights of a training, in half precision, and the configuration."""
-    average, step, minutes = averaged_weights(folder)
+    """Writes the averaged weights of a training, in half precision, and the configuration.
+
+    The weights are those with the best held-out loss, if it was measured, else the last; the size of the network is
+    that of the training, if it was noted, else the configuration's.
+    """
+    average, step, minutes = averaged_weights(folder / BEST if (folder / BEST / INDEX).is_file() else folder)
+    if (folder / NETWORK).is_file():
+        config = {**config, **read_json(folder / NETWORK)}
+    config = {name: entry for name, entry in config.items() if name != "dropout"}  # a sampler has no use for it
     out.mkdir(parents=True, exist_ok=True)
     write_tensors(out / "model.safetensors", {name: w.half() for name, w in average.items()}, {"step": str(step)})
     write_whole(out / "config.json", json.dumps({"kind": "nucleotides", **config}) + "\n")

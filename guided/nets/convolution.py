@@ -24,8 +24,9 @@ LAST = torch.channels_last
 class Block(nn.Module):
     """A normalised, dilated convolution that is shifted and scaled by the label, on a residual stream."""
 
-    def __init__(self, width: int, kernel: int, dilation: int) -> None:
+    def __init__(self, width: int, kernel: int, dilation: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.norm = nn.GroupNorm(1, width)
         self.film = nn.Linear(width, 2 * width)
         self.convolution = nn.Conv1d(width, width, kernel, padding=dilation * (kernel // 2), dilation=dilation)
@@ -36,7 +37,8 @@ class Block(nn.Module):
         """Rows `(n, width, 1, L)`, channels last, and labels `(n, width)`."""
         shift, scale = self.film(c)[..., None, None].chunk(2, dim=1)
         h_normed = normalize(h, self.norm, 1 + scale, shift)
-        return h + F.gelu(convolve(h_normed, self.convolution, layout), approximate="tanh")
+        update = F.gelu(convolve(h_normed, self.convolution, layout), approximate="tanh")
+        return h + (F.dropout(update, self.dropout) if self.dropout and self.training else update)
 
 
 def normalize(h: Tensor, norm: nn.GroupNorm, scale: Tensor | float = 1.0, shift: Tensor | float = 0.0) -> Tensor:
@@ -66,6 +68,7 @@ class TokenConvolution(nn.Module):
         width: The number of channels.
         kernel: The width of the kernels, odd.
         dilations: The dilation of each block.
+        dropout: The share of a block's outputs that are set to zero in training.
 
     Attributes:
         layout: How convolutions have rows and kernels in memory, `torch.channels_last` or `torch.contiguous_format`.
@@ -74,13 +77,19 @@ class TokenConvolution(nn.Module):
     layout = LAST
 
     def __init__(
-        self, vocabulary: int, labels: int, width: int = 96, kernel: int = 7, dilations: Sequence[int] = (1, 2, 4, 8)
+        self,
+        vocabulary: int,
+        labels: int,
+        width: int = 96,
+        kernel: int = 7,
+        dilations: Sequence[int] = (1, 2, 4, 8),
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.token = nn.Embedding(vocabulary + 1, width)
         self.label = nn.Embedding(labels, width)
         self.edge = nn.Conv1d(width, width, kernel, padding=kernel // 2)
-        self.blocks = nn.ModuleList(Block(width, kernel, dilation) for dilation in dilations)
+        self.blocks = nn.ModuleList(Block(width, kernel, dilation, dropout) for dilation in dilations)
         self.norm = nn.GroupNorm(1, width)
         self.head = nn.Conv1d(width, vocabulary, 1)
 

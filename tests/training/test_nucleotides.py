@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import guided
+from guided.errors import GuidedError
+from guided.nets.convolution import TokenConvolution
+from guided.storage import read_json, read_tensors
 from training import nucleotides
+from training.dna import train as dna
 from training.dna.oracle import area, augment, markov
+from training.held_out import HeldOut
 from training.nucleotides import Dataset, Plan
 from training.rna import train as rna
 from training.trainer import Trainer
@@ -102,3 +108,91 @@ def test_a_label_is_learned_and_exported(tmp_path: Path, monkeypatch: pytest.Mon
     run = guided.sample(tmp_path / "model", sampler="unguided", n=20, prompt=["a", "c"] * 10, steps=8)
     right = sum(s.count("AC"[i % 2]) for i, s in enumerate(run.samples)) / 160
     assert right > 0.7
+
+
+SMALL = {"alphabet": "ACGT", "length": 8, "labels": ["none", "a", "c"], "width": 8, "kernel": 3, "dilations": [1]}
+
+
+def test_packed_sequences_are_read_as_they_were(tmp_path: Path) -> None:
+    data, chromosomes = Dataset(["ACGT", "TTGA", "CCCC"], np.array([4, 1, 2])), ["chr10", "chr2", "chrX"]
+    dna.pack(data, chromosomes, tmp_path / dna.PACKED)
+    found, places = dna.read(tmp_path)
+    assert (found.sequences, found.labels.tolist(), places) == (data.sequences, [4, 1, 2], chromosomes)
+    assert found.labels.dtype == np.int64
+
+
+@pytest.mark.parametrize("text", ["", "1,,2", "0,1", "1,-2", "1 2", "a"])
+def test_dilations_are_whole_numbers(text: str) -> None:
+    assert dna.numbers("1, 2,16") == [1, 2, 16]
+    with pytest.raises(GuidedError, match="dilations is"):
+        dna.numbers(text)
+
+
+def test_dropout_is_for_training_only() -> None:
+    torch.manual_seed(0)
+    plain, dropping = TokenConvolution(4, 3, 8, 3, (1, 2)), TokenConvolution(4, 3, 8, 3, (1, 2), dropout=0.5)
+    assert plain.state_dict().keys() == dropping.state_dict().keys()
+    dropping.load_state_dict(plain.state_dict())
+    x, label = torch.randint(0, 5, (3, 8)), torch.tensor([0, 1, 2])
+    assert not torch.equal(dropping(x, label), plain(x, label))
+    assert torch.equal(dropping.eval()(x, label), plain(x, label))
+
+
+def held_out(folder: Path, n: int = 40) -> HeldOut:
+    net = nucleotides.network(SMALL)
+    torch.nn.init.zeros_(net.head.weight)
+    assert net.head.bias is not None
+    torch.nn.init.zeros_(net.head.bias)
+    x = torch.zeros(n, 8, dtype=torch.long)
+    return HeldOut(x, np.ones(n, dtype=np.int64), Trainer(net, 1e-3), folder)
+
+
+def test_held_out_loss_of_a_network_that_knows_nothing(tmp_path: Path) -> None:
+    held, state = held_out(tmp_path), torch.get_rng_state()
+    assert held.measure() == pytest.approx(np.log(4), rel=1e-5)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert held.masked.sum(1).sort().values.tolist() == sorted(list(range(1, 9)) * 5)
+
+
+def test_best_averaged_weights_are_exported_and_kept_over_sessions(tmp_path: Path) -> None:
+    held = held_out(tmp_path / "net")
+    trainer, bias = held.trainer, held.trainer.loop.average["head.bias"]
+    for step, logit in enumerate((1.0, 3.0, 2.0)):  # of A, which all sequences are made of
+        trainer.loop.step = step
+        bias[0] = logit
+        held.measure()
+    trainer.save(tmp_path / "net")
+    again = HeldOut(held.x, np.ones(40, dtype=np.int64), trainer, tmp_path / "net")
+    again.measure()
+    nucleotides.export(SMALL, tmp_path / "net", tmp_path / "model")
+    assert read_tensors(tmp_path / "model" / "model.safetensors")["head.bias"].tolist() == [3, 0, 0, 0]
+
+
+def test_dry_run_of_a_larger_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    sequences = ["".join(rng.choice(list("ACGT"), 200)) for _ in range(12)]
+    dna.pack(Dataset(sequences, np.array([1, 2, 3, 4] * 3)), ["chr1"] * 4 + ["chr3"] * 8, tmp_path / dna.PACKED)
+    monkeypatch.setattr(Trainer, "run", lambda self, minutes, folder: iter([0.0, 0.5]))
+    options: dict[str, Any] = {"width": 8, "dilations": "1,2", "dropout": 0.1, "decay": 0.1, "batch": 4}
+    dna._train(tmp_path, "large", 1.0, **options)
+    dna._export(tmp_path, "large", tmp_path / "model")
+    config = read_json(tmp_path / "model" / "config.json")
+    assert (config["width"], config["dilations"], config.get("dropout")) == (8, [1, 2], None)
+    assert guided.load(tmp_path / "model", steps=4).steps == 4
+
+
+def test_state_of_another_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "run", lambda self, minutes, folder: (self.save(folder), iter(()))[1])
+    data, plan = Dataset(["AAAAAAAA"], np.array([1])), Plan(1.0, 1)
+    nucleotides.fit(data, SMALL, tmp_path, plan)
+    nucleotides.fit(data, SMALL, tmp_path, plan)
+    with pytest.raises(GuidedError, match=r"dilations is \[2\]; the training in .* has \[1\]"):
+        nucleotides.fit(data, {**SMALL, "dilations": [2]}, tmp_path, plan)
+
+
+def test_batch_and_rate_follow_the_device_unless_given() -> None:
+    plan = Plan(1.0, compiled=None)
+    found = [plan.on(torch.device(name)) for name in ("cpu", "cuda")]
+    assert [(p.batch, p.lr, p.compiled) for p in found] == [(128, 2e-3, False), (1024, 3e-3, True)]
+    given = Plan(1.0, 7, 0.5).on(torch.device("cuda"))
+    assert (given.batch, given.lr, given.compiled) == (7, 0.5, False)
