@@ -10,8 +10,9 @@ the area under the ROC curve with which the judging oracle, trained on real sequ
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -78,6 +79,7 @@ def main(
     n: int = 2000,
     guidance: float | None = None,
     steps: int | None = None,
+    temperature: float | None = None,
     human: Path | None = None,
     work: Path = HERE / "work",
     path: Path | None = None,
@@ -91,7 +93,9 @@ def main(
         data, held_out = rna.read(work, human)
     labels = {"dna": CELLS, "rna": rna.SPECIES}[model]
     training, loaded = data.select(~held_out).tokens, guided.load(path or model, dtype="bfloat16", steps=steps)
-    report: dict[str, Any] = {"n": n, "guidance": guidance, "steps": loaded.steps}
+    if temperature is not None:
+        loaded = replace(loaded, process=replace(cast("Any", loaded.process), temperature=temperature))
+    report: dict[str, Any] = {"n": n, "guidance": guidance, "steps": loaded.steps, "temperature": temperature}
     drawn: list[str] = []
     natural = [s for s, out_of_it in zip(data.sequences, held_out, strict=True) if out_of_it]
     for i, label in enumerate(labels, 1):
