@@ -126,7 +126,7 @@ def _claim(folder: Path, config: dict[str, Any]) -> None:
     """Writes the configuration of the network beside its state, or checks that the state there has the same."""
     before = read_json(folder / NETWORK, "") if (folder / NETWORK).is_file() and (folder / INDEX).is_file() else config
     for name in sorted(config.keys() | before.keys()):
-        if config.get(name) != before.get(name):
+        if name != "dropout" and config.get(name) != before.get(name):  # dropout has no weights
             raise GuidedError(
                 f"{name} is {config.get(name)}; the training in {str(folder)!r} has {before.get(name)}; "
                 "take that, or another folder"
