@@ -40,6 +40,7 @@ from guided.rewards.support.settings import Precision, device_of, in_precision, 
 from guided.scoring.registry import register_reward
 
 ROWS = 256  # sequences in one pass; the widest layer takes 94 kB for one of 200 bp
+ROWS_ELSEWHERE = 4096  # on other devices than a CPU
 
 WINDOW = 145
 TASKS = tuple(map("_".join, product(("k562", "hepg2"), ("minp", "sv40p"), ("rep1", "rep2", "pooled"))))
@@ -198,7 +199,7 @@ def _forward(network: nn.Module, codes: Tensor, precision: str) -> Tensor:
     network.to(codes.device)
     bases = torch.arange(4, device=codes.device)
     with in_precision(precision, codes.device):
-        parts = [network((part[:, None] == bases[:, None]).float())[:, 0].float() for part in codes.split(ROWS)]
+        parts = [network((part[:, None] == bases[:, None]).float())[:, 0].float() for part in codes.split(ROWS if codes.device.type == "cpu" else ROWS_ELSEWHERE)]
     return torch.cat(parts)
 
 

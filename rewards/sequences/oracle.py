@@ -5,6 +5,7 @@ Apart from the rewards, so that those can be listed before torch is there.
 
 __all__ = ["Folded", "Member", "Oracle", "load_oracle", "log_odds"]
 
+import copy
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from guided.rewards.sequences.cells import CELLS
 from guided.rewards.support.settings import device_of, in_precision, own_settings
 
 ROWS = 64  # sequences in one pass: their features stay in a processor's cache
+ROWS_ELSEWHERE = 2048  # on other devices, where passes of 64 took most of the time of a step
 FEWEST = 8
 SHORTEST = 16  # nt; both poolings need one whole window
 
@@ -136,8 +138,10 @@ def _load(folder: Path, changed: int) -> Oracle:
 
 @lru_cache(maxsize=16)
 @own_settings
-def _folded_on(oracle: Oracle, device: torch.device) -> Folded:
-    return Folded(oracle).eval().requires_grad_(False).to(device)
+def _network_on(oracle: Oracle, device: torch.device) -> nn.Module:
+    """A copy on the device: folded on a CPU; as it is elsewhere, where convolutions in groups are slow."""
+    own = copy.deepcopy(oracle)  # a folded one shares its heads
+    return (Folded(own) if device.type == "cpu" else own).eval().requires_grad_(False).to(device)
 
 
 @own_settings
@@ -151,7 +155,7 @@ def log_odds(sequences: Sequence[str] | Tensor, oracle: str = "guide", precision
         oracle: As in `load_oracle`.
         precision: That of the network (:mod:`guided.rewards.support.settings`).
     """
-    network = _folded_on(load_oracle(oracle), device_of(sequences))
+    network = _network_on(load_oracle(oracle), device_of(sequences))
     if isinstance(sequences, Tensor):
         return _of_codes(network, sequences, precision)
     scores = torch.full((len(sequences), len(CELLS)), -torch.inf)
@@ -166,7 +170,7 @@ def log_odds(sequences: Sequence[str] | Tensor, oracle: str = "guide", precision
     return scores
 
 
-def _of_codes(network: Folded, codes: Tensor, precision: str) -> Tensor:
+def _of_codes(network: nn.Module, codes: Tensor, precision: str) -> Tensor:
     """The log-odds of codes `(n, L)`, in parts of one size or smaller."""
     n, length = codes.shape
     if not n or length < SHORTEST:
@@ -180,7 +184,8 @@ def _of_codes(network: Folded, codes: Tensor, precision: str) -> Tensor:
 
 def _split(codes: Tensor) -> Sequence[Tensor]:
     """Parts of `ROWS`, none of them of fewer than `FEWEST`."""
-    rest = len(codes) % ROWS
-    if not 0 < rest < FEWEST or len(codes) < ROWS:
-        return codes.split(ROWS)
-    return [*codes[: -rest - FEWEST].split(ROWS), codes[-rest - FEWEST :]]
+    most = ROWS if codes.device.type == "cpu" else ROWS_ELSEWHERE
+    rest = len(codes) % most
+    if not 0 < rest < FEWEST or len(codes) < most:
+        return codes.split(most)
+    return [*codes[: -rest - FEWEST].split(most), codes[-rest - FEWEST :]]

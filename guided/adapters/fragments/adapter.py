@@ -13,8 +13,8 @@ from guided.adapters.fragments.tokens import FragmentTokens
 from guided.adapters.pieces import Decoder
 from guided.checkpoints.schemas import Fragments, validated
 from guided.checkpoints.weights import load_network
-from guided.core.batching import Evaluator
 from guided.core.codec import Codec
+from guided.core.compiling import check_compile, compiled, filled
 from guided.core.denoiser import Denoiser, Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
@@ -22,12 +22,28 @@ from guided.errors import GuidedError
 from guided.nets.transformer import TokenTransformer
 
 
-def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> Diffusion:
+def load(
+    folder: Path,
+    config: Mapping[str, Any],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    compile: str | None = None,
+) -> Diffusion:
     """The model in a folder.
 
+    Args:
+        folder: The folder.
+        config: The content of its `config.json`.
+        device: Where the network goes.
+        dtype: The precision of the network.
+        compile: How the network is compiled: "default", or on a GPU "graph"; None for not at all.
+
     Raises:
-        GuidedError: The configuration lacks an entry, a fragment is no molecule, or the weights do not fit.
+        GuidedError: The configuration lacks an entry, a fragment is no molecule, the weights do not fit, or the network
+            cannot be compiled so.
     """
+    how = check_compile(compile, device)
     path = folder / "config.json"
     entries = validated(Fragments, config, path)
     try:
@@ -41,23 +57,23 @@ def load(folder: Path, config: Mapping[str, Any], device: torch.device, dtype: t
         )
 
     net, identity = load_network(make, folder / "model.safetensors")
-    net.eval().requires_grad_(False).to(device, dtype)
+    run = compiled(net.eval().requires_grad_(False).to(device, dtype), how)
 
     def around(net: nn.Module) -> Denoiser:
         return lambda x, t: net(x).float().log_softmax(-1)
 
     return Diffusion(
-        around(net),
+        around(run),
         Masked(tokens.length, tokens.vocabulary, steps=entries.steps, temperature=entries.temperature),
         Codec(
             Decoder(tokens.smiles),
             encode=lambda smiles: tokens.pad(tokens.encode(smiles)),
             modality="molecules",
         ),
-        network=Network(net, around),
+        network=Network(run, around),
         timed=False,
         identity=identity,
-        evaluator=Evaluator(device=device),
+        evaluator=filled(device, how),
     )
 
 

@@ -15,7 +15,7 @@ from guided.rewards.sequences import mpra, oracle
 from guided.rewards.sequences.activity import activity, specificity
 from guided.rewards.sequences.composition import gc, homopolymer
 from guided.rewards.sequences.motifs import motif_count, motif_score
-from guided.rewards.sequences.oracle import Folded, Oracle, log_odds
+from guided.rewards.sequences.oracle import Folded, Oracle, _network_on, load_oracle, log_odds
 from guided.scoring.objective import resolve_reward
 from guided.scoring.registry import rewards
 from tests.rewards.sequences.test_mpra import arrays_of, write
@@ -144,3 +144,17 @@ def test_half_precision_is_a_choice_and_is_recorded() -> None:
     assert made.identity["terms"][0]["parameters"]["precision"] == "bfloat16"
     with pytest.raises(ValueError, match="precision is one of float32, tf32, bfloat16, float16"):
         resolve_reward("activity?precision=float8")
+
+
+def test_an_oracle_on_another_device_leaves_the_one_here_where_it_is():
+    """Each device has its own copy, heads and all."""
+    before = log_odds(["ACGT" * 10])
+    there = _network_on(load_oracle(), torch.device("meta"))
+    assert {p.device.type for p in there.parameters()} == {"meta"}
+    assert {p.device.type for p in load_oracle().parameters()} == {"cpu"}
+    assert torch.equal(log_odds(["ACGT" * 10]), before)
+
+
+def test_an_oracle_is_folded_on_a_cpu_only():
+    here, there = (_network_on(load_oracle(), torch.device(device)) for device in ("cpu", "meta"))
+    assert isinstance(here, Folded) and isinstance(there, Oracle)
