@@ -69,7 +69,7 @@ def test_compiled_networks_draw_the_same_twice(how):
 
 @pytest.mark.parametrize(("name", "reward", "prompt"), [CASES[0], CASES[4]])
 def test_a_step_waits_at_most_four_times(name, reward, prompt):
-    """Counted by the profiler, after a first run that compiles and fills caches."""
+    """Counted by the profiler, after a first run that compiles and fills caches; the end of a run waits, too."""
     K, B = 12, 4
     model = guided.load(name, device=CUDA, steps=K).prompted([prompt] * B)
     value = PosteriorMean(resolve_reward(reward))
@@ -83,7 +83,7 @@ def test_a_step_waits_at_most_four_times(name, reward, prompt):
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         run()
     waits = sum(event.count for event in profiler.key_averages() if event.key == "cudaStreamSynchronize")
-    assert waits <= 4 * K + 8
+    assert waits <= 4 * K + 12
 
 
 def test_a_value_is_fitted_on_a_gpu(tmp_path):

@@ -43,7 +43,7 @@ from training.molecules.pieces import Tokens, learn_fragments, learn_selfies, re
 from training.trainer import Trainer, any_order_loss, averaged_weights, processes_on
 
 HERE = Path(__file__).parents[1]
-BATCHES = {"cpu": (256, 3e-3), "gpu": (4096, 6e-3)}  # rows of a batch, and the learning rate
+BATCHES = {"cpu": (256, 3e-3), "gpu": (4096, 4e-3)}  # rows of a batch, and the learning rate
 app = typer.Typer(add_completion=False, help=__doc__.splitlines()[0], pretty_exceptions_enable=False)
 
 
