@@ -199,7 +199,10 @@ def _forward(network: nn.Module, codes: Tensor, precision: str) -> Tensor:
     network.to(codes.device)
     bases = torch.arange(4, device=codes.device)
     with in_precision(precision, codes.device):
-        parts = [network((part[:, None] == bases[:, None]).float())[:, 0].float() for part in codes.split(ROWS if codes.device.type == "cpu" else ROWS_ELSEWHERE)]
+        parts = [
+            network((part[:, None] == bases[:, None]).float())[:, 0].float()
+            for part in codes.split(ROWS if codes.device.type == "cpu" else ROWS_ELSEWHERE)
+        ]
     return torch.cat(parts)
 
 
