@@ -51,8 +51,8 @@ class Task:
 
 
 TASKS = {
-    "qed": Task("molecules_fragments", "qed", judge="sa", alpha=0.02),
-    "similarity": Task("molecules_fragments", f"similarity?target={CELECOXIB}", judge="qed", alpha=0.02),
+    "qed": Task("molecules", "qed", judge="sa", alpha=0.02),
+    "similarity": Task("molecules", f"similarity?target={CELECOXIB}", judge="qed", alpha=0.02),
     "dna": Task("dna", "activity", "HepG2", judge="activity?oracle=judge", alpha=0.3),
     "jpeg": Task("images", "compressibility", "red apple", judge="symmetry", alpha=0.2),
     "colour": Task("images", "target_colour?colour=red", "apple", judge="compressibility", alpha=2.0),

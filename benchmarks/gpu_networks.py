@@ -50,7 +50,7 @@ def asked(model: Diffusion, n: int) -> Callable[[], Tensor]:
 def networks(setting: Setting) -> Iterator[tuple[str, str]]:
     """The shipped networks: eager, compiled, and as CUDA graphs, in single and in half precision."""
     n = 32 if setting.small else 640
-    names = ("dna",) if setting.small else ("dna", "molecules_fragments", "rna")
+    names = ("dna",) if setting.small else ("dna", "molecules", "rna")
     ways = [("float32", None), ("bfloat16", None)]
     if setting.device.type == "cuda":
         ways += [("bfloat16", "graph"), ("bfloat16", "default"), ("float32", "graph")]

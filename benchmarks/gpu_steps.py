@@ -35,7 +35,7 @@ def steps(setting: Setting) -> Iterator[tuple[str, str]]:
         ("images", "brightness", 16, "bfloat16", None),
         ("dna", "activity", 64, "bfloat16", "graph"),
         ("images", "brightness", 16, "bfloat16", "graph"),
-        ("molecules_fragments", "qed", 64, "bfloat16", None),
+        ("molecules", "qed", 64, "bfloat16", None),
         ("dna", "activity", 512, "bfloat16", None),
     ]
     for name, reward, B, dtype, how in [("dna", "activity", 4, "float32", None)] if setting.small else cases:

@@ -43,9 +43,9 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _SHIPPED = {
     "dna": "human regulatory DNA of 200 bp, masked diffusion; prompts are GM12878, hESC, HepG2, K562 or none",
     "images": "small images of objects (64 x 64), latent diffusion in Stable Diffusion's layout; prompts are words",
-    "molecules": "drug-like molecules (MOSES), masked diffusion over pieces of SELFIES; samples are SMILES",
-    "molecules_fragments": "drug-like molecules (MOSES), masked diffusion over trees of fragments: nearer to the data "
-    "than those of molecules; without a negative checkpoint",
+    "molecules": "drug-like molecules (MOSES), masked diffusion over trees of fragments; samples are SMILES",
+    "molecules_selfies": "the former model of molecules, over pieces of SELFIES: smaller, further from the data, and "
+    "without a negative checkpoint",
     "rna": "5' untranslated regions of 50 nt, masked diffusion; prompts are human, arabidopsis or none",
 }
 

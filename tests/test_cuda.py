@@ -18,7 +18,7 @@ CASES = [
     ("dna", "activity", "HepG2"),
     ("rna", "gc", None),
     ("molecules", "qed", None),
-    ("molecules_fragments", "qed", None),
+    ("molecules_selfies", "qed", None),
     ("images", "brightness", "red apple"),
 ]
 

@@ -59,7 +59,7 @@ def test_every_sample_holds_the_pinned_scaffold(model):
 
 
 def test_shipped_model_writes_and_reads_molecules():
-    shipped = guided.load(FOLDER / "molecules_fragments", device="cpu", steps=16)
+    shipped = guided.load(FOLDER / "molecules", device="cpu", steps=16)
     for smiles in ("CC(=O)Nc1ccc(O)cc1", "O=C(Nc1ccccc1)c1cccnc1", "CN1CCC(C#N)CC1", "Cc1nnc(SCC(N)=O)s1"):
         assert shipped.decode(shipped.encode(smiles)[None]) == [Chem.CanonSmiles(smiles)]
     samples = guided.sample(shipped, sampler="unguided", n=8).samples

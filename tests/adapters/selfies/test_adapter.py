@@ -19,13 +19,13 @@ SMILES = ["c1ccccc1", "CC(=O)Nc1ccc(O)cc1", "O=C(Nc1ccccc1)c1cccnc1", "CN1CCC(C#
 
 @pytest.fixture(scope="module")
 def model():
-    return guided.load("molecules", device="cpu")
+    return guided.load("molecules_selfies", device="cpu")
 
 
 @pytest.fixture
 def folder(tmp_path):
     for name in ("config.json", "model.safetensors"):
-        shutil.copy(FOLDER / "molecules" / name, tmp_path)
+        shutil.copy(FOLDER / "molecules_selfies" / name, tmp_path)
     return tmp_path
 
 
@@ -123,4 +123,4 @@ def test_truncated_and_pickled_weights_are_refused(folder):
 
 
 def test_weights_are_small():
-    assert (FOLDER / "molecules" / "model.safetensors").stat().st_size < 20e6
+    assert (FOLDER / "molecules_selfies" / "model.safetensors").stat().st_size < 20e6
