@@ -3,9 +3,9 @@
     python examples/scaffold.py --scaffold "O=C(Nc1ccccc1)c1ccccc1"
 
 The molecule grows from the last atom of the SMILES. Pinned tokens stay in every sample, and with tokens that are
-fragments so does the scaffold. With pieces of SELFIES (`molecules_selfies`) what follows them may still close a ring with
-the scaffold's atoms, so that a few molecules in a hundred do not contain it any more. A term of the reward requires it,
-and the example counts how many contain it.
+fragments so does the scaffold. With pieces of SELFIES (`molecules_selfies`) what follows them may still close a ring
+with the scaffold's atoms, so that a few molecules in a hundred do not contain it any more. A term of the reward
+requires it, and the example counts how many contain it.
 """
 
 import argparse
