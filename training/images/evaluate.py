@@ -29,7 +29,11 @@ from training.images.nets import LATENTS, LENGTH, diffusers
 from training.images.train import CHECKPOINT
 
 HERE = Path(__file__).parents[1]
-SHEET = ("red apple", "smiling cat face", "blue car", "green leaf", "yellow star", "pizza", "house", "purple fish")
+SHEET = (
+    *("red apple", "smiling cat face", "blue car", "green leaf", "yellow star", "pizza", "house", "purple fish"),
+    *("banana", "strawberry", "hamburger", "dog face", "rocket", "umbrella", "cactus", "snowman"),
+    *("alarm clock", "guitar", "pink heart", "blue butterfly", "green book", "orange bird", "purple flower", "red key"),
+)
 
 
 class Sampler:
@@ -161,7 +165,7 @@ def colours(sampler: Sampler, entries: list[Emoji], images: torch.Tensor, guidan
     out: dict[str, Any] = {"guidance": guidance, "colours": list(COLOURS)}
     for held in (True, False):
         every = pairs(entries, held)
-        chosen = [(i, c) for i, c in every if (thing(entries[i]), c) not in natural][:64]
+        chosen = [(i, c) for i, c in every if (thing(entries[i]), c) not in natural][:100]
         x = sampler([f"{c} {thing(entries[i])}" for i, c in chosen], guidance)
         colour = np.array([main_colour(p) == c for p, (_, c) in zip(as_bytes(x), chosen, strict=True)])
         shape = np.zeros(len(chosen), dtype=bool)
@@ -217,12 +221,12 @@ def parts(sampler: Sampler, folder: Path, entries: list[Emoji], images: torch.Te
 
 
 def contact_sheet(sampler: Sampler, path: Path, guidance: float) -> None:
-    """Four images of each of eight prompts, in two columns."""
+    """Four images of each of 24 prompts, in three columns."""
     from PIL import Image
 
     x = as_bytes(sampler([prompt for prompt in SHEET for _ in range(4)], guidance))
-    grid = x.reshape(2, 4, 4, 64, 64, 3).transpose(1, 3, 0, 2, 4, 5).reshape(256, 512, 3)
-    Image.fromarray(grid).resize((1024, 512), Image.Resampling.LANCZOS).save(path, optimize=True)
+    grid = x.reshape(3, 8, 4, 64, 64, 3).transpose(1, 3, 0, 2, 4, 5).reshape(512, 768, 3)
+    Image.fromarray(grid).save(path, optimize=True)
 
 
 def main(work: Path = HERE / "work", folder: Path = CHECKPOINT, guidance: float = 5.0, sheet: bool = False) -> None:
