@@ -235,9 +235,9 @@ def main(work: Path = HERE / "work", folder: Path = CHECKPOINT, guidance: float 
     contact_sheet(sampler, folder / "samples.png", guidance)
     if sheet:
         return
-    torch.manual_seed(0)
     entries, images = load_images(work)
     net = train_classifier(work)
+    torch.manual_seed(0)  # the same images whether or not the classifier was trained just now
     metrics: dict[str, Any] = {"steps": 50, "eta": 1.0, "parts": parts(sampler, folder, entries, images)}
     metrics["categories"] = categories(sampler, net, entries, images)
     metrics["colours"] = colours(sampler, entries, images, guidance)
