@@ -22,6 +22,10 @@ from guided.errors import GuidedError
 Whole = tuple[int, int, tuple[int, ...]]  # the number of a fragment, its entry and its exits
 
 
+class _Unknown(GuidedError):
+    """A fragment that the model does not know, and how many it knows."""
+
+
 @dataclass(frozen=True)
 class FragmentTokens:
     """Encodes a SMILES as `L` tokens, and decodes them. Token `V` is the mask.
@@ -94,7 +98,7 @@ class FragmentTokens:
 
         def fragment(smiles: str) -> Fragment:
             if smiles not in known:
-                raise GuidedError(f"the model does not know the fragment {smiles}; it knows {len(known)} others")
+                raise _Unknown(f"{smiles}, which the model does not know; it knows {len(known)} others")
             return self._parts[known[smiles]]
 
         return Trees(fragment)
@@ -105,7 +109,10 @@ class FragmentTokens:
         Raises:
             GuidedError: The molecule cannot be written in the fragments that the model knows.
         """
-        nodes = self._trees.nodes(canonical(smiles))
+        try:
+            nodes = self._trees.nodes(canonical(smiles))
+        except _Unknown as error:
+            raise GuidedError(f"{smiles!r} has the fragment {error}") from error
         if "*" not in smiles and canonical(written(nodes, self._parts.__getitem__)) != canonical(smiles):
             raise GuidedError(f"{smiles!r} has charges, isotopes or stereo centres, which the model does not know")
         return self.tokens(nodes)
