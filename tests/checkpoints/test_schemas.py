@@ -53,7 +53,7 @@ def write(folder: Path, config: Any, weights: dict[str, torch.Tensor]) -> Path:
 class Folders:
     """A whole folder of each format, made when it is asked for, and what reads it."""
 
-    names = ("molecules", "rna", "mdlm", "value", "negative")
+    names = ("molecules", "molecules_selfies", "rna", "mdlm", "value", "negative")
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -98,15 +98,27 @@ def put(config: Any, place: str, entry: Any) -> Any:
 
 WRONG = [
     *[
-        ("molecules", name, entry)
+        ("molecules_selfies", name, entry)
         for name in ("length", "width", "depth", "heads")
         for entry in ("20", None, -1, 10**9)
     ],
-    *[("molecules", "merges", entry) for entry in ([5], [[1, 2, 3]], [["a", "b"]], [[1, 10**9]], [[-1, 1]], {}, None)],
-    ("molecules", "merges", [[1, 1], *[[27 + i, 27 + i] for i in range(60)]]),
-    *[("molecules", "symbols", entry) for entry in ("[C]", ["C"], [5], [None], ["[C]", "[C]"], [], None)],
-    *[("molecules", "temperature", entry) for entry in ("hot", 0, -1.0, None)],
-    *[("molecules", "heads", 7), ("molecules", "symbols", ...), ("molecules", "length", True)],
+    *[
+        ("molecules_selfies", "merges", entry)
+        for entry in ([5], [[1, 2, 3]], [["a", "b"]], [[1, 10**9]], [[-1, 1]], {}, None)
+    ],
+    ("molecules_selfies", "merges", [[1, 1], *[[27 + i, 27 + i] for i in range(60)]]),
+    *[("molecules_selfies", "symbols", entry) for entry in ("[C]", ["C"], [5], [None], ["[C]", "[C]"], [], None)],
+    *[("molecules_selfies", "temperature", entry) for entry in ("hot", 0, -1.0, None)],
+    *[("molecules_selfies", "heads", 7), ("molecules_selfies", "symbols", ...), ("molecules_selfies", "length", True)],
+    *[
+        ("molecules", name, entry)
+        for name in ("sites", "length", "width", "depth", "heads")
+        for entry in ("20", -1, None)
+    ],
+    *[("molecules", "fragments", entry) for entry in ("C", [5], [None], [], None, ...)],
+    *[("molecules", "nodes", entry) for entry in ([5], [[1]], [["a", 0]], [[10**9, 0]], [[0, 10**9]], {}, ...)],
+    *[("molecules", "merges", entry) for entry in ([5], [[1, 2, 3]], [["a", "b"]], [[1, 10**9]], {}, None)],
+    *[("molecules", "activation", entry) for entry in ("tanh", None, 5)],
     *[("rna", name, entry) for name in ("length", "width", "kernel", "steps") for entry in ("50", None, 0, 10**9, 2.5)],
     *[("rna", "alphabet", entry) for entry in (None, "", "AA", "acgu", "ACGÜ", "A" * 300, 5, ["A", "C"], ...)],
     ("rna", "alphabet", "".join(map(chr, range(0x100, 0x100 + 300)))),
@@ -166,7 +178,7 @@ def test_a_wrong_entry_is_named(folders: Folders, name: str, place: str, entry: 
         assert "config.json" in said and place.split(".")[-1].removeprefix("model_") in said
 
 
-@pytest.mark.parametrize("name", ["molecules", "rna", "mdlm", "value", "negative"])
+@pytest.mark.parametrize("name", ["molecules", "molecules_selfies", "rna", "mdlm", "value", "negative"])
 @pytest.mark.parametrize("content", [DEEP, "", "{", "[]", "5", "null", '{"kind": ["value"]}', '{"kind": null}', "\x00"])
 def test_what_is_no_object_of_a_kind_is_told(folders: Folders, name: str, content: str) -> None:
     folder, load = folders[name]
@@ -176,7 +188,7 @@ def test_what_is_no_object_of_a_kind_is_told(folders: Folders, name: str, conten
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["molecules", "rna", "mdlm", "value", "negative"])
+@pytest.mark.parametrize("name", ["molecules", "molecules_selfies", "rna", "mdlm", "value", "negative"])
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers_are_refused(folders: Folders, name: str, number: float) -> None:
     folder, load = folders[name]
