@@ -15,7 +15,6 @@ other one (1 - Tanimoto similarity of molecules, share of different letters of s
 bound of the model itself, in nats a sample.
 """
 
-import csv
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from results import append, read
 
 import guided
 from guided.errors import GuidedError
@@ -141,30 +141,12 @@ def draw(tasks: Sequence[str], names: Sequence[str], seeds: Sequence[int], n: in
                         it = RANGES[sampler]
                         fields = {**it.more(TASKS[name]), **({it.field: size} if it.field else {})}
                         found = measured(TASKS[name], sampler, fields, n, seed, device)
-                        append(path, dict(zip(("task", "sampler", "size", "seed", "n"), key, strict=True)) | found)
+                        append(
+                            path, dict(zip(("task", "sampler", "size", "seed", "n"), key, strict=True)) | found, FIELDS
+                        )
 
 
 FIELDS = ("task", "sampler", "size", "seed", "n", "median", "mean", *COSTS, "valid", "unique", "nearest", "judge")
-
-
-def append(path: Path, row: Mapping[str, Any]) -> None:
-    """Adds a line to the file, and prints it."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    cells = (f"{key} {value:.4g}" if isinstance(value, float) else str(value) for key, value in row.items())
-    print(", ".join(cells), flush=True)
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """The lines of the file; none if there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def area(points: Sequence[tuple[float, float]], low: float, high: float) -> float:

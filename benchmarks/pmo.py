@@ -15,7 +15,6 @@ References:
     | https://arxiv.org/abs/2206.12411
 """
 
-import csv
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from results import append, read
 
 import guided
 from guided.errors import GuidedError
@@ -96,25 +96,6 @@ def _number(text: str) -> Any:
     return text
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """The lines of the file; none if there is no file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, row: Mapping[str, Any]) -> None:
-    """Adds a line to the file, and prints it."""
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
-
-
 def show(rows: Sequence[Mapping[str, str]]) -> None:
     """Prints mean and standard deviation over seeds of each task, and the sum of the means of a sampler."""
     groups: dict[tuple[str, str, str], list[Mapping[str, str]]] = {}
@@ -157,7 +138,11 @@ def main(
         for task in tasks or list(REWARDS):
             key = (task, sampler, str(calls), seed)
             if key not in there:
-                append(path, dict(zip(FIELDS, key, strict=False)) | measured(task, sampler, model, calls, int(seed)))
+                append(
+                    path,
+                    dict(zip(FIELDS, key, strict=False)) | measured(task, sampler, model, calls, int(seed)),
+                    FIELDS,
+                )
     show(read(path))
 
 

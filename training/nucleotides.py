@@ -23,7 +23,7 @@ from guided.errors import GuidedError
 from guided.fitting.state import INDEX
 from guided.nets.convolution import TokenConvolution
 from guided.storage import make_folder, read_json, write_json, write_tensors, write_whole
-from training.devices import quicker_layout, use_tensor_cores
+from training.devices import quicker_layout
 from training.held_out import BEST, HeldOut
 from training.trainer import Trainer, any_order_loss, averaged_weights, processes_on
 
@@ -108,7 +108,6 @@ def fit(data: Dataset, config: dict[str, Any], folder: Path, plan: Plan, held_ou
     torch.manual_seed(0)
     net = network(config).to(device)
     if device.type == "cuda":
-        use_tensor_cores()
         net.layout = quicker_layout(net, x[: plan.batch], label[: plan.batch])
     trainer = Trainer(net, plan.lr or 0.0, _optimizers(net, plan), processes=processes, compiled=bool(plan.compiled))
     if trainer.load(folder):

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from guided.errors import GuidedError
 from guided.fitting.loop import Alone, Loop, Processes, cool_down, decaying, warm_up
 from guided.fitting.state import read_state
+from training.devices import use_tensor_cores
 from training.optimizers import token_optimizers
 
 WARM, COOL = 300, 0.4  # updates in which the learning rate rises, and the share of the time in which it falls
@@ -102,7 +103,7 @@ def processes_on(device: str, precision: str = "no") -> Alone:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise GuidedError(f"device is {device!r}: {str(error).splitlines()[0]}") from error
     if device.startswith("cuda"):
-        torch.set_float32_matmul_precision("high")
+        use_tensor_cores()
     return Alone(torch.device(device), precision)
 
 

@@ -23,7 +23,7 @@ from functools import lru_cache
 from typing import Any
 
 from guided.errors import GuidedError, nearest, shown
-from guided.rewards.molecules.properties import needs_rdkit, parse
+from guided.rewards.molecules.properties import needs_rdkit, parse, pattern_of, scored
 from guided.scoring.registry import register_reward
 
 Smiles = Sequence[str | None]
@@ -39,9 +39,12 @@ class Task:
 
     def __call__(self, molecule: Any) -> float:
         scores = [part(molecule) for part in self.parts]
-        if not self.geometric:
-            return sum(scores) / len(scores)
-        return math.exp(sum(map(math.log, scores)) / len(scores)) if all(scores) else 0.0
+        return geometric_mean(scores) if self.geometric else sum(scores) / len(scores)
+
+
+def geometric_mean(scores: Sequence[float]) -> float:
+    """The geometric mean of numbers of which some may be 0."""
+    return math.exp(sum(map(math.log, scores)) / len(scores)) if all(scores) else 0.0
 
 
 def near(mu: float, sigma: float) -> Callable[[float], float]:
@@ -91,7 +94,7 @@ def as_descriptor_of(name: str, smiles: str, sigma: float) -> Part:
 
 def pattern(smarts: str, there: bool = True) -> Part:
     """1 where a SMARTS pattern is there, or not there, else 0."""
-    return lambda molecule: float(molecule.HasSubstructMatch(_pattern(smarts)) == there)
+    return lambda molecule: float(molecule.HasSubstructMatch(pattern_of(smarts)) == there)
 
 
 def fluorines(score: Callable[[float], float]) -> Part:
@@ -110,7 +113,7 @@ def isomer(formula: str) -> Part:
         found = Counter(atom.GetSymbol() for atom in AddHs(molecule).GetAtoms())
         scores = [near(count, 1.0)(found[element]) for element, count in wanted.items()]
         scores.append(near(total, 2.0)(sum(found.values())))
-        return math.exp(sum(map(math.log, scores)) / len(scores)) if all(scores) else 0.0
+        return geometric_mean(scores)
 
     return part
 
@@ -231,10 +234,7 @@ def guacamol(samples: Smiles, task: str) -> list[float]:
         ValueError: There is no such task.
     """
     _check(task)
-    from rdkit import rdBase
-
-    with rdBase.BlockLogs():
-        return [0.0 if molecule is None else TASKS[task](molecule) for molecule in map(parse, samples)]
+    return scored(samples, TASKS[task], worst=0.0)
 
 
 def _descriptor(name: str, molecule: Any) -> float:
@@ -268,10 +268,3 @@ def _fingerprint(kind: str) -> Callable[[Any], Any]:
 @lru_cache(maxsize=64)
 def _print_of(kind: str, smiles: str) -> Any:
     return _fingerprint(kind)(parse(smiles))
-
-
-@lru_cache(maxsize=16)
-def _pattern(smarts: str) -> Any:
-    from rdkit import Chem
-
-    return Chem.MolFromSmarts(smarts)

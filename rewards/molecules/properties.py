@@ -10,7 +10,19 @@ References:
     2719 (2010). Brenk: Brenk et al., ChemMedChem 3, 435 (2008).
 """
 
-__all__ = ["alerts", "connected", "logp", "molwt", "parse", "qed", "sa", "similarity", "substructure"]
+__all__ = [
+    "alerts",
+    "connected",
+    "logp",
+    "molwt",
+    "parse",
+    "pattern_of",
+    "qed",
+    "sa",
+    "scored",
+    "similarity",
+    "substructure",
+]
 
 import importlib.util
 from collections.abc import Callable, Sequence
@@ -47,7 +59,8 @@ def parse(smiles: str | None) -> Any:
     return molecule if molecule is not None and molecule.GetNumAtoms() > 0 else None
 
 
-def _score(samples: Smiles, score: Callable[[Any], float], worst: float) -> list[float]:
+def scored(samples: Smiles, score: Callable[[Any], float], worst: float) -> list[float]:
+    """The scores of the molecules of n SMILES; the worst one for an invalid SMILES."""
     needs_rdkit()
     from rdkit import rdBase
 
@@ -61,14 +74,14 @@ def qed(samples: Smiles) -> list[float]:
     needs_rdkit()
     from rdkit.Chem import QED
 
-    return _score(samples, QED.qed, worst=0.0)
+    return scored(samples, QED.qed, worst=0.0)
 
 
 @register_reward("sa", transform="linear=10,1", modality="molecules", check=needs_rdkit)
 def sa(samples: Smiles) -> list[float]:
     """Synthetic accessibility, 1 (easy) to 10 (hard); 10 for an invalid SMILES. Transformed: 10 -> 0, 1 -> 1."""
     needs_rdkit()
-    return _score(samples, _sascorer().calculateScore, worst=10.0)
+    return scored(samples, _sascorer().calculateScore, worst=10.0)
 
 
 @register_reward("logp", transform="window=1,4,1", modality="molecules", check=needs_rdkit)
@@ -77,7 +90,7 @@ def logp(samples: Smiles) -> list[float]:
     needs_rdkit()
     from rdkit.Chem.rdMolDescriptors import CalcCrippenDescriptors
 
-    return _score(samples, lambda molecule: CalcCrippenDescriptors(molecule)[0], worst=-INF)
+    return scored(samples, lambda molecule: CalcCrippenDescriptors(molecule)[0], worst=-INF)
 
 
 @register_reward("molwt", transform="window=200,500,50", modality="molecules", check=needs_rdkit)
@@ -87,7 +100,7 @@ def molwt(samples: Smiles) -> list[float]:
     from rdkit.Chem import Descriptors
 
     weight: Callable[[Any], float] = vars(Descriptors)["MolWt"]  # RDKit's type stubs do not know it
-    return _score(samples, weight, worst=-INF)
+    return scored(samples, weight, worst=-INF)
 
 
 @register_reward("connected", modality="molecules", check=needs_rdkit)
@@ -96,7 +109,7 @@ def connected(samples: Smiles) -> list[float]:
     needs_rdkit()
     from rdkit.Chem.rdmolops import GetMolFrags
 
-    return _score(samples, lambda one: max(map(len, GetMolFrags(one))) / one.GetNumAtoms(), worst=0.0)
+    return scored(samples, lambda one: max(map(len, GetMolFrags(one))) / one.GetNumAtoms(), worst=0.0)
 
 
 def _check_target(target: str, chirality: bool = False) -> None:
@@ -116,11 +129,11 @@ def similarity(samples: Smiles, target: str, chirality: bool = False) -> list[fl
     from rdkit.DataStructs import TanimotoSimilarity
 
     fingerprint = _morgan(chirality).GetFingerprint
-    return _score(samples, lambda molecule: TanimotoSimilarity(reference, fingerprint(molecule)), worst=0.0)
+    return scored(samples, lambda molecule: TanimotoSimilarity(reference, fingerprint(molecule)), worst=0.0)
 
 
 def _check_smarts(smarts: str, chirality: bool = False) -> None:
-    _pattern(smarts)
+    pattern_of(smarts)
 
 
 @register_reward("substructure", modality="molecules", check=_check_smarts)
@@ -133,8 +146,8 @@ def substructure(samples: Smiles, smarts: str, chirality: bool = False) -> list[
         chirality: Whether its stereo counts, of tetrahedral centres (@, @@) and of double bonds (/, \\); a pattern
             without stereo fits both.
     """
-    pattern = _pattern(smarts)
-    return _score(samples, lambda molecule: molecule.HasSubstructMatch(pattern, useChirality=chirality), worst=0.0)
+    pattern = pattern_of(smarts)
+    return scored(samples, lambda molecule: molecule.HasSubstructMatch(pattern, useChirality=chirality), worst=0.0)
 
 
 def _check_catalogs(catalogs: str = "PAINS,BRENK") -> None:
@@ -145,7 +158,7 @@ def _check_catalogs(catalogs: str = "PAINS,BRENK") -> None:
 def alerts(samples: Smiles, catalogs: str = "PAINS,BRENK") -> list[float]:
     """1 where no structural alert of the RDKit `catalogs` is in the molecule, otherwise 0; 0 for an invalid SMILES."""
     filters = _filters(catalogs)
-    return _score(samples, lambda molecule: not filters.HasMatch(molecule), worst=0.0)
+    return scored(samples, lambda molecule: not filters.HasMatch(molecule), worst=0.0)
 
 
 @lru_cache(maxsize=1)
@@ -182,7 +195,12 @@ def _fingerprint_of_target(target: str, chirality: bool = False) -> Any:
 
 
 @lru_cache(maxsize=64)
-def _pattern(smarts: str) -> Any:
+def pattern_of(smarts: str) -> Any:
+    """The pattern of a SMARTS.
+
+    Raises:
+        GuidedError: It is not valid.
+    """
     needs_rdkit()
     from rdkit import Chem, rdBase
 

@@ -72,11 +72,7 @@ def prepare(work: Path = HERE / "work") -> None:
 def device_of(name: str) -> Alone:
     """One process on a device by name; with bf16 on an NVIDIA GPU."""
     processes = processes_on(name)
-    if processes.device.type != "cuda":
-        return processes
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True  # all batches of a training have one shape
-    return processes_on(name, "bf16")
+    return processes_on(name, "bf16") if processes.device.type == "cuda" else processes
 
 
 def sizes(training: str, processes: Alone, batch: int | None, lr: float | None) -> tuple[int, float]:
