@@ -10,7 +10,7 @@ References:
     | DNA and Protein Design (Wang et al., 2024), https://arxiv.org/abs/2410.13643
 """
 
-__all__ = ["CELLS", "activity", "specificity"]
+__all__ = ["CELLS", "Samples", "activity", "cell_of", "cells_of", "specificity"]
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -28,14 +28,14 @@ Samples: TypeAlias = "Sequence[str] | Tensor"  # n sequences, or their codes, wi
 CPU = torch.device("cpu")
 
 
-def _targets(n: int, target: str | None, prompts: Sequence[str] | None, device: torch.device) -> Tensor:
+def cells_of(n: int, target: str | None, prompts: Sequence[str] | None, device: torch.device) -> Tensor:
     """The cell type of each sample, with shape `(n,)`: the one that is given, otherwise the prompt's."""
     if target is not None:
-        return torch.full((n,), _cell(target), device=device)
+        return torch.full((n,), cell_of(target), device=device)
     each: Any = [""] * n if prompts is None else prompts
     texts = each.texts if hasattr(each, "texts") else tuple(dict.fromkeys(each))  # of samples on a device, or of text
     try:
-        cells = tuple(map(_cell, texts))
+        cells = tuple(map(cell_of, texts))
     except GuidedError as error:  # no sample is to blame
         raise RewardError(f"needs a cell type, {', '.join(CELLS)}: give target=, or a prompt that is one") from error
     if hasattr(each, "number"):
@@ -49,7 +49,12 @@ def _table(cells: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(cells, device="cpu").to(device)
 
 
-def _cell(name: str) -> int:
+def cell_of(name: str) -> int:
+    """The number of a cell type.
+
+    Raises:
+        GuidedError: There is no such cell type.
+    """
     known = {cell.lower(): i for i, cell in enumerate(CELLS)}
     if name.lower() not in known:
         raise GuidedError(
@@ -63,7 +68,7 @@ def _check(target: str | None = None, oracle: str = "guide", **others: Any) -> N
 
     load_oracle(oracle)
     if target is not None:
-        _cell(target)
+        cell_of(target)
 
 
 @register_reward("activity", modality="dna", takes="tokens", check=_check)
@@ -102,6 +107,6 @@ def _scored(
     """Log-odds of all cell types, with shape `(n, 4)`, where a device has it in double precision; and the targets."""
     from guided.rewards.sequences.oracle import log_odds
 
-    cells = _targets(len(samples), target, prompts, samples.device if isinstance(samples, Tensor) else CPU)
+    cells = cells_of(len(samples), target, prompts, samples.device if isinstance(samples, Tensor) else CPU)
     scores = log_odds(samples, oracle, precision)
     return scores if scores.device.type == "mps" else scores.double(), cells

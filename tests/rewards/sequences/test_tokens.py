@@ -14,6 +14,7 @@ from guided.core.views import EachPrompt
 from guided.rewards.sequences import mpra, oracle
 from guided.rewards.sequences.activity import activity, specificity
 from guided.rewards.sequences.composition import gc, homopolymer
+from guided.rewards.sequences.kmers import natural_kmers
 from guided.rewards.sequences.motifs import motif_count, motif_score
 from guided.rewards.sequences.oracle import Folded, Oracle, _network_on, load_oracle, log_odds
 from guided.scoring.objective import resolve_reward
@@ -24,6 +25,7 @@ LETTERS = "ACGTN"
 EXACT = {
     "gc": gc,
     "homopolymer": homopolymer,
+    "natural_kmers": lambda x: natural_kmers(x, "HepG2"),
     "motif_count": lambda x: motif_count(x, "MA0035.4"),
     "motif_score": lambda x: motif_score(x, "MA0035.4"),
 }
