@@ -7,10 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from guided.errors import GuidedError
+
 
 def append(path: Path, row: Mapping[str, Any], fields: Sequence[str]) -> None:
-    """Adds a line to the file, which has these columns, and prints it."""
+    """Adds a line to the file, which has these columns, and prints it.
+
+    Raises:
+        GuidedError: The file has other columns.
+    """
     new = not path.exists()
+    if not new and (line := path.read_text().partition("\n")[0]) != ",".join(fields):
+        raise GuidedError(f"{path} has the columns {line}, and not {','.join(fields)}; name another folder")
     with path.open("a", newline="") as file:
         writer = csv.DictWriter(file, fields)
         if new:
