@@ -19,7 +19,7 @@ from guided.adapters.diffusers.identity import fingerprint
 from guided.adapters.diffusers.levels import Levels, grid
 from guided.adapters.diffusers.lookahead import preview
 from guided.adapters.diffusers.pixels import Decoder, Encoder, images, region
-from guided.adapters.diffusers.prediction import Prediction
+from guided.adapters.diffusers.prediction import Prediction, target_of
 from guided.adapters.diffusers.sizes import Size
 from guided.core.batching import Evaluator
 from guided.core.codec import Codec
@@ -137,8 +137,7 @@ def _process(family: Family, levels: Levels, eta: float, K: int) -> Gaussian:
 
 
 def _denoiser(family: Family, levels: Levels, process: Gaussian) -> Prediction:
-    target = family.pipeline.scheduler.config.get("prediction_type", "epsilon")
-    target = "flow" if levels.ratios is None else target
+    target = target_of(family.pipeline.scheduler, levels)
     if target == "epsilon" and process.alphas[0] < 1e-3:  # Euler's is 2^-12 instead of 0
         raise GuidedError(
             "the network predicts the noise, and the scheduler's first level is nothing but noise: "

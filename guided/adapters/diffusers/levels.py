@@ -1,15 +1,17 @@
 r"""Schedulers of diffusers as arrays: the levels of noise that a network knows, and the grid of a run.
 
 A scheduler defines the noise at its network's time :math:`t`: for a diffusion by `alphas_cumprod` (DDPM, DDIM, PNDM
-and, as :math:`\sigma / \alpha`, Euler, DPM-Solver, UniPC), for a flow by :math:`\alpha = 1 - t / N, \sigma = t / N`.
+and, as :math:`\sigma / \alpha`, Euler, DPM-Solver, UniPC), for a flow by :math:`\alpha = 1 - t / N, \sigma = t / N`
+(Mochi: the other way around), for Stable Audio by :math:`\sigma / \alpha = \tan(\pi t / 2)`.
 The grid of a number of steps is that of `set_timesteps`: leading, trailing or linspace, Karras sigmas, shifts. The
 scheduler's solver is not used: steps are those of :class:`guided.core.gaussian.Gaussian`, which need no history and
 branch freely.
 """
 
-__all__ = ["Levels", "grid", "grid_of"]
+__all__ = ["Angles", "Levels", "grid", "grid_of"]
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,11 +37,13 @@ class Levels:
             flow of `steps` times.
         steps: The number of times `N` that the network was trained with.
         logarithmic: Whether the logarithm is interpolated, as for Karras sigmas.
+        reversed: Whether the times of a flow run from noise to data, and its network predicts data less noise.
     """
 
     ratios: Tensor | None
     steps: int
     logarithmic: bool = False
+    reversed: bool = False
 
     @classmethod
     def of(cls, scheduler: Any) -> "Levels":
@@ -50,12 +54,12 @@ class Levels:
         """
         config, name = scheduler.config, type(scheduler).__name__
         steps = int(config.get("num_train_timesteps", 1000))
-        if config.get("invert_sigmas", False):
-            raise GuidedError(f"{name} has no usable grid: its times run from data to noise (invert_sigmas)")
         if config.get("timestep_type", "discrete") == "continuous":
             raise GuidedError(f"{name} has no usable grid: its network takes noise levels, not times (continuous)")
         if name.startswith("FlowMatch") or config.get("use_flow_sigmas", False):
-            return cls(None, steps)
+            return cls(None, steps, reversed=bool(config.get("invert_sigmas", False)))
+        if name == "CosineDPMSolverMultistepScheduler":
+            return Angles.of(scheduler)
         kept = getattr(scheduler, "alphas_cumprod", None)
         if kept is None or name.startswith("EDM"):
             raise GuidedError(f"{name} has no usable grid: it has neither alphas_cumprod nor the sigmas of a flow")
@@ -68,7 +72,8 @@ class Levels:
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Alpha and sigma, with shape `(n,)` each, at times `(n,)`."""
         if self.ratios is None:
-            return 1 - t / self.steps, t / self.steps
+            share = t / self.steps
+            return (share, 1 - share) if self.reversed else (1 - share, share)
         ratio = self.between(t)
         alpha = (1 + ratio**2).rsqrt()
         sigma = torch.where(ratio.isinf(), 1.0, ratio * alpha)
@@ -94,10 +99,35 @@ class Levels:
     def times(self, ratios: Array) -> Array:
         """The times at which sigma / alpha, of a diffusion, or sigma, of a flow, is as given."""
         if self.ratios is None:
-            return ratios * self.steps
+            return (1 - ratios if self.reversed else ratios) * self.steps
         known = self.ratios.numpy()
         f = np.log if self.logarithmic else np.asarray
         return np.interp(f(ratios), f(known), np.arange(len(known)))
+
+
+@dataclass(frozen=True)
+class Angles(Levels):
+    r"""Levels whose time is an angle, :math:`\sigma / \alpha = \tan(\pi t / 2)` at times from 0 to 1.
+
+    References:
+        | Stable Audio Open (Evans et al., 2024)
+        | https://arxiv.org/abs/2407.14358
+    """
+
+    @classmethod
+    def of(cls, scheduler: Any) -> "Angles":
+        for key, value in (("sigma_data", 1), ("prediction_type", "v_prediction")):
+            if scheduler.config[key] != value:
+                name, given = type(scheduler).__name__, scheduler.config[key]
+                raise GuidedError(f"{name} has no usable grid: its {key} is {given!r}; it must be {value!r}")
+        return cls(torch.tensor([0.0, torch.inf], dtype=torch.float64, device="cpu"), 1)
+
+    def between(self, t: Tensor) -> Tensor:
+        exact = t if t.device.type == "mps" else t.double()
+        return (exact.clamp(0, 1) * (math.pi / 2)).tan()
+
+    def times(self, ratios: Array) -> Array:
+        return np.arctan(ratios) * (2 / math.pi)
 
 
 def grid(scheduler: Any, levels: Levels, timing: Callable[[int], Mapping[str, Any]]) -> Callable[[int], Grid]:
@@ -183,4 +213,5 @@ def _ratios(scheduler: Any, levels: Levels) -> tuple[Array, Array, Array]:
 
 def _flow(scheduler: Any, levels: Levels) -> tuple[Array, Array, Array]:
     sigmas = scheduler.sigmas.double().cpu().numpy()
+    sigmas = 1 - sigmas if levels.reversed else sigmas
     return 1 - sigmas, sigmas, levels.times(sigmas)

@@ -5,6 +5,7 @@ With :math:`x_t = \alpha x + \sigma \epsilon`:
     epsilon        the noise                 x = (x_t - sigma y) / alpha
     v_prediction   alpha epsilon - sigma x   x = alpha x_t - sigma y
     flow           epsilon - x               x = x_t - sigma y      (alpha = 1 - sigma)
+    reversed_flow  x - epsilon               x = x_t + sigma y      (alpha = 1 - sigma)
     sample         the clean sample          x = y
 
 References:
@@ -12,17 +13,25 @@ References:
     | https://arxiv.org/abs/2202.00512
 """
 
-__all__ = ["PREDICTIONS", "Prediction"]
+__all__ = ["PREDICTIONS", "Prediction", "target_of"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from guided.adapters.diffusers.levels import Levels
 from guided.errors import GuidedError
 
-PREDICTIONS = ("epsilon", "v_prediction", "flow", "sample")
+PREDICTIONS = ("epsilon", "v_prediction", "flow", "reversed_flow", "sample")
+
+
+def target_of(scheduler: Any, levels: Levels) -> str:
+    """What the network of a scheduler predicts, one of `PREDICTIONS` if it is known."""
+    if levels.ratios is None:
+        return "reversed_flow" if levels.reversed else "flow"
+    return str(scheduler.config.get("prediction_type", "epsilon"))
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,8 @@ class Prediction:
             return (x - sigma * raw) / alpha
         if self.target == "v_prediction":
             return alpha * x - sigma * raw
+        if self.target == "reversed_flow":
+            return x + sigma * raw
         return x - sigma * raw if self.target == "flow" else raw
 
     def raw(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -65,6 +76,8 @@ class Prediction:
             return (x - alpha * y) / sigma
         if self.target == "v_prediction":
             return (alpha * x - y) / sigma
+        if self.target == "reversed_flow":
+            return (y - x) / sigma
         return (x - y) / sigma if self.target == "flow" else y
 
     def _levels(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -152,11 +152,19 @@ def test_no_noise_and_several_candidates_are_refused_with_the_reason() -> None:
 def test_predictions_are_inverted(target: str) -> None:
     """From the numbers that a prediction type is defined by."""
     levels = (
-        Levels(None, 1000) if target == "flow" else Levels.of(diffusers.DDIMScheduler(beta_schedule="scaled_linear"))
+        Levels(None, 1000, reversed=target == "reversed_flow")
+        if "flow" in target
+        else Levels.of(diffusers.DDIMScheduler(beta_schedule="scaled_linear"))
     )
     x0, eps, t = torch.randn(3, 2, 4), torch.randn(3, 2, 4), torch.tensor([10.0, 500.0, 990.0])
     alpha, sigma = (level[:, None, None] for level in levels(t))
-    raw = {"epsilon": eps, "v_prediction": alpha * eps - sigma * x0, "flow": eps - x0, "sample": x0}[target]
+    raw = {
+        "epsilon": eps,
+        "v_prediction": alpha * eps - sigma * x0,
+        "flow": eps - x0,
+        "reversed_flow": x0 - eps,
+        "sample": x0,
+    }[target]
     prediction = Prediction(lambda x, t: raw, levels, target)
     x = alpha * x0 + sigma * eps
     torch.testing.assert_close(prediction(x, t), x0, atol=1e-3, rtol=1e-3)

@@ -24,6 +24,7 @@ from guided.adapters.diffusers.loops.process import Known, begun, process_of
 from guided.adapters.diffusers.loops.scheduler import Refused
 from guided.adapters.diffusers.loops.tail import Tail
 from guided.adapters.diffusers.pixels import images
+from guided.adapters.diffusers.prediction import target_of
 from guided.adapters.diffusers.sizes import Size
 from guided.core.batching import Evaluator
 from guided.core.codec import Codec
@@ -97,7 +98,7 @@ def wrap_loop(
     device = torch.device(pipeline._execution_device)
     codec, small = _codec(found.tail, lookahead, _evaluator(found.event, micro_batch, DECODED, device), folder)
     asked = Asked(found.call, _evaluator(found.event, micro_batch, ROWS, device))
-    denoiser = Looped(asked, at(K), _target(pipeline.scheduler, levels), at)
+    denoiser = Looped(asked, at(K), target_of(pipeline.scheduler, levels), at)
     identity = _identity(identity or fingerprint(pipeline.components), call.given)
     numbered = _Numbered(asked.table) if call.prompted or call.weight else None
     return Diffusion(
@@ -149,10 +150,6 @@ def _evaluator(event: tuple[int, ...], micro_batch: int | None, rows: int, devic
     size = rows if micro_batch is None else check_number("micro_batch", micro_batch, int)
     small = micro_batch is None and math.prod(event) <= SMALL
     return Evaluator(size, device, least=size if small else 1)
-
-
-def _target(scheduler: Any, levels: Levels) -> str:
-    return "flow" if levels.ratios is None else str(scheduler.config.get("prediction_type", "epsilon"))
 
 
 def _codec(tail: Tail, lookahead: Any, evaluator: Evaluator, folder: Path | None) -> tuple[Codec, Any]:

@@ -99,7 +99,7 @@ def probed(call: Call, request: Request, plan: Plan) -> Found:
 def _probed(call: Call, request: Request, plan: Plan) -> Found:
     first, then = float(plan.times[0]), float(plan.times[min(1, len(plan.times) - 1)])
     with _loop(call, request, first, capture=True) as (loop, told):
-        x, event = told.sample, _event(told)
+        x, event = told.sample.clone(), _event(told)  # some loops step in place
         free = kept = None
         again = loop.ask(x, then)
         if loop.exchange.blends:

@@ -20,6 +20,7 @@ from torch import Tensor
 from guided.adapters.diffusers.levels import Levels, grid_of
 from guided.adapters.diffusers.loops.call import Call
 from guided.adapters.diffusers.loops.probe import Found, Plan, planned
+from guided.adapters.diffusers.loops.scheduler import rounding
 from guided.core.editing import Editing
 from guided.core.gaussian import Gaussian, Grid
 from guided.core.process import Process
@@ -117,7 +118,7 @@ class Known:
         alphas, sigmas, times = (torch.tensor(column, dtype=torch.float32, device=t.device) for column in self.grid)
         apart, index = (t.float()[:, None] - times[None, :-1]).abs().min(1)
         alpha, sigma = self.levels(t)
-        known = apart <= 0.5
+        known = apart <= rounding(max(self.grid[2]))
         return torch.where(known, alphas[index], alpha), torch.where(known, sigmas[index], sigma)
 
 
@@ -125,8 +126,8 @@ def _grid(plan: Plan, levels: Levels, consistent: bool) -> Grid:
     own = list(dict.fromkeys(plan.scheduler.timesteps.tolist()))
     K = len(own)
     alphas, sigmas, times = grid_of(plan.scheduler, levels, K)
-    if levels.ratios is None and max(abs(a - b) for a, b in zip(own, times, strict=False)) > 0.5:
-        times = [*own, 0.0]
+    if levels.ratios is None and max(abs(a - b) for a, b in zip(own, times, strict=False)) > rounding(max(own)):
+        times = [*own, times[-1]]
     return ([*alphas[:-1], 1.0], [*sigmas[:-1], 0.0], times) if consistent else (alphas, sigmas, times)
 
 

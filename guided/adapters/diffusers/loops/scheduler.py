@@ -5,7 +5,7 @@ the configuration, the sigmas, the arguments of `step`. Latents keep one scale, 
 scale before the network.
 """
 
-__all__ = ["Exchange", "Refused", "Stopped", "Told", "plain", "stand_in", "times_of"]
+__all__ = ["Exchange", "Refused", "Stopped", "Told", "plain", "rounding", "stand_in", "times_of"]
 
 import copy
 import functools
@@ -134,10 +134,15 @@ class Exchange:
         return torch.ones_like(own) if self.known == "ones" else whole
 
 
+def rounding(longest: float) -> float:
+    """Half a time of a thousand, in the unit of a loop's times: those up to 1 are shares of the thousand."""
+    return 0.5 if longest > 1 else 0.0005
+
+
 def nearest_time(times: Tensor, known: Sequence[float], time: float) -> tuple[int, Tensor]:
     """The number of the loop's time that is nearest, and that time itself, or the given one where it is another.
 
-    Half a time of a thousand may lie between them: schedulers round times whose noise is in between.
+    Some lies between them: schedulers round times whose noise is in between.
 
     Args:
         times: The loop's times, with shape `(k,)`.
@@ -145,7 +150,7 @@ def nearest_time(times: Tensor, known: Sequence[float], time: float) -> tuple[in
         time: The time that is asked.
     """
     index = min(range(len(known)), key=lambda i: abs(known[i] - time))
-    if abs(known[index] - time) <= 0.5:
+    if abs(known[index] - time) <= rounding(max(known)):
         return index, times[index]
     return index, torch.tensor(time, device=times.device, dtype=torch.float32)
 

@@ -22,7 +22,7 @@ from guided.adapters.diffusers.loops.call import PER_PROMPT, Call, quiet_copy
 from guided.adapters.diffusers.loops.scheduler import Exchange, Refused, plain, stand_in
 
 #: What samples are by the name that a pipeline's output has for them.
-FIELDS = {"images": "images", "frames": "videos", "videos": "videos", "audios": "audio"}
+FIELDS = {"images": "images", "image": "images", "frames": "videos", "videos": "videos", "audios": "audio"}
 
 
 class _Last(Exchange):

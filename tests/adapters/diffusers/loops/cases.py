@@ -7,6 +7,7 @@ from typing import Any
 
 import diffusers
 import numpy as np
+import torch
 from PIL import Image
 
 from tests.adapters.diffusers.loops.own import Case
@@ -337,7 +338,9 @@ def qwen() -> Any:
 
 def bare(pipeline: Any) -> Any:
     """Without the template of a language model around prompts."""
-    pipeline.prompt_template_encode, pipeline.prompt_template_encode_start_idx = "{}", 0
+    for name in ("prompt_template", "prompt_template_encode"):
+        setattr(pipeline, name, "{}")
+    pipeline.prompt_template_encode_start_idx = 0
     return pipeline
 
 
@@ -474,4 +477,290 @@ def _() -> Any:
     return diffusers.StableAudioPipeline(
         transformer=parts.scatter(net, 0), scheduler=scheduler, vae=parts.scatter(vae, 1),
         projection_model=parts.scatter(projection, 2), **t5(),
+    )  # fmt: skip
+
+
+def words(kind: str, seed: int, width: int = 32, layers: int = 3) -> Any:
+    """A language model that encodes prompts, "Qwen3" or "Llama", for the vocabulary of T5's tokenizer here."""
+    import transformers
+
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(parts.t5_tokenizer()), hidden_size=width, intermediate_size=width, num_hidden_layers=layers,
+        num_attention_heads=2, num_key_value_heads=1, head_dim=width // 2, attn_implementation="eager", pad_token_id=0,
+    )  # fmt: skip
+    return parts.scatter(getattr(transformers, f"{kind}Model")(config), seed)
+
+
+@case("text to image", "Flux 2", "flux2-klein", {**SMALL, "max_sequence_length": 16, "text_encoder_out_layers": (1, 2)})
+def flux2_klein() -> Any:
+    net = diffusers.Flux2Transformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=64, timestep_guidance_channels=8, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=False,
+    )  # fmt: skip
+    return diffusers.Flux2KleinPipeline(
+        scheduler=flow(use_dynamic_shifting=True), vae=flux2_vae(), transformer=parts.scatter(net, 0),
+        text_encoder=words("Qwen3", 11), tokenizer=chatting()["tokenizer"],
+    )  # fmt: skip
+
+
+class Chats:
+    """A processor of conversations, of which the texts are read."""
+
+    def apply_chat_template(self, messages: Any, **options: Any) -> Any:
+        known = {"padding", "truncation", "max_length", "return_tensors"}
+        texts = [" ".join(part["text"] for turn in chat[1:] for part in turn["content"]) for chat in messages]
+        return parts.t5_tokenizer()(texts, **{name: value for name, value in options.items() if name in known})
+
+
+@case("text to image", "Flux 2", "flux2", {**SMALL, "max_sequence_length": 16, "text_encoder_out_layers": (1, 2)})
+def _() -> Any:
+    net = diffusers.Flux2Transformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=64, timestep_guidance_channels=8, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=True,
+    )  # fmt: skip
+    return diffusers.Flux2Pipeline(
+        scheduler=flow(use_dynamic_shifting=True), vae=flux2_vae(), transformer=parts.scatter(net, 0),
+        text_encoder=words("Llama", 11), tokenizer=Chats(),
+    )  # fmt: skip
+
+
+def flux2_vae() -> Any:
+    """Its latents are normalised by the statistics of a layer."""
+    vae = diffusers.AutoencoderKLFlux2(
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8), layers_per_block=1, norm_num_groups=4, latent_channels=4, sample_size=16,
+    )  # fmt: skip
+    vae.bn.running_mean.fill_(0.2)
+    vae.bn.running_var.fill_(1.5)
+    return parts.scatter(vae, 1)
+
+
+@case(
+    "editing",
+    "Flux 2",
+    "flux2-klein-image",
+    {**SMALL, "max_sequence_length": 16, "text_encoder_out_layers": (1, 2), "image": picture(64)},
+)
+def _() -> Any:
+    return flux2_klein()
+
+
+@case(
+    "text to image",
+    "HiDream",
+    "hidream",
+    {**SMALL, "max_sequence_length": 16},
+)
+def _() -> Any:
+    net = diffusers.HiDreamImageTransformer2DModel(
+        patch_size=2, in_channels=4, out_channels=4, num_layers=1, num_single_layers=1, attention_head_dim=8,
+        num_attention_heads=2, caption_channels=[32, 32], text_emb_dim=32, num_routed_experts=4,
+        num_activated_experts=2, axes_dims_rope=(4, 2, 2), max_resolution=(16, 16), llama_layers=[0, 1],
+    )  # fmt: skip
+    pipeline = diffusers.HiDreamImagePipeline(
+        scheduler=flow(), vae=latents16(1), transformer=parts.scatter(net, 0),
+        text_encoder=parts.clip(3, projection=16), tokenizer=parts.clip_tokenizer(),
+        text_encoder_2=parts.clip(4, projection=16), tokenizer_2=parts.clip_tokenizer(),
+        text_encoder_3=parts.t5(11, 32), tokenizer_3=parts.t5_tokenizer(),
+        text_encoder_4=words("Llama", 5), tokenizer_4=parts.t5_tokenizer(),
+    )  # fmt: skip
+    pipeline.default_sample_size = 8  # others are made so large
+    return pipeline
+
+
+def kandinsky5(**config: Any) -> Any:
+    net = diffusers.Kandinsky5Transformer3DModel(
+        in_visual_dim=4, in_text_dim=32, in_text_dim2=16, time_dim=16, out_visual_dim=4, patch_size=(1, 2, 2),
+        model_dim=16, ff_dim=32, num_text_blocks=1, num_visual_blocks=1, axes_dims=(4, 2, 2), **config,
+    )  # fmt: skip
+    return parts.scatter(net, 0)
+
+
+class Texts:
+    """A processor of texts, images and videos, which is given texts only."""
+
+    def __init__(self) -> None:
+        self.tokenizer = parts.t5_tokenizer()
+
+    def __call__(self, text: Any, images: Any = None, videos: Any = None, **options: Any) -> Any:
+        return self.tokenizer(text, **options)
+
+    def decode(self, tokens: Any) -> str:
+        return str(self.tokenizer.decode(tokens))
+
+
+def kandinsky5_parts() -> dict[str, Any]:
+    return {
+        "scheduler": flow(),
+        "text_encoder": words("Qwen3", 11),
+        "tokenizer": Texts(),
+        "text_encoder_2": parts.clip(3, length=77),
+        "tokenizer_2": parts.clip_tokenizer(77),
+    }
+
+
+@case("text to image", "Kandinsky 5", "kandinsky5-image", {"height": 32, "width": 32, "max_sequence_length": 16})
+def _() -> Any:
+    vae = diffusers.AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8,) * 4, layers_per_block=1, norm_num_groups=4, latent_channels=4, sample_size=32,
+    )  # fmt: skip
+    pipeline = diffusers.Kandinsky5T2IPipeline(
+        transformer=kandinsky5(), vae=parts.scatter(vae, 1), **kandinsky5_parts()
+    )
+    pipeline.resolutions = [(32, 32)]
+    return bare(pipeline)
+
+
+def hunyuan_vae() -> Any:
+    vae = diffusers.AutoencoderKLHunyuanVideo(
+        latent_channels=4, down_block_types=("HunyuanVideoDownBlock3D",) * 4,
+        up_block_types=("HunyuanVideoUpBlock3D",) * 4, block_out_channels=(8, 8, 8, 8), layers_per_block=1,
+        norm_num_groups=4, spatial_compression_ratio=8, temporal_compression_ratio=4,
+    )  # fmt: skip
+    return parts.scatter(vae, 1)
+
+
+@case(
+    "text to video",
+    "Kandinsky 5",
+    "kandinsky5-video",
+    {"height": 32, "width": 32, "num_frames": 5, "max_sequence_length": 16},
+)
+def _() -> Any:
+    return bare(diffusers.Kandinsky5T2VPipeline(transformer=kandinsky5(), vae=hunyuan_vae(), **kandinsky5_parts()))
+
+
+@case(
+    "text to video",
+    "HunyuanVideo",
+    "hunyuan-video",
+    {
+        "height": 32,
+        "width": 32,
+        "num_frames": 5,
+        "max_sequence_length": 16,
+        "prompt_template": {"template": "{}", "crop_start": 0},
+    },
+)
+def _() -> Any:
+    net = diffusers.HunyuanVideoTransformer3DModel(
+        in_channels=4, out_channels=4, num_attention_heads=2, attention_head_dim=8, num_layers=1, num_single_layers=1,
+        num_refiner_layers=1, patch_size=2, patch_size_t=1, guidance_embeds=True, text_embed_dim=32,
+        pooled_projection_dim=16, rope_axes_dim=(2, 2, 4),
+    )  # fmt: skip
+    return diffusers.HunyuanVideoPipeline(
+        scheduler=flow(shift=7.0), vae=hunyuan_vae(), transformer=parts.scatter(net, 0),
+        text_encoder=words("Llama", 5), tokenizer=parts.t5_tokenizer(), text_encoder_2=parts.clip(3, length=77),
+        tokenizer_2=parts.clip_tokenizer(77),
+    )  # fmt: skip
+
+
+@case("text to video", "Mochi", "mochi", {"height": 16, "width": 16, "num_frames": 7, "max_sequence_length": 16})
+def _() -> Any:
+    net = diffusers.MochiTransformer3DModel(
+        patch_size=2, num_attention_heads=2, attention_head_dim=8, num_layers=2, pooled_projection_dim=16,
+        in_channels=12, text_embed_dim=32, time_embed_dim=4, max_sequence_length=16,
+    )  # fmt: skip
+    vae = diffusers.AutoencoderKLMochi(
+        latent_channels=12, out_channels=3, encoder_block_out_channels=(32,) * 4, decoder_block_out_channels=(32,) * 4,
+        layers_per_block=(1,) * 5,
+    )  # fmt: skip
+    return diffusers.MochiPipeline(
+        scheduler=flow(invert_sigmas=True, shift=1.0), vae=parts.scatter(vae, 1), transformer=parts.scatter(net, 0),
+        **t5(),
+    )  # fmt: skip
+
+
+def seen(width: int = 16) -> dict[str, Any]:
+    """A tiny CLIP that encodes images."""
+    import transformers
+
+    config = transformers.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8,
+        projection_dim=width,
+    )  # fmt: skip
+    net = transformers.CLIPVisionModelWithProjection(config)
+    extractor = transformers.CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    return {"image_encoder": parts.scatter(net, 6), "feature_extractor": extractor}
+
+
+def with_ip_adapter(pipeline: Any, width: int) -> Any:
+    """A pipeline with an IP-Adapter of random weights, from a state dict."""
+    draw = torch.Generator().manual_seed(8)
+    weights, inner, tokens, i = {}, pipeline.unet.config.cross_attention_dim, 4, 1
+    state = pipeline.unet.state_dict()
+    for name in pipeline.unet.attn_processors:
+        if "attn2" not in name:
+            continue
+        out = state[name.removesuffix("processor") + "to_k.weight"].shape[0]
+        for side in ("k", "v"):
+            weights[f"{i}.to_{side}_ip.weight"] = torch.randn(out, inner, generator=draw) * inner**-0.5
+        i += 2
+    proj = {
+        "proj.weight": torch.randn(tokens * inner, width, generator=draw) * width**-0.5,
+        "proj.bias": torch.zeros(tokens * inner),
+        "norm.weight": torch.ones(inner),
+        "norm.bias": torch.zeros(inner),
+    }
+    pipeline.load_ip_adapter({"image_proj": proj, "ip_adapter": weights}, subfolder="", weight_name="")
+    pipeline.set_ip_adapter_scale(0.8)
+    return pipeline
+
+
+@case("image prompt (IP-Adapter)", "Stable Diffusion", "sd-ip-adapter", {"ip_adapter_image": picture(16)})
+def _() -> Any:
+    return with_ip_adapter(kin(diffusers.StableDiffusionPipeline, sd(), safety_checker=None, **seen()), 16)
+
+
+@case("image prompt (IP-Adapter)", "Stable Diffusion XL", "sdxl-ip-adapter", {"ip_adapter_image": picture(16)})
+def _() -> Any:
+    return with_ip_adapter(kin(diffusers.StableDiffusionXLPipeline, sdxl(), add_watermarker=False, **seen()), 16)
+
+
+def clap() -> Any:
+    """A tiny CLAP, of which the texts' side is used."""
+    import transformers
+
+    text = transformers.ClapTextConfig(
+        vocab_size=len(parts.t5_tokenizer()), hidden_size=16, intermediate_size=16, num_hidden_layers=1,
+        num_attention_heads=2, max_position_embeddings=600, projection_dim=16, pad_token_id=0,
+    )  # fmt: skip
+    audio = transformers.ClapAudioConfig(
+        spec_size=8, window_size=4, num_mel_bins=8, patch_size=2, patch_stride=2, hidden_size=16, depths=[1, 1],
+        num_attention_heads=[1, 1], num_hidden_layers=2, patch_embeds_hidden_size=8, projection_dim=16,
+    )  # fmt: skip
+    config = transformers.ClapConfig(text_config=text.to_dict(), audio_config=audio.to_dict(), projection_dim=16)
+    return parts.scatter(transformers.ClapModel(config), 3)
+
+
+@case("text to audio", "AudioLDM 2", "audioldm2", {"audio_length_in_s": 0.064, "max_new_tokens": 2})
+def _() -> Any:
+    import transformers
+    from diffusers.pipelines.audioldm2 import AudioLDM2ProjectionModel, AudioLDM2UNet2DConditionModel
+
+    net = AudioLDM2UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), block_out_channels=(8, 16), layers_per_block=1,
+        norm_num_groups=4, cross_attention_dim=((None, 16, 32), (None, 16, 32)), attention_head_dim=4,
+    )  # fmt: skip
+    vae = parts.autoencoder(1, in_channels=1, out_channels=1)
+    language = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            n_embd=16, n_head=2, n_layer=1, n_positions=64, vocab_size=8, bos_token_id=0, eos_token_id=0
+        )
+    )
+    vocoder = transformers.SpeechT5HifiGan(
+        transformers.SpeechT5HifiGanConfig(
+            model_in_dim=16, sampling_rate=1000, upsample_initial_channel=8, upsample_rates=[2, 2],
+            upsample_kernel_sizes=[4, 4], resblock_kernel_sizes=[3], resblock_dilation_sizes=[[1, 3]],
+            normalize_before=False,
+        )
+    )  # fmt: skip
+    projection = AudioLDM2ProjectionModel(text_encoder_dim=16, text_encoder_1_dim=32, langauge_model_dim=16)
+    return diffusers.AudioLDM2Pipeline(
+        vae=vae, text_encoder=clap(), tokenizer=parts.t5_tokenizer(), text_encoder_2=parts.t5(11, 32),
+        tokenizer_2=parts.t5_tokenizer(), projection_model=parts.scatter(projection, 2),
+        language_model=parts.scatter(language, 4), feature_extractor=transformers.ClapFeatureExtractor(),
+        unet=parts.scatter(net, 0), scheduler=vp(), vocoder=parts.scatter(vocoder, 5),
     )  # fmt: skip

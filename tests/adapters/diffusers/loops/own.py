@@ -105,7 +105,7 @@ def recorded(case: Case, pipeline: Any, given: Mapping[int, Tensor] | None = Non
     finally:
         for name in ("step", "add_noise", "scale_noise"):
             vars(scheduler).pop(name, None)
-    named = [getattr(found, name) for name in ("images", "frames", "videos", "audios") if hasattr(found, name)]
+    named = [getattr(found, name) for name in ("images", "image", "frames", "videos", "audios") if hasattr(found, name)]
     record.samples = named[0] if named else found[0]
     return record
 

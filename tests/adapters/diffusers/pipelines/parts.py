@@ -35,7 +35,7 @@ def scatter(net: nn.Module, seed: int) -> Any:
             noise = torch.randn(weight.shape, generator=generator)
             if name.endswith("bias"):
                 weight.copy_(0.1 * noise)
-            elif weight.ndim == 1:
+            elif weight.ndim <= 1:
                 weight.copy_(1 + 0.1 * noise)
             elif "embedding.weight" in name or name.endswith(("shared.weight", "embedding_table.weight", "table")):
                 weight.copy_(noise)
@@ -68,9 +68,9 @@ def t5_tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=vocab, extra_ids=0, model_max_length=512)
 
 
-def clip(seed: int, width: int = 16, projection: int | None = None, layers: int = 2) -> Any:
+def clip(seed: int, width: int = 16, projection: int | None = None, layers: int = 2, length: int = 16) -> Any:
     """A CLIP text encoder; with `projection`, one that projects its pooled output."""
-    tokenizer = clip_tokenizer()
+    tokenizer = clip_tokenizer(length)
     config = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
