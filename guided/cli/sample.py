@@ -16,8 +16,8 @@ from guided.metrics.summary import summary
 from guided.runs.config import RunConfig
 from guided.runs.engine import Batch, Stats
 from guided.runs.folder import table
-from guided.runs.images import IMAGE_MODALITIES
 from guided.runs.job import Job
+from guided.runs.media import FILE_MODALITIES
 from guided.runs.record import draw_alone, finish, folder_of, record
 from guided.runs.sample import idle_value, resolve
 from guided.scoring.objective import Objective
@@ -45,7 +45,7 @@ def shown(config: RunConfig) -> None:
     if idle := idle_value(config):  # as well
         raise GuidedError(idle)
     job = resolve(config, shlex.join(["guided", *sys.argv[1:]]))
-    if job.out is None and job.model.modality in IMAGE_MODALITIES:
+    if job.out is None and job.model.modality in FILE_MODALITIES:
         raise GuidedError(
             f"the samples of {config.source.model!r} are {job.model.modality}; give --out, the folder for them"
         )

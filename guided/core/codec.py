@@ -20,12 +20,12 @@ class Codec:
     """The border between rows, which the process moves, and samples, which a reward scores.
 
     Args:
-        decode: Maps clean rows `(n, *event)` to `n` samples (SMILES, images, sequences).
+        decode: Maps clean rows `(n, *event)` to `n` samples (SMILES, images, sequences, sounds).
         preview: A cheaper `decode` for look-aheads, such as a small decoder; None for the same one.
         encode: Maps one sample to its clean row `(*event)`; None where samples cannot be encoded.
         region: Maps a mask over a sample to where its row is free, with shape `(*event)` or one that broadcasts to it;
             None where there are no masks.
-        modality: What the samples are, "molecules", "dna", "images" or "videos"; "" if unknown.
+        modality: What the samples are, "molecules", "dna", "images", "videos" or "audio"; "" if unknown.
         tokens: Maps clean rows to the codes of nucleotides, with shape `(n, L)`, int64, on their device: 0 to 3 for A,
             C, G and T or U, 4 for anything else, as N or a mask. None where samples are no nucleotides, or of another
             length than rows.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from guided.metrics.summary import summary
-from guided.report import images, molecules, sequences
+from guided.report import images, molecules, sequences, sounds
 from guided.report.canvas import to_svg
 from guided.report.contents import Contents
 from guided.report.figures import call_curve, histogram, value_path
@@ -35,7 +35,7 @@ from guided.storage import write_whole
 
 BEST = 12
 COUNTS = ("network_rows", "network_calls", "reward_calls")
-MODALITIES = (sequences, images, molecules)
+MODALITIES = (sequences, images, sounds, molecules)
 
 
 def write_report(folder: Path, objective: Objective | None = None) -> Path:

@@ -31,6 +31,9 @@ h3 { font-size: .95rem; font-weight: 600; margin: 1.4rem 0 .5rem }
 .images figcaption, .pairs small, .way figcaption { margin-top: .25rem }
 .images b, .pairs b, .way b { color: var(--ink); font-weight: 600; font-variant-numeric: tabular-nums }
 .way + p { font-size: .82rem; margin-top: .3rem } .missing { color: var(--faint); font-size: .82rem }
+.sounds { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1.2rem; margin-top: .6rem }
+.sounds svg { display: block; width: 100%; height: 3rem; fill: var(--blue); background: #f6f7f8; border-radius: 2px }
+.sounds audio { display: block; width: 100%; height: 2.2rem; margin: .3rem 0 } .sounds b { color: var(--ink) }
 .wide { margin: 0 0 .6rem } .wide svg { width: 100%; height: auto }
 .sequences td { vertical-align: top } .sequences b, .sequences i { font-weight: 600; font-style: normal }
 .sequences code { overflow-wrap: normal } .sequences span { margin-right: .9ch }

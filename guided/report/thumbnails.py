@@ -1,6 +1,6 @@
-"""Images of a run folder, made small and put into the page."""
+"""Files of a run folder: images, made small and put into the page; nothing is opened that a run does not write."""
 
-__all__ = ["digest", "is_image", "thumbnail"]
+__all__ = ["digest", "file_of", "is_image", "is_sound", "thumbnail"]
 
 import base64
 import io
@@ -23,28 +23,41 @@ ENOUGH = 24_000  # bytes
 VIDEO = 70  # the quality of a WebP
 FRAMES = 16  # of a video, at most
 TORN = (OSError, EOFError, SyntaxError, ValueError, struct.error, zlib.error)  # what Pillow raises for such files
-_PATH = re.compile(r"(samples|unguided|path)/[0-9]{3,}\.(png|webp)")  # nothing else is opened, whatever a file says
+_PATH = re.compile(r"(samples|unguided|path)/[0-9]{3,}\.(png|webp|wav)")  # nothing else is opened, whatever a file says
 
 
 def is_image(rows: Iterable[Mapping[str, str]]) -> bool:
-    """Whether all samples are images in files of the folder, and there are any."""
+    """Whether all samples are images or videos in files of the folder, and there are any."""
+    return _all(rows, (".png", ".webp"))
+
+
+def is_sound(rows: Iterable[Mapping[str, str]]) -> bool:
+    """Whether all samples are sounds in files of the folder, and there are any."""
+    return _all(rows, (".wav",))
+
+
+def _all(rows: Iterable[Mapping[str, str]], endings: tuple[str, ...]) -> bool:
     paths = [sample_of(row) for row in rows]
-    return bool(paths) and all(map(_PATH.fullmatch, paths))
+    return bool(paths) and all(_PATH.fullmatch(path) and path.endswith(endings) for path in paths)
 
 
 def digest(folder: Path, sample: str) -> str:
-    """What two equal samples have in common: the bytes of an image, the text of any other sample."""
+    """What two equal samples have in common: the bytes of an image or a sound, the text of any other sample."""
     try:
-        return storage.digest(_file(folder, sample))
+        return storage.digest(file_of(folder, sample))
     except OSError:
         return sample
 
 
-def _file(folder: Path, sample: str) -> Path:
-    """The file of an image; raises OSError if the sample is none, or its file is not there."""
+def file_of(folder: Path, sample: str) -> Path:
+    """The file of an image or a sound.
+
+    Raises:
+        OSError: The sample is none, or its file is not there.
+    """
     path = folder / sample if _PATH.fullmatch(sample) else None
     if path is None or not path.is_file():
-        raise OSError(f"{sample!r} is no image of a run")
+        raise OSError(f"{sample!r} is no file of a run")
     return path
 
 
@@ -60,7 +73,7 @@ def thumbnail(folder: Path, sample: str, side: int, text: str = "") -> str:
     from PIL import Image
 
     try:
-        with Image.open(_file(folder, sample)) as image:
+        with Image.open(file_of(folder, sample)) as image:
             form, data = _small(image, side)
     except (*TORN, Image.DecompressionBombError):
         return f'<span class="missing">{escape(sample)} cannot be read</span>'

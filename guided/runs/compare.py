@@ -11,8 +11,8 @@ from typing import Any
 from guided.core.monitor import Progress
 from guided.runs.engine import Stats
 from guided.runs.folder import table
-from guided.runs.images import stored
 from guided.runs.job import Job
+from guided.runs.media import stored
 from guided.samplers import Unguided
 from guided.storage import write_csv
 

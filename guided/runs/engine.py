@@ -32,8 +32,8 @@ from guided.values.learned import LearnedValue
 from guided.values.posterior_mean import PosteriorMean
 from guided.values.protocol import Value
 
-#: The number of look-aheads that are decoded and scored at a time, by modality: images take memory.
-DECODED = {"images": 64, "videos": 8}
+#: The number of look-aheads that are decoded and scored at a time, by modality: images and sounds take memory.
+DECODED = {"images": 64, "videos": 8, "audio": 8}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ r"""A run's folder: the samples, and all that is needed to resume the run or to 
     calls.csv      batch, call, best, top: the best reward and the mean of the ten best after so many calls of a request
     run.json       the configuration, the command, versions, the cost, and a summary of the rewards
     progress.json  until the run is finished: the cost and the number of requests so far, in place of those in run.json
-    samples/       samples that are images; `samples.csv` has their paths
+    samples/       samples that are images, videos or sounds; `samples.csv` has their paths
     blocks/        finished batches whose turn has not come, while several processes draw (see `guided.runs.parked`)
 
 A run that was killed any number of times and resumed ends with the same bytes in `samples.csv` and `samples/` as one
@@ -32,7 +32,7 @@ from guided.errors import GuidedError
 from guided.metrics.summary import summary
 from guided.report.record import PROGRESS, Stored, read_record
 from guided.runs.engine import Batch, Stats
-from guided.runs.images import drop, found, stored
+from guided.runs.media import drop, found, stored
 from guided.runs.opened import sample_files
 from guided.runs.parked import FOLDER, Parked, parked_in
 from guided.scoring.identity import as_recorded

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 
 import torch
 
+from guided.core.sound import from_wav
 from guided.errors import GuidedError, shown
 from guided.report.record import Stored, read_record
 from guided.runs.engine import Batch, Run, Stats, StepValue
@@ -23,11 +24,11 @@ FIRST = "first_call"
 NOT_REWARDS = ("request", "seed", "sample", FIRST, *TAIL)  # columns that are not of the reward
 Row: TypeAlias = Mapping[str, str]
 Number = TypeVar("Number", int, float)
-ENDINGS = (".png", ".webp")
+ENDINGS = (".png", ".webp", ".wav")
 
 
-class Images(Sequence[Any]):
-    """The images of a folder, opened on access; a video is the list of its frames."""
+class Files(Sequence[Any]):
+    """The images or sounds of a folder, opened on access; a video is the list of its frames."""
 
     def __init__(self, folder: Path, names: Sequence[str]) -> None:
         self.folder, self.names = folder, list(names)
@@ -39,18 +40,18 @@ class Images(Sequence[Any]):
     def __getitem__(self, index: int) -> Any: ...
 
     @overload
-    def __getitem__(self, index: slice) -> "Images": ...
+    def __getitem__(self, index: slice) -> "Files": ...
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return Images(self.folder, self.names[index])
+            return Files(self.folder, self.names[index])
         return _opened(self.folder / self.names[index])
 
 
 def open_run(path: str | Path) -> Run:
     """Reads a run from its folder: samples, rewards, columns, cost and configuration.
 
-    A run that was stopped has the samples so far. Images are opened on access.
+    A run that was stopped has the samples so far. Images and sounds are opened on access.
 
     Raises:
         GuidedError: The folder holds no run.
@@ -148,12 +149,14 @@ def _number(folder: Path, name: str, row: Row, column: str, kind: type[Number]) 
 
 
 def sample_files(folder: Path, names: Sequence[Any]) -> Sequence[Any]:
-    """The samples; texts that are names of image files below `samples/` are images."""
+    """The samples; texts that are names of files below `samples/` are what these hold."""
     files = all(isinstance(name, str) and name.startswith("samples/") and name.endswith(ENDINGS) for name in names)
-    return Images(folder, names) if names and files else names
+    return Files(folder, names) if names and files else names
 
 
 def _opened(path: Path) -> Any:
+    if path.suffix == ".wav":
+        return from_wav(path.read_bytes())
     from PIL import Image, ImageSequence
 
     image = Image.open(path)

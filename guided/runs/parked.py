@@ -1,7 +1,7 @@
 """Blocks of a run that finish before their turn, kept on disk until it comes: `blocks/00003.json` of a run folder.
 
 A kill loses none of them. Images are written to `samples/` at once, and the block has their paths. A block whose
-samples are neither text nor images is kept in memory.
+samples are neither text nor files is kept in memory.
 """
 
 __all__ = ["FOLDER", "Parked", "parked_in"]
@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from guided.errors import GuidedError
 from guided.runs.engine import Batch
-from guided.runs.images import stored
+from guided.runs.media import stored
 from guided.storage import make_folder, write_whole, writing
 
 FOLDER = "blocks"

@@ -14,8 +14,8 @@ from guided.runs.compare import compare
 from guided.runs.describe import description, notes, unnamed
 from guided.runs.engine import Batch, Stats
 from guided.runs.folder import RunFolder, table
-from guided.runs.images import IMAGE_MODALITIES, stored
 from guided.runs.job import Job
+from guided.runs.media import IMAGE_MODALITIES, stored
 from guided.runs.parked import FOLDER
 from guided.runs.watch import watch
 from guided.samplers import Unguided

@@ -15,8 +15,8 @@ from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.runs.engine import Batch, Stats
-from guided.runs.images import stored
 from guided.runs.job import Job
+from guided.runs.media import stored
 from guided.samplers import Sampler
 from guided.storage import read_rows, write_csv
 from guided.values.protocol import Value

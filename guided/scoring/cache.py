@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from guided.core.sound import Sound
 from guided.errors import GuidedError
 from guided.scoring.failures import Failed, Failures
 from guided.scoring.protocol import Prompts, Samples
@@ -183,7 +184,8 @@ def _add_sample(sha: Any, sample: Any) -> bool:
         _add(sha, f"{sample.dtype} {tuple(sample.shape)}".encode())
         _add(sha, sample.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     elif isinstance(sample, np.ndarray) and sample.dtype.kind in "biufc":
-        _add(sha, f"{sample.dtype.str} {sample.shape}".encode())
+        rate = f" {sample.rate}" if isinstance(sample, Sound) else ""
+        _add(sha, f"{sample.dtype.str} {sample.shape}{rate}".encode())
         _add(sha, np.ascontiguousarray(sample).tobytes())
     elif isinstance(sample, list | tuple):
         _add(sha, f"{type(sample).__name__} {len(sample)}".encode())

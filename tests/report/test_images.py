@@ -12,7 +12,7 @@ from PIL import Image
 from guided.report import write_report
 from guided.report.images import preview_line
 from guided.report.thumbnails import is_image, thumbnail
-from guided.runs.images import encoded
+from guided.runs.media import encoded
 from guided.storage import write_csv
 
 STATS = {"network_rows": 9, "network_calls": 9, "reward_calls": 9, "seconds": {"total": 1.0}}

@@ -2,8 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from guided.adapters.diffusers import FAMILIES
+from guided.core.sound import Sound
 
 PAGE = (Path(__file__).parents[3] / "docs" / "images.md").read_text(encoding="utf-8")
 
@@ -16,10 +20,15 @@ def test_the_examples_run() -> None:
     assert len(blocks) == 2
 
 
-def test_the_example_of_pipelines_runs() -> None:
+def test_the_examples_of_pipelines_run() -> None:
     page = (Path(__file__).parents[3] / "docs" / "pipelines.md").read_text(encoding="utf-8")
-    [block] = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    exec(compile(block, "pipelines.md", "exec"), {"__name__": "docs"})
+    names: dict[str, Any] = {"__name__": "docs"}
+    for block in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        exec(compile(block, "pipelines.md", "exec"), names)
+    assert names["steady"]([Sound([0.1] * 800, 8000), Sound([0.1] * 4000 + [0.0] * 4000, 8000)]) == [
+        pytest.approx(-20, abs=0.01),
+        pytest.approx(-100),
+    ]
 
 
 def test_it_names_every_family_and_the_defaults() -> None:

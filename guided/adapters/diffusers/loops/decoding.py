@@ -14,6 +14,7 @@ from guided.adapters.diffusers.loops.probe import ROWS
 from guided.adapters.diffusers.loops.tail import Tail
 from guided.adapters.diffusers.pixels import images
 from guided.core.batching import Evaluator
+from guided.core.sound import Sound
 from guided.errors import GuidedError, out_of_memory
 
 
@@ -77,16 +78,40 @@ class TailDecoder:
 
 
 class Sounds:
-    """Clean rows `(n, *event)` to `n` sounds, arrays of numpy with shape `(T,)` or `(channels, T)`.
+    """Clean rows `(n, *event)` to `n` sounds, :class:`guided.core.sound.Sound` with shape `(channels, T)`.
 
-    The arguments are those of :class:`TailDecoder`.
+    Args:
+        tail: The last part of the pipeline's call.
+        evaluator: Micro-batches of rows.
+
+    Raises:
+        GuidedError: No part of the pipeline says what its sampling rate is.
     """
 
     def __init__(self, tail: Tail, evaluator: Evaluator) -> None:
-        self._rows = _Rows(tail, evaluator)
+        self._rows, self.rate = _Rows(tail, evaluator), _rate(tail.pipeline)
 
-    def __call__(self, x: Tensor) -> list[Any]:
-        return list(self._rows(x).float().cpu().numpy())
+    def __call__(self, x: Tensor) -> list[Sound]:
+        """The sounds.
+
+        Raises:
+            GuidedError: Their amplitudes are not finite.
+        """
+        y = self._rows(x)
+        if not y.isfinite().all():
+            raise GuidedError(f"rows decode to sounds that are not finite (in {y.dtype}); use dtype float32")
+        return [Sound(waveform, self.rate) for waveform in y.float().cpu().numpy()]
+
+
+def _rate(pipeline: Any) -> int:
+    """The sampling rate of what a pipeline decodes, by its vocoder's configuration or its autoencoder's."""
+    for part in (getattr(pipeline, "vocoder", None), getattr(pipeline, "vae", None)):
+        config = getattr(part, "config", None)
+        for name in ("output_sampling_rate", "sampling_rate", "sample_rate"):
+            found = getattr(config, name, None)
+            if isinstance(found, int) and found > 0:
+                return found
+    raise GuidedError(f"{type(pipeline).__name__} has no vocoder or vae with a sampling_rate in its configuration")
 
 
 def shrunk(vae: Any, scale: float) -> Any:

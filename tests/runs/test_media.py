@@ -12,7 +12,7 @@ from PIL import Image
 from guided.errors import GuidedError
 from guided.runs.engine import Batch, Stats
 from guided.runs.folder import RunFolder
-from guided.runs.images import encoded, image_name, stored
+from guided.runs.media import encoded, file_name, stored
 from guided.storage import read_rows
 
 CONFIG = {"model": "toy", "n": 5, "seed": 7, "batch_size": 2}
@@ -63,7 +63,7 @@ def test_videos_are_webp_whose_frames_come_back_exactly_as_long_as_they_were(tmp
 
 @pytest.mark.parametrize("sample", ["CCO", 3.0, [], ["a"], np.zeros((3, 4, 4))])
 def test_other_samples_are_no_pictures(sample, tmp_path):
-    assert image_name("00000", sample) is None
+    assert file_name("00000", sample) is None
     other = Batch([0], [sample], [0.0], {}, Stats(), [])
     assert stored(other, tmp_path) is other and not files(tmp_path)
 

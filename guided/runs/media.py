@@ -1,9 +1,10 @@
-"""Image samples as files of a run folder: an image as PNG, a video as animated WebP, both lossless.
+"""Samples that are files of a run folder: an image as PNG, a video as animated WebP, a sound as WAV.
 
-Equal consecutive frames are stored as one frame of the WebP with their total duration.
+PNG and WebP are lossless; WAV has PCM of 16 bits. Equal consecutive frames are stored as one frame of the WebP with
+their total duration.
 """
 
-__all__ = ["IMAGE_MODALITIES", "drop", "found", "image_name", "stored"]
+__all__ = ["FILE_MODALITIES", "IMAGE_MODALITIES", "drop", "file_name", "found", "stored"]
 
 import io
 import re
@@ -13,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guided.core.sound import Sound, to_wav
 from guided.storage import write_whole
 
 if TYPE_CHECKING:
@@ -20,12 +22,16 @@ if TYPE_CHECKING:
 
 #: The modalities whose samples are images or lists of images.
 IMAGE_MODALITIES = ("images", "videos")
+#: The modalities whose samples are files.
+FILE_MODALITIES = (*IMAGE_MODALITIES, "audio")
 FRAME = 125  # the duration of a frame of a video, in ms
-_NAME = re.compile(r"(\d{5,})\.(png|webp)(\.part)?")
+_NAME = re.compile(r"(\d{5,})\.(png|webp|wav)(\.part)?")
 
 
-def image_name(stem: str, sample: Any) -> str | None:
-    """The name of a sample's file, by a stem as "00017"; None for a sample that is not an image."""
+def file_name(stem: str, sample: Any) -> str | None:
+    """The name of a sample's file, by a stem as "00017"; None for a sample that is no image, video or sound."""
+    if isinstance(sample, Sound):
+        return f"{stem}.wav"
     library = sys.modules.get("PIL.Image")  # without this import there are no images
     if library is None:
         return None
@@ -36,7 +42,7 @@ def image_name(stem: str, sample: Any) -> str | None:
 
 
 def stored(batch: "Batch", folder: Path, stem: str = "samples/{:05d}") -> "Batch":
-    """Writes the images of a batch, and returns the batch with their paths, relative to the folder, as its samples.
+    """Writes the files of a batch, and returns the batch with their paths, relative to the folder, as its samples.
 
     Args:
         batch: A finished batch; a batch of another modality is returned unchanged.
@@ -46,7 +52,7 @@ def stored(batch: "Batch", folder: Path, stem: str = "samples/{:05d}") -> "Batch
     Raises:
         OSError: The folder cannot be written.
     """
-    names = [image_name(stem.format(i), sample) for i, sample in zip(batch.requests, batch.samples, strict=True)]
+    names = [file_name(stem.format(i), sample) for i, sample in zip(batch.requests, batch.samples, strict=True)]
     if None in names:
         return batch
     for name, sample in zip(names, batch.samples, strict=True):
@@ -57,7 +63,9 @@ def stored(batch: "Batch", folder: Path, stem: str = "samples/{:05d}") -> "Batch
 
 
 def encoded(sample: Any) -> bytes:
-    """A PIL image as PNG, a list of frames as WebP."""
+    """A PIL image as PNG, a list of frames as WebP, a sound as WAV."""
+    if isinstance(sample, Sound):
+        return to_wav(sample)
     data = io.BytesIO()
     if isinstance(sample, Sequence):
         first, *rest = [frame.convert("RGB") for frame in sample]
@@ -68,18 +76,18 @@ def encoded(sample: Any) -> bytes:
 
 
 def found(folder: Path) -> dict[Path, int]:
-    """The images in a folder, also partly written ones, with their requests; none if there is no folder."""
+    """The images and sounds in a folder, also partly written ones, with their requests; none if there is no folder."""
     names = {path: _NAME.fullmatch(path.name) for path in sorted(folder.glob("*"))}
     return {path: int(name[1]) for path, name in names.items() if name}
 
 
 def drop(folder: Path, done: int, kept: Callable[[int], bool] = lambda request: False) -> None:
-    """Removes partly written images and those of the requests from `done` on, which belong to an unfinished batch.
+    """Removes partly written files and those of the requests from `done` on, which belong to an unfinished batch.
 
     Args:
-        folder: The folder of the images.
+        folder: The folder of the files.
         done: The number of finished requests.
-        kept: Whether a later request's image stays, because its batch is finished too.
+        kept: Whether a later request's file stays, because its batch is finished too.
 
     Raises:
         OSError: The folder cannot be written.
