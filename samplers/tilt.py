@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from guided.core.diffusion import Diffusion
+from guided.core.gradient import twisted
 from guided.core.outputs import gather
 from guided.core.particles import Particles
 from guided.core.random import Streams
@@ -103,15 +104,8 @@ class Tilt(SMC):
         """Moves one step with tokens drawn by their worth, with shape `(B, N, L, V)`, and corrects the weights."""
         if g is None or self.gamma == 0:
             return particles.propose(), weights
-        model, outputs, k = particles.model, particles.outputs, particles.k
-        y, heat = outputs.y[outputs.index].double(), getattr(model.process, "temperature", 1.0)
-        by = heat * self.gamma * self.cap(k + 1, model.steps) * g.to(y)
-        x = model.process.propose(particles.x, y + by, k, 1, particles.streams)
-        model.requests.monitor.step(k + 1)
-        revealed, token = x != particles.x, x.clamp(max=y.shape[-1] - 1)[..., None]
-        ratio = (y / heat).log_softmax(-1).gather(-1, token) - ((y + by) / heat).log_softmax(-1).gather(-1, token)
-        correction = torch.where(revealed, ratio[..., 0], 0.0).sum(-1)
-        return particles.follow(x), weights.corrected(correction.cpu())
+        particles, correction = twisted(particles, self.gamma * self.cap(particles.k + 1, particles.model.steps) * g)
+        return particles, weights.corrected(correction)
 
 
 def worth(x: Tensor, r: Tensor, V: int, shrink: float) -> Tensor:

@@ -55,8 +55,10 @@ def test_tokens_are_those_of_a_cpu(name, reward, prompt):
 
 @pytest.mark.parametrize("name", sorted(samplers()))
 def test_each_sampler_runs_on_a_gpu(name):
-    model = guided.load("dna", device=CUDA, steps=8)
-    runs = [guided.sample(model, None if name == "unguided" else "gc", name, n=2, seed=3) for _ in range(2)]
+    model = guided.load("images" if name == "dps" else "dna", device=CUDA, steps=8)
+    smooth = {"dps": "brightness", "tds": "activity?target=K562", "classifier-guidance": "activity?target=K562"}
+    reward = None if name == "unguided" else smooth.get(name, "gc")
+    runs = [guided.sample(model, reward, name, n=2, seed=3) for _ in range(2)]
     assert list(runs[0].samples) == list(runs[1].samples)
 
 

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from guided.core.editing import Editing, default_strength
 from guided.errors import GuidedError
 
 #: The forms in which a reward may take clean rows.
 VIEWS = ("samples", "tokens", "pixels", "latents")
+OTHER = 4  # the code of what is no nucleotide
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Codec:
             that `decode` would put into PIL images. None where samples are no images.
         preview_pixels: The same for `preview`.
         from_pixels: Maps pixels to samples, so that rows are decoded once for both; None where they do not follow.
+        smooth_pixels: Maps clean rows to pixels in [0, 1] that are not rounded, with gradients; None where samples are
+            no images.
         measures: Maps clean rows to further numbers about each, by name: columns of a run that its samples do not show.
             None where there are none.
     """
@@ -47,6 +52,7 @@ class Codec:
     preview_pixels: Callable[[Tensor], Tensor] | None = None
     from_pixels: Callable[[Tensor], Any] | None = None
     measures: Callable[[Tensor], dict[str, list[float]]] | None = None
+    smooth_pixels: Callable[[Tensor], Tensor] | None = None
 
     def editing(self, model: str, sample: Any, strength: float | None, mask: Any) -> Editing:
         """Where requests that start from a sample begin, and what they keep of it.
@@ -79,6 +85,30 @@ class Codec:
             "latents": _as_they_are,
         }
         return makers[name]
+
+    def relaxes(self, name: str) -> bool:
+        """Whether the model has a view in real numbers, with gradients."""
+        return {"tokens": self.tokens, "pixels": self.smooth_pixels, "latents": _as_they_are}.get(name) is not None
+
+    def relaxed(self, name: str, rows: Tensor) -> Tensor:
+        """A view of clean rows in real numbers, with gradients: pixels, probabilities of nucleotides, or the rows.
+
+        Args:
+            name: "tokens", "pixels" or "latents".
+            rows: With shape `(n, *event)`; of tokens their probabilities, `(n, L, V)`.
+
+        Raises:
+            GuidedError: The model has no such view.
+        """
+        if name == "tokens" and self.tokens is not None:
+            L, V = rows.shape[1:]
+            codes = self.tokens(torch.arange(V, device=rows.device)[:, None].expand(V, L))
+            return torch.einsum("nlv,vlc->nlc", rows, one_hot(codes, OTHER + 1)[..., :OTHER].to(rows))
+        if name == "pixels" and self.smooth_pixels is not None:
+            return self.smooth_pixels(rows)
+        if name != "latents":
+            raise GuidedError(f"the model has no {name} with gradients to give to a reward")
+        return rows
 
 
 def _as_they_are(rows: Tensor) -> Tensor:

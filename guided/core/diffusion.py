@@ -3,7 +3,7 @@
 __all__ = ["Diffusion"]
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -243,17 +243,33 @@ class Diffusion:
         return evaluate(network, self.process, x, parents, by_request=bool(self.requests.conditions) or counted)
 
     def _network(self, rows: Tensor, request: Tensor, k: int) -> Tensor:
-        """The network's outputs, with shape `(n, *)`. The time reaches the network here and nowhere else."""
-        t = torch.full((len(rows),), self.process.time(k), dtype=torch.float32, device=rows.device)
-        conditions, editing, monitor = self.requests.conditions, self.requests.editing, self.monitor
+        """The network's outputs, with shape `(n, *)`."""
+        return self.counted(lambda part: self.ask(rows[part], request[part], k), request)
 
-        def fn(part: Rows) -> Tensor:
-            y = self.predict(rows[part], t[part], conditions.take(request[part]))
-            check_output(y, (len(rows[part]), *self.process.output), self.process.predicts)
-            return y if editing is None else editing.clamp(y, request[part])
+    def ask(self, x: Tensor, request: Tensor, k: int) -> Tensor:
+        """The network's outputs at one micro-batch, with shape `(m, *)`; use :meth:`counted` around it.
 
-        with monitor.time("network"), torch_defaults() if self.identity else nullcontext():
-            y = self.evaluator(fn, len(rows), lambda n: monitor.count(n * self.cost))
+        The time reaches the network here and nowhere else.
+
+        Args:
+            x: The rows, with shape `(m, *event)`.
+            request: The request of each, with shape `(m,)`.
+            k: The step.
+        """
+        t = torch.full((len(x),), self.process.time(k), dtype=torch.float32, device=x.device)
+        y = self.predict(x, t, self.requests.conditions.take(request))
+        check_output(y, (len(x), *self.process.output), self.process.predicts)
+        return y if self.requests.editing is None else self.requests.editing.clamp(y, request)
+
+    def counted(self, fn: Callable[[Rows], Tensor], request: Tensor) -> Tensor:
+        """What a function that asks the network once about each row gives, part by part; the rows are counted.
+
+        Args:
+            fn: Maps some of the rows to a tensor, with shape `(m, *)`.
+            request: The request of each row, with shape `(n,)`.
+        """
+        with self.monitor.time("network"), torch_defaults() if self.identity else nullcontext():
+            y = self.evaluator(fn, len(request), lambda n: self.monitor.count(n * self.cost))
         if self.requests.spending is not None:
             self.requests.spending.count(request, self.cost)  # a loop knows its cost when it has been asked
         return y

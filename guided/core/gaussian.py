@@ -124,12 +124,36 @@ class Gaussian(Continuous):
         return (self.alphas[0] ** 2 + self.sigmas[0] ** 2) ** 0.5 * streams.normal(N, *self.event)
 
     def propose(self, x: Tensor, y: Tensor, k: int, M: int, streams: Streams) -> Tensor:
-        (a_t, a_s), (s_t, s_s) = self.alphas[k : k + 2], self.sigmas[k : k + 2]
-        std, y = self.std(k), self.estimate(x, y)
-        eps = (x - a_t * y) / s_t
-        mean = a_s * y + max(s_s**2 - std**2, 0.0) ** 0.5 * eps
-        mean = repeat(mean, "B N ... -> B (N M) ...", M=M)
+        std, mean = self.std(k), repeat(self.mean(x, y, k), "B N ... -> B (N M) ...", M=M)
         return mean + std * streams.normal(*mean.shape[1:]) if std > 0 else mean
+
+    def mean(self, x: Tensor, y: Tensor, k: int) -> Tensor:
+        """The mean of the step from `k` to `k + 1`, with the shape of the particles."""
+        (a_t, a_s), (s_t, s_s) = self.alphas[k : k + 2], self.sigmas[k : k + 2]
+        y = self.estimate(x, y)
+        eps = (x - a_t * y) / s_t
+        return a_s * y + max(s_s**2 - self.std(k) ** 2, 0.0) ** 0.5 * eps
+
+    def twisted(self, x: Tensor, y: Tensor, k: int, g: Tensor, streams: Streams) -> tuple[Tensor, Tensor]:
+        r"""Draws :math:`x_{k+1}` from :math:`\tilde p(x_{k+1}) \propto p(x_{k+1} \mid x_k) \exp(g \cdot x_{k+1})`.
+
+        It is the step with its mean moved by :math:`\tau^2 g`.
+
+        Returns:
+            The states, and :math:`\log p / \tilde p` of each, with shape `(B, N)`.
+        """
+        std, mean = self.std(k), self.mean(x, y, k)
+        if std == 0:
+            return mean, mean.new_zeros(mean.shape[:2])
+        z, by = streams.normal(*mean.shape[1:]), std * g
+        return mean + std * z + std * by, -(by * (z + by / 2)).flatten(2).sum(2)
+
+    def leaning(self, y: Tensor, k: int, g: Tensor) -> Tensor:
+        r"""The clean means if `g` is added to the score, :math:`y + g \sigma_k^2 / \alpha_k` (Tweedie's formula).
+
+        Where :math:`\alpha_k` is 0 nothing is known of the data, and they are as they were.
+        """
+        return y if self.alphas[k] == 0 else y + self.sigmas[k] ** 2 / self.alphas[k] * g
 
     def std(self, k: int) -> float:
         r"""The standard deviation :math:`\tau` of the fresh noise of the step from `k` to `k + 1`."""

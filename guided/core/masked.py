@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from guided.core.batching import distinct
 from guided.core.process import check_steps
@@ -127,6 +128,27 @@ class Masked:
             self._check(x == self.mask)
         return x
 
+    def twisted(self, x: Tensor, y: Tensor, k: int, g: Tensor, streams: Streams) -> tuple[Tensor, Tensor]:
+        """Draws `x_{k+1}` with tokens by the model's log-probabilities plus `g`, with shape `(B, N, L, V)`.
+
+        Which tokens are revealed is left as it is.
+
+        Returns:
+            The states, and the sum over revealed tokens of the log-ratio of the model's probability to the one that
+            they were drawn with, both normalised over the vocabulary; with shape `(B, N)`.
+        """
+        y = y.to(_wide(y))
+        by = self.temperature * g.to(y)
+        new = self.propose(x, y + by, k, 1, streams)
+        token = new.clamp(max=self.vocabulary - 1)[..., None]
+        model, drawn = (((z / self.temperature).log_softmax(-1).gather(-1, token)[..., 0]) for z in (y, y + by))
+        return new, torch.where(new != x, model - drawn, 0.0).sum(-1)
+
+    def relaxed(self, x: Tensor, y: Tensor) -> Tensor:
+        """The probabilities of clean tokens, rows `(n, L)` to `(n, L, V)`: those of a revealed token are 1 and 0."""
+        shown = one_hot(x.clamp(max=self.vocabulary - 1), self.vocabulary).to(y)
+        return torch.where((x == self.mask)[..., None], (y / self.temperature).softmax(-1), shown)
+
     def estimate(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.where(x == self.mask, _best(y), x)
 
@@ -189,7 +211,7 @@ class Masked:
 
     def _tokens(self, y: Tensor, u: Tensor) -> Tensor:
         """Tokens by inverting the distribution function at uniform numbers: `(*, V)` and `(*, M)` to `(*, M)`."""
-        y = y.double() if y.device.type != "mps" else y.float()  # a sum over V in float32 need not increase everywhere
+        y = y.to(_wide(y))  # a sum over V in float32 need not increase everywhere
         edges = ((y - y.amax(-1, keepdim=True)) / self.temperature).softmax(-1).cumsum(-1)
         total = edges[..., -1:]
         if y.device.type == "cpu":
@@ -208,6 +230,11 @@ class Masked:
         fixed = self.fixed.to(x.device)
         fixed = fixed if fixed.ndim == 1 else fixed[:, None]
         return torch.where(fixed == self.mask, x, fixed)
+
+
+def _wide(y: Tensor) -> torch.dtype:
+    """The widest type of the device's real numbers."""
+    return torch.float64 if y.device.type != "mps" else torch.float32
 
 
 def _best(y: Tensor) -> Tensor:

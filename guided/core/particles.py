@@ -109,6 +109,10 @@ class Particles:
             self._outputs = self._evaluated()
         return self._outputs
 
+    def know(self, outputs: Outputs) -> None:
+        """Keeps outputs that were computed for these particles elsewhere."""
+        self._outputs = outputs
+
     def _evaluated(self) -> Outputs:
         if self._some is None:
             return self.model.evaluate(self.x, self.k, self._parents)

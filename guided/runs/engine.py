@@ -30,7 +30,7 @@ from guided.scoring.objective import Objective
 from guided.scoring.rows import takes_rows
 from guided.values.learned import LearnedValue
 from guided.values.posterior_mean import PosteriorMean
-from guided.values.protocol import Value
+from guided.values.protocol import Value, slope
 
 #: The number of look-aheads that are decoded and scored at a time, by modality: images and sounds take memory.
 DECODED = {"images": 64, "videos": 8, "audio": 8}
@@ -129,7 +129,14 @@ class _Recorded:
         self.path: list[StepValue] = []
 
     def __call__(self, particles: Particles, alpha: float) -> Tensor:
-        v = self.value(particles, alpha)
+        return self._noted(particles, self.value(particles, alpha))
+
+    def slope(self, particles: Particles) -> tuple[Tensor, Tensor]:
+        """The values and their gradients, for samplers that follow them."""
+        v, g = slope(self.value, particles)
+        return self._noted(particles, v), g
+
+    def _noted(self, particles: Particles, v: Tensor) -> Tensor:
         mean, best = (x[x.isfinite()].mean().item() for x in (v, v.amax(1)))
         self.path.append(StepValue(particles.k, mean, best))
         top = v.max().item()

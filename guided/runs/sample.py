@@ -146,6 +146,7 @@ def resolve(config: RunConfig, command: str = "") -> Job:
         warnings.warn(idle, stacklevel=2)  # the command line refuses it
     start = Start.read(config.editing.image, config.editing.mask, config.editing.strength)
     objective = _objective(config)
+    _check_gradient(sampler, objective)
     preferences = _preferences(config, objective)
     executor = executor_for(config)
     if executor is not None:
@@ -157,7 +158,20 @@ def resolve(config: RunConfig, command: str = "") -> Job:
     wanted = Prompts.of(model, config.run.n, asked.prompt, asked.negative_prompt, asked.guidance, asked.rescale)
     named = _named(search.value)
     job = Job(config, model, sampler, objective, wanted, named=named, start=start, out=out, command=command)
-    return _with_value(replace(job, executor=executor, preferences=preferences))
+    job = _with_value(replace(job, executor=executor, preferences=preferences))
+    if getattr(sampler, "differentiates", False):
+        _check_slope(job)
+    return job
+
+
+def _check_slope(job: Job) -> None:
+    """Refuses a model or a value without gradients, before anything is drawn."""
+    if job.preferences is not None:
+        raise GuidedError(f"{spelled('preferences')} weigh a reward for each request, which has no gradient here")
+    check = getattr(job.value, "check_slope", None)
+    if check is None:
+        raise GuidedError(f"{spelled('value')} is an object of {type(job.value).__name__}, which has no gradient")
+    check(job.model)
 
 
 def _named(value: Any) -> Any:
@@ -204,6 +218,13 @@ def _objective(config: RunConfig) -> Objective | None:
     if given.reward is None:
         return None
     return resolve_reward(_homes(given.reward), **given.how)
+
+
+def _check_gradient(sampler: Sampler, objective: Objective | None) -> None:
+    """Refuses a reward without a gradient for a sampler that follows one, with a true attribute `differentiates`."""
+    if getattr(sampler, "differentiates", False) and objective is not None and objective.obstacle:
+        name = sampler_to_dict(sampler)["name"]
+        raise GuidedError(f"sampler {name!r} follows the reward's gradient: {objective.obstacle}")
 
 
 def _preferences(config: RunConfig, objective: Objective | None) -> Preferences | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from guided.scoring.copies import copied
 from guided.scoring.protocol import Prompts, Samples
@@ -31,6 +32,11 @@ class Function:
         extra = {"prompts": copied(prompts)} if self.prompted else {}
         with torch.no_grad():  # the setting belongs to a thread
             return self.function(copied(samples), **copied(dict(self.parameters)), **extra)
+
+    def relaxed(self, rows: Tensor, prompts: Prompts = None) -> object:
+        """What the function returns for real numbers, with gradients."""
+        extra = {"prompts": prompts} if self.prompted else {}
+        return self.function(rows, **copied(dict(self.parameters)), **extra)
 
     def cancel(self) -> bool:
         """A function cannot be ended from outside."""

@@ -19,12 +19,14 @@ import torch
 from numpy.typing import NDArray
 
 from guided.core.batching import Evaluator
+from guided.core.codec import Codec
 from guided.core.views import EachPrompt, Views
 from guided.errors import GuidedError, RewardError, check_number
 from guided.rewards.support.settings import on_device
 from guided.scoring.cache import Cache
 from guided.scoring.failures import OnError, short
 from guided.scoring.protocol import Prompts, Samples
+from guided.scoring.relaxed import obstacle, relaxed
 from guided.scoring.rows import RowScores, takes_rows
 from guided.scoring.scalarise import Aggregate, scalarise
 from guided.scoring.specification import RewardSpec, from_spec, terms_of, unique_names
@@ -91,6 +93,27 @@ class Objective:
         """Why equal identities may be of different objectives, in one line; None if that cannot be."""
         said = ((term.name, term.source.opaque) for term in self.terms)
         return next((f"reward {name!r} cannot be told from another: {why}" for name, why in said if why), None)
+
+    @property
+    def obstacle(self) -> str | None:
+        """Why it has no gradient, in one line; None if it has."""
+        return obstacle(self.terms, self.aggregate)
+
+    def relaxed(self, rows: torch.Tensor, codec: Codec, prompts: EachPrompt | None = None) -> torch.Tensor:
+        """Rewards with gradients of n clean rows in real numbers, with shape `(n,)` (:mod:`guided.scoring.relaxed`).
+
+        Who asks counts them, with `count`: some of the rows may be copies that fill a micro-batch.
+
+        Raises:
+            GuidedError: it has no gradient.
+        """
+        if self.obstacle:
+            raise GuidedError(self.obstacle)
+        return relaxed(self.terms, rows, codec, prompts if self.prompted else None)
+
+    def count(self, n: int) -> None:
+        """Counts rows that were scored by `relaxed`."""
+        self._calls += n
 
     @property
     def failures(self) -> int:

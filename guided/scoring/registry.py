@@ -51,6 +51,7 @@ class RegisteredReward:
         takes: the form in which it takes samples, one of `TAKES`.
         workers: where it is scored in a run with workers, one of `WORKERS`.
         tolerant: whether samples that fail count as -inf in every run, whatever its failure policy.
+        differentiable: whether it also takes real numbers, and torch finds gradients of its scores.
     """
 
     name: str
@@ -61,6 +62,7 @@ class RegisteredReward:
     takes: str = "samples"
     workers: str = "processes"
     tolerant: bool = False
+    differentiable: bool = False
 
     @property
     def doc(self) -> str:
@@ -86,6 +88,7 @@ def register_reward(
     kind: str | None = None,
     workers: str = "processes",
     tolerant: bool = False,
+    differentiable: bool = False,
 ) -> Callable[[F], F]:
     """Decorator that puts a reward in the table and returns the function unchanged.
 
@@ -103,9 +106,12 @@ def register_reward(
             releases Python's lock; "none" for a network that is to stay beside the model. One that takes tensors does.
         tolerant: whether samples that fail have no score (-inf) and are counted, where `on_error` would stop a run: for
             a reward that a good sample may fail.
+        differentiable: whether it also takes real numbers and returns scores with gradients, for the samplers that
+            follow one (:mod:`guided.scoring.relaxed`).
 
     Raises:
-        ValueError: the name is malformed, another function has it, or there is no such form or place.
+        ValueError: the name is malformed, another function has it, there is no such form or place, or a reward of
+            samples is said to be differentiable.
     """
     if not name or any(c in "?:/&" or c.isspace() for c in name):
         raise GuidedError(f"a reward's name has no spaces and none of ? : / &, given {name!r}")
@@ -116,6 +122,8 @@ def register_reward(
 
     if workers not in WORKERS:
         raise GuidedError(f"reward {name!r}: workers is {workers!r}; it is one of {', '.join(map(repr, WORKERS))}")
+    if differentiable and takes == "samples":
+        raise GuidedError(f"reward {name!r} takes samples, which have no gradient; it must take tensors to have one")
     where = workers if takes == "samples" else "none"
 
     def register(function: F) -> F:
@@ -123,7 +131,7 @@ def register_reward(
         if other is not None and _origin(other.function) != _origin(function):
             raise GuidedError(f"reward {name!r} is already registered by {'.'.join(_origin(other.function))}")
         _table[name] = RegisteredReward(
-            name, function, transform, kind or modality or TAKES[takes], check, takes, where, tolerant
+            name, function, transform, kind or modality or TAKES[takes], check, takes, where, tolerant, differentiable
         )
         return function
 

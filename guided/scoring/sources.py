@@ -44,6 +44,7 @@ class Source:
         takes: the form in which it takes samples, one of :data:`~guided.scoring.registry.TAKES`.
         workers: where workers score it: in "processes", in "threads", or "none" do.
         tolerant: whether samples that fail count as -inf whatever the failure policy.
+        differentiable: whether it has gradients (:mod:`guided.scoring.relaxed`).
     """
 
     label: str
@@ -57,6 +58,7 @@ class Source:
     takes: str = "samples"
     workers: str = "processes"
     tolerant: bool = False
+    differentiable: bool = False
 
 
 def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> Source:
@@ -130,6 +132,7 @@ def _from_function(
         entry.takes,
         entry.workers,
         entry.tolerant,
+        entry.differentiable,
     )
 
 

@@ -17,12 +17,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from guided.core.batching import Evaluator
+from guided.core.batching import Evaluator, Rows
 from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.process import Process
@@ -88,6 +88,34 @@ class LearnedValue:
             first, inverse = process.distinct(x, prompt)
             v = self.predict(x[first], process.time(particles.k), prompt[first])
             return v[inverse.cpu()].view(particles.x.shape[:2])
+
+    def slope(self, particles: Particles) -> tuple[Tensor, Tensor]:
+        """The values of real numbers and their gradients, `(B, N)` and `(B, N, *event)`, before the last step.
+
+        Raises:
+            GuidedError: As `check_slope`.
+        """
+        self.check_slope(cast("Diffusion", particles.model))
+        rows, prompt = particles.x.flatten(0, 1), self._prompt(particles).flatten()
+        time, scale = relative(particles.model.process.time(particles.k), self.config["times"]), self.config["scale"]
+
+        @torch_defaults()
+        def fn(part: Rows) -> Tensor:
+            with torch.enable_grad():
+                x = rows[part].detach().requires_grad_()
+                t = torch.full((len(x),), time, dtype=torch.float32, device=x.device)
+                v = self.net(x, t, prompt[part])
+                (g,) = torch.autograd.grad(v.sum(), x, materialize_grads=True)
+            return torch.cat([v[:, None].detach(), g.flatten(1)], 1)
+
+        found = scale * self.evaluator(fn, len(rows))
+        v = self.config["shift"] + found[:, 0].cpu().double()
+        return v.view(particles.x.shape[:2]), found[:, 1:].reshape(particles.x.shape)
+
+    def check_slope(self, model: Diffusion) -> None:
+        """Raises GuidedError if particles are tokens: the network takes them as whole numbers."""
+        if model.process.tokens is not None:
+            raise GuidedError("a learned value of tokens has no gradient; leave it out, for the gradient of the reward")
 
     @torch_defaults()
     def predict(self, x: Tensor, time: float, prompt: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from guided.core.batching import Evaluator, Rows
+from guided.core.diffusion import Diffusion
 from guided.core.lookahead import LookAhead
 from guided.core.particles import Particles
 from guided.core.resampling import tilt
@@ -28,6 +29,7 @@ from guided.errors import GuidedError
 from guided.scoring.objective import Objective
 from guided.scoring.rows import takes_rows
 from guided.values.protocol import Reward
+from guided.values.slopes import check_reward, reward_slope
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,22 @@ class PosteriorMean:
             v[looking] = self._values(part, alpha)
             particles.learn(part, looking)
         return v
+
+    def slope(self, particles: Particles) -> tuple[Tensor, Tensor]:
+        """The rewards of the clean means, or of the tokens' probabilities, and their gradients, before the last step:
+        see :func:`guided.values.protocol.slope`. Each particle is a call of the reward.
+
+        Raises:
+            GuidedError: As `check_slope`.
+        """
+        self.check_slope(cast("Diffusion", particles.model))
+        return reward_slope(cast("Objective", self.reward), particles, self.evaluator)
+
+    def check_slope(self, model: Diffusion) -> None:
+        """Refuses what has no gradient (:func:`guided.values.slopes.check_reward`)."""
+        check_reward(self.reward, model)
+        if self.draws != 1:
+            raise GuidedError(f"draws is {self.draws}; a sampler that follows gradients has one look-ahead, so it is 1")
 
     @property
     def rows(self) -> int:

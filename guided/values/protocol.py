@@ -1,6 +1,6 @@
 """The protocols of values, by which samplers select particles, and of rewards, which values estimate."""
 
-__all__ = ["Reward", "Value"]
+__all__ = ["Reward", "Value", "slope"]
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from guided.core.particles import Particles
+from guided.errors import GuidedError
 
 
 class Reward(Protocol):
@@ -34,3 +35,19 @@ class Value(Protocol):
         has doubles. At the last step the value is the reward itself.
         """
         ...
+
+
+def slope(value: Value, particles: Particles) -> tuple[Tensor, Tensor]:
+    """The values of particles before the last step, with shape `(B, N)`, and their gradients.
+
+    Those are with respect to real numbers, `(B, N, *event)`, or of tokens to their probabilities, `(B, N, L, V)`
+    (:func:`guided.core.gradient.slope`). A particle that is not known has the value -inf and the gradient 0.
+
+    Raises:
+        GuidedError: The value has no gradient.
+    """
+    own = getattr(value, "slope", None)
+    if own is None:
+        raise GuidedError(f"{type(value).__name__} has no gradient; take the posterior mean of a reward that has one")
+    v, g = own(particles)
+    return v, g

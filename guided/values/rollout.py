@@ -60,6 +60,10 @@ class Rollout(PosteriorMean):
     def rows(self) -> int:
         return self.steps
 
+    def check_slope(self, model: Diffusion) -> None:
+        """Raises GuidedError: there is no gradient through its steps."""
+        raise GuidedError(f"a {NAME} has no gradient; leave the value out, which then is the posterior mean")
+
     def check(self, model: Diffusion) -> None:
         """Raises GuidedError if the model has no longer steps, or none without noise where these are wanted."""
         model.process.strided(0, min(self.steps, model.steps))

@@ -60,7 +60,7 @@ def incompressibility(samples: Images) -> Scores:
     return per_image(samples, _kilobytes)
 
 
-@register_reward("brightness", takes="pixels")
+@register_reward("brightness", takes="pixels", differentiable=True)
 def brightness(samples: Images) -> Scores:
     """Mean luma, 0 (black) to 1 (white)."""
     return per_pixels(samples, lambda x: _mean(_luma(x)) / _LUMA)
@@ -85,7 +85,7 @@ def _check_colour(colour: str) -> None:
     _rgb(colour)
 
 
-@register_reward("target_colour", takes="pixels", check=_check_colour)
+@register_reward("target_colour", takes="pixels", check=_check_colour, differentiable=True)
 def target_colour(samples: Images, colour: str) -> Scores:
     """Minus the mean distance of the pixels to a colour, in CIELAB: 0 for that colour, -100 from black to white.
 
@@ -132,7 +132,9 @@ def _linear(rgb: Tensor) -> Tensor:
 def _lab(linear: Tensor) -> Tensor:
     to_xyz, to_lab, offset = _matrices(linear.device, linear.dtype)
     xyz = linear @ to_xyz
-    f = torch.where(xyz > (6 / 29) ** 3, xyz ** (1 / 3), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
+    low = (6 / 29) ** 3
+    root = xyz.clamp(min=low) ** (1 / 3)  # at 0 it has no gradient
+    f = torch.where(xyz > low, root, xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     return f @ to_lab - offset
 
 
@@ -147,8 +149,9 @@ def _distance(x: Tensor, rgb: Sequence[int]) -> Tensor:
     """The mean distance to a colour in Lab, `(m, 3, H, W)` to `(m,)`."""
     levels = torch.arange(256, device=x.device, dtype=_wide(x)) / 255
     linear = _linear(levels)
-    target = _lab(torch.stack([linear[level] for level in rgb]))
-    return torch.linalg.vector_norm(_lab(linear[x.movedim(1, -1).int()]) - target, dim=-1).mean(dim=(1, 2))
+    target, x = _lab(torch.stack([linear[level] for level in rgb])), x.movedim(1, -1)
+    light = _linear(x.to(levels) / 255) if x.requires_grad else linear[x.int()]
+    return torch.linalg.vector_norm(_lab(light) - target, dim=-1).mean(dim=(1, 2))
 
 
 def _kilobytes(image: Image.Image) -> float:

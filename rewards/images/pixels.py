@@ -108,7 +108,13 @@ def per_image(samples: Images, score: Callable[[Image.Image], float]) -> Scores:
 
 
 def per_pixels(samples: Images, score: Callable[[Tensor], Tensor]) -> Scores:
-    """Scores `(n,)` by a function of uint8 `(m, 3, H, W)` that gives `(m,)`; images of a list come one by one."""
+    """Scores `(n,)` by a function of uint8 `(m, 3, H, W)` that gives `(m,)`; images of a list come one by one.
+
+    A tensor in [0, 1] that asks for gradients keeps them; the function is given its numbers from 0 to 255.
+    """
+    if isinstance(samples, Tensor) and samples.requires_grad:
+        scores = score(255 * samples.reshape(-1, *samples.shape[-3:]))
+        return scores.view(len(samples), -1).mean(dim=1)
     batch = frames(samples, tensors=True)
     if not isinstance(batch.images, Tensor):
         return mean_over_frames(batch, [float(score(_tensor(image))) for image in batch.images])

@@ -24,7 +24,8 @@ from guided.rewards.sequences.cells import CELLS
 from guided.rewards.support.settings import Precision
 from guided.scoring.registry import register_reward
 
-Samples: TypeAlias = "Sequence[str] | Tensor"  # n sequences, or their codes, with shape `(n, L)`
+#: n sequences, or their codes, with shape `(n, L)`, or their probabilities, with shape `(n, L, 4)`.
+Samples: TypeAlias = "Sequence[str] | Tensor"
 CPU = torch.device("cpu")
 
 
@@ -71,7 +72,7 @@ def _check(target: str | None = None, oracle: str = "guide", **others: Any) -> N
         cell_of(target)
 
 
-@register_reward("activity", modality="dna", takes="tokens", check=_check)
+@register_reward("activity", modality="dna", takes="tokens", check=_check, differentiable=True)
 def activity(
     samples: Samples,
     target: str | None = None,
@@ -85,7 +86,7 @@ def activity(
     return own if isinstance(samples, Tensor) else own.tolist()
 
 
-@register_reward("specificity", modality="dna", takes="tokens", check=_check)
+@register_reward("specificity", modality="dna", takes="tokens", check=_check, differentiable=True)
 def specificity(
     samples: Samples,
     target: str | None = None,
@@ -105,8 +106,11 @@ def _scored(
     samples: Samples, target: str | None, oracle: str, prompts: Sequence[str] | None, precision: str
 ) -> tuple[Tensor, Tensor]:
     """Log-odds of all cell types, with shape `(n, 4)`, where a device has it in double precision; and the targets."""
-    from guided.rewards.sequences.oracle import log_odds
+    from guided.rewards.sequences.oracle import log_odds, smooth_log_odds
 
     cells = cells_of(len(samples), target, prompts, samples.device if isinstance(samples, Tensor) else CPU)
-    scores = log_odds(samples, oracle, precision)
+    if isinstance(samples, Tensor) and samples.is_floating_point():
+        scores = smooth_log_odds(samples, oracle)
+    else:
+        scores = log_odds(samples, oracle, precision)
     return scores if scores.device.type == "mps" else scores.double(), cells

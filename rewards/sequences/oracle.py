@@ -3,7 +3,7 @@
 Apart from the rewards, so that those can be listed before torch is there.
 """
 
-__all__ = ["Folded", "Member", "Oracle", "load_oracle", "log_odds"]
+__all__ = ["Folded", "Member", "Oracle", "load_oracle", "log_odds", "smooth_log_odds"]
 
 import copy
 from collections.abc import Sequence
@@ -168,6 +168,19 @@ def log_odds(sequences: Sequence[str] | Tensor, oracle: str = "guide", precision
             codes = torch.from_numpy(_CODE[np.frombuffer(text, dtype=np.uint8).reshape(len(rows), length)])
             scores[rows] = _of_codes(network, codes.to(device_of(sequences)), precision).cpu()
     return scores
+
+
+@own_settings
+def smooth_log_odds(p: Tensor, oracle: str = "guide") -> Tensor:
+    """Log-odds (nats) of each cell type, with shape `(n, 4)`, with gradients, in single precision.
+
+    Args:
+        p: Probabilities of A, C, G and T, with shape `(n, L, 4)`, of 16 nt or more.
+        oracle: As in `load_oracle`.
+    """
+    if p.shape[1] < SHORTEST:
+        return p.new_full((len(p), len(CELLS)), -torch.inf)
+    return cast("Tensor", _network_on(load_oracle(oracle), p.device)(p.float().mT))
 
 
 def _of_codes(network: nn.Module, codes: Tensor, precision: str) -> Tensor:

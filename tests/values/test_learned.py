@@ -12,6 +12,7 @@ from guided.core.batching import Evaluator
 from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.samplers import SVDD, BestOfN
+from guided.samplers.gradient import ClassifierGuidance
 from guided.scoring.objective import resolve_reward
 from guided.values.learned import LearnedValue, describe
 from guided.values.posterior_mean import PosteriorMean
@@ -199,3 +200,25 @@ def test_a_sampler_that_only_judges_the_end_asks_no_network():
     run = guided.sample(model, first, BestOfN(4), n=3, value=value)
     assert value.net.rows == 0 and math.isfinite(run.rewards.mean())
     assert isinstance(model.denoiser, Counting)
+
+
+class Bowl(Sum):
+    def forward(self, x, t, prompt):
+        return -x.square().sum(1) + t + prompt
+
+
+def test_the_gradient_of_a_learned_value():
+    """Of shift + scale net(x); classifier guidance follows it with no call of the reward before the end."""
+    model = gaussian(4)
+    value = replace(value_of(model, first), net=Bowl(), config={**value_of(model, first).config, "scale": 3.0})
+    x = torch.tensor([[[1.0, -2.0], [0.5, 0.0]]])
+    with torch.no_grad():
+        v, g = value.slope(particles_at(model, x, 1))
+    torch.testing.assert_close(v, value(particles_at(model, x, 1), 0.0))
+    torch.testing.assert_close(g, -6 * x)
+    calls = resolve_reward(first)
+    with torch.no_grad():
+        ClassifierGuidance(1.0)(model, replace(value, reward=calls), Streams(0, range(3)))
+    assert calls.calls == 0
+    with pytest.raises(ValueError, match="a learned value of tokens has no gradient"):
+        value_of(dna()).check_slope(dna())

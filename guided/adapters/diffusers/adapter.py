@@ -123,6 +123,7 @@ def _codec(family: Family, vae: Any, cheap: Decoder | None, evaluator: Evaluator
         pixels=decoder.pixels,
         preview_pixels=None if cheap is None else cheap.pixels,
         from_pixels=images,
+        smooth_pixels=(cheap or decoder).smooth,
     )
 
 

@@ -3,7 +3,7 @@
 __all__ = ["Decoder", "Encoder", "images", "region"]
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -52,11 +52,20 @@ class Decoder:
             raise GuidedError(f"rows decode to pixels that are not finite (in {self._dtype(x)}); use dtype float32")
         return found
 
-    def _pixels(self, x: Tensor, finite: list[Tensor]) -> Tensor:
-        """The pixels of a micro-batch; whether they are finite is added to a list."""
+    def smooth(self, x: Tensor) -> Tensor:
+        """Pixels in [0, 1] that are not rounded, with gradients; shapes are those of `pixels`, all rows at once."""
+        y = (self._decoded(x).float() / 2 + 0.5).clamp(0, 1)
+        return (y if y.shape[1] == 3 else y.expand(-1, 3, *y.shape[2:])).movedim(1, -3)
+
+    def _decoded(self, x: Tensor) -> Tensor:
+        """What the network makes of rows, from -1 to 1."""
         if self.scale < 1:
             x = self._smaller(x)
-        y = x if self.vae is None else self.vae.decode(self._unscaled(x), return_dict=False)[0]
+        return x if self.vae is None else cast("Tensor", self.vae.decode(self._unscaled(x), return_dict=False)[0])
+
+    def _pixels(self, x: Tensor, finite: list[Tensor]) -> Tensor:
+        """The pixels of a micro-batch; whether they are finite is added to a list."""
+        y = self._decoded(x)
         finite.append(y.isfinite().all())
         y = (y.float() / 2 + 0.5).clamp(0, 1)
         y = y if y.shape[1] == 3 else y.expand(-1, 3, *y.shape[2:])  # grey
