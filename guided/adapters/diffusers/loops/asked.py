@@ -86,8 +86,8 @@ class Asked:
         except BaseException as error:
             if not isinstance(error, Exception) or out_of_memory(error):
                 self.close()
-            else:
-                self._loops.pop((request, len(x)), None)
+            elif (request, len(x)) in self._loops:
+                self._loops.pop((request, len(x))).close()
             raise
         y = told.prediction.float()
         return y[:, : x.shape[1]] if y.shape != x.shape else y  # a variance may follow

@@ -3,6 +3,7 @@
 __all__ = ["Loop"]
 
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -40,8 +41,9 @@ class Loop:
     ) -> None:
         self.exchange, self.rows = Exchange(time, code=call.code if capture else None), rows
         device = torch.device(call.pipeline._execution_device)
-        # It knows the loop's parts and not the loop, so that a loop that nobody holds can end.
+        # It knows the loop's parts and not the loop, so that a loop that nobody holds ends.
         args = (call, self.exchange, call.arguments(request, rows, latents), device)
+        weakref.finalize(self, self.exchange.asked.put, None)
         self._thread = threading.Thread(target=_run, args=args, name="pipeline", daemon=True)
         self._thread.start()
 
@@ -57,10 +59,13 @@ class Loop:
         except BaseException:  # an interrupt: what it says next would be taken for an answer to another question
             self.close()
             raise
-        if isinstance(told, BaseException):
-            self._thread.join()
+        if not isinstance(told, BaseException):
+            return told
+        self._thread.join()
+        try:
             raise told
-        return told
+        finally:
+            del told  # its traceback holds this frame, and all that the network had: no circle, or memory stays taken
 
     def ask(self, x: Tensor, t: float) -> Told:
         """What the loop says of latents, with shape `(rows, *event)`, at a time."""
