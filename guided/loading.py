@@ -1,6 +1,15 @@
 """Pretrained models by name or path."""
 
-__all__ = ["check_name", "check_options", "convert", "load", "models", "resolve_device", "split_options"]
+__all__ = [
+    "check_name",
+    "check_options",
+    "convert",
+    "load",
+    "models",
+    "resolve_device",
+    "split_options",
+    "with_guider",
+]
 
 import inspect
 import json
@@ -86,7 +95,7 @@ def load(
         options: What the checkpoint's adapter takes besides: for a file `length`, `alphabet` and `ema`
             (:func:`guided.adapters.mdlm.cnn.load`) or GDSS's (:func:`guided.adapters.gdss.adapter.load`), for MDLM's
             folder `length`, for a pipeline `eta`, `lookahead`,
-            `scheduler` and more (:func:`guided.adapters.diffusers.load`). A pipeline object takes those of
+            `scheduler`, `guider` and more (:func:`guided.adapters.diffusers.load`). A pipeline object takes those of
             :func:`guided.adapters.diffusers.wrap`, and stays on its device and in its precision.
 
     Raises:
@@ -156,6 +165,18 @@ def _wrapped(pipeline: Any, steps: int | None, options: Mapping[str, Any]) -> Di
     wrap = import_module(_PIPELINES).wrap
     check_options(wrap, options, f"model {type(pipeline).__name__!r}")
     return wrap(pipeline, steps=steps, **options)
+
+
+def with_guider(model: Diffusion, guider: Any) -> Diffusion:
+    """The model of a pipeline, guided by a guider of diffusers; as it is, if none is given.
+
+    Raises:
+        GuidedError: As :func:`guided.adapters.diffusers.guiders.with_guider`.
+    """
+    if guider is None:
+        return model
+    found: Diffusion = import_module(_PIPELINES).with_guider(model, guider)
+    return found
 
 
 def split_options(name: str | Path) -> tuple[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ LAYERS: dict[str, set[str]] = {
     "nets": {"errors"},
     "checkpoints": {"errors", "storage"},
     "core": {"errors", "settings"},
-    "adapters": {"errors", "settings", "storage", "nets", "checkpoints", "core"},
+    "adapters": {"errors", "names", "settings", "storage", "nets", "checkpoints", "core"},
     "loading": {"errors", "names", "settings", "storage", "checkpoints", "core", "adapters"},
     "scoring.registry": {"errors"},
     "rewards": {"errors", "settings", "checkpoints", "scoring.registry"},

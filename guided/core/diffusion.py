@@ -15,7 +15,7 @@ from torch import Tensor
 from guided.core.batching import Evaluator, Rows
 from guided.core.codec import Codec
 from guided.core.denoiser import Denoiser, Network
-from guided.core.guidance import Conditions, Guided
+from guided.core.guidance import Conditions, Guidance, Guided, Guider
 from guided.core.monitor import Monitor
 from guided.core.outputs import Outputs, check_output, evaluate
 from guided.core.particles import Particles
@@ -80,6 +80,11 @@ class Diffusion:
         """The number of rows of the network that one particle takes: 2 with guidance."""
         return int(getattr(self.guided() or self.denoiser, "cost", 1))
 
+    def _cost_at(self, k: int) -> int:
+        """The rows of the network that one particle takes at a step: some guiders do not guide at all of them."""
+        cost_at = getattr(self.guided(), "cost_at", None)
+        return self.cost if cost_at is None else int(cost_at(self.process.time(k)))
+
     @property
     def modality(self) -> str:
         """What the samples are, "molecules", "dna", "images" or "videos"; "" if unknown."""
@@ -125,6 +130,7 @@ class Diffusion:
     def with_steps(self, K: int) -> "Diffusion":
         """The same model with `K` reverse steps."""
         model = replace(self, process=self.process.with_steps(K))
+        model = model.with_requests(guidance=model._timed(self.requests.guidance))
         if not hasattr(self.denoiser, "with_steps"):
             return model
         denoiser: Any = self.denoiser.with_steps(K)  # a loop is one of a number of steps
@@ -141,6 +147,10 @@ class Diffusion:
     def with_negative(self, denoiser: Denoiser) -> "Diffusion":
         """The same model with another denoiser on the negative side of its guidance."""
         return replace(self, prompting=replace(self.prompting, negative=denoiser))
+
+    def with_guider(self, guider: Guider | None) -> "Diffusion":
+        """The same model, guided by another formula than that of a weight when it is prompted."""
+        return replace(self, prompting=replace(self.prompting, guider=guider))
 
     def with_requests(self, **changes: Any) -> "Diffusion":
         """The same model with other entries of its :class:`Requests`: conditions, prompts, editing, monitor."""
@@ -178,7 +188,7 @@ class Diffusion:
         self.prompting.check(self.name, prompts, negative)
         conditions, guided = self.prompting.resolve(prompts, guidance, negative, rescale)
         texts = tuple(prompt or "" for prompt in prompts)
-        model = self.with_requests(conditions=conditions, guidance=guided, prompts=texts)
+        model = self.with_requests(conditions=conditions, guidance=self._timed(guided), prompts=texts)
         model.guided()  # raises if the weight or the rescale is out of range
         return model
 
@@ -213,11 +223,20 @@ class Diffusion:
         """Noises clean rows, with shape `(B, N, *event)`, back to step `k`."""
         return Particles(self, self.process.noise(x, k, streams), k, streams)
 
-    def guided(self) -> Guided | None:
+    def _timed(self, guidance: Guidance | None) -> Guidance | None:
+        """The guidance, which knows the times of a run's steps if it is a guider's."""
+        if guidance is None or guidance.guider is None:
+            return guidance
+        return replace(guidance, times=[self.process.time(k) for k in range(self.steps + 1)])
+
+    def guided(self) -> Denoiser | None:
         """The denoiser with the requests' guidance, None where they have none; GuidedError if it is out of range."""
         guidance = self.requests.guidance
         if guidance is None:
             return None
+        if guidance.guider is not None:
+            first = self.requests.first_step(len(guidance.times) - 1)
+            return guidance.guider.around(self.denoiser, self.prompting.negative, guidance.times[first:])
         return Guided(self.denoiser, guidance.scale, self.prompting.negative, guidance.rescale)
 
     def predict(self, x: Tensor, t: Tensor, conditions: Conditions | None = None) -> Tensor:
@@ -244,7 +263,7 @@ class Diffusion:
 
     def _network(self, rows: Tensor, request: Tensor, k: int) -> Tensor:
         """The network's outputs, with shape `(n, *)`."""
-        return self.counted(lambda part: self.ask(rows[part], request[part], k), request)
+        return self.counted(lambda part: self.ask(rows[part], request[part], k), request, k)
 
     def ask(self, x: Tensor, request: Tensor, k: int) -> Tensor:
         """The network's outputs at one micro-batch, with shape `(m, *)`; use :meth:`counted` around it.
@@ -261,15 +280,16 @@ class Diffusion:
         check_output(y, (len(x), *self.process.output), self.process.predicts)
         return y if self.requests.editing is None else self.requests.editing.clamp(y, request)
 
-    def counted(self, fn: Callable[[Rows], Tensor], request: Tensor) -> Tensor:
+    def counted(self, fn: Callable[[Rows], Tensor], request: Tensor, k: int) -> Tensor:
         """What a function that asks the network once about each row gives, part by part; the rows are counted.
 
         Args:
             fn: Maps some of the rows to a tensor, with shape `(m, *)`.
             request: The request of each row, with shape `(n,)`.
+            k: The step.
         """
         with self.monitor.time("network"), torch_defaults() if self.identity else nullcontext():
-            y = self.evaluator(fn, len(request), lambda n: self.monitor.count(n * self.cost))
+            y = self.evaluator(fn, len(request), lambda n: self.monitor.count(n * self._cost_at(k)))
         if self.requests.spending is not None:
-            self.requests.spending.count(request, self.cost)  # a loop knows its cost when it has been asked
+            self.requests.spending.count(request, self._cost_at(k))  # a loop knows its cost when it has been asked
         return y

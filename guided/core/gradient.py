@@ -113,7 +113,7 @@ def _through_network(model: Diffusion, particles: Particles, request: Tensor, sc
             v, g = _differentiated(score(model.process.estimate(x, y), request[part]), x)
         return torch.cat([part.detach().flatten(1).to(wide) for part in (y, g, v[:, None])], 1)
 
-    found = model.counted(fn, request)
+    found = model.counted(fn, request, particles.k)
     size = (found.shape[1] - 1) // 2
     y, g = (part.to(rows.dtype).unflatten(1, event) for part in found[:, :-1].split(size, 1))
     index = torch.arange(len(rows), device=rows.device).view(particles.x.shape[:2])

@@ -14,11 +14,11 @@ References:
     | https://arxiv.org/abs/2305.08891
 """
 
-__all__ = ["Conditions", "Guidance", "Guided"]
+__all__ = ["Conditions", "Guidance", "Guided", "Guider"]
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -65,12 +65,41 @@ class Conditions:
         return denoiser(x, t, *negative, **self.positive)
 
 
+class Guider(Protocol):
+    """Guidance by another formula, which may differ from step to step."""
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """All that samples depend on in it, JSON-able."""
+        ...
+
+    def around(self, positive: Denoiser, negative: Denoiser | None, times: Sequence[float]) -> Denoiser:
+        """A denoiser that takes both sides, as :class:`Guided` does.
+
+        Args:
+            positive: The denoiser that is guided.
+            negative: The negative denoiser; None for the positive one again.
+            times: The times of the steps that are taken, and that of the data.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Guidance:
-    """The weight of guidance, and the share of guidance rescale."""
+    """The weight of guidance, and the share of guidance rescale; or a guider, which has its own.
 
-    scale: float
+    Args:
+        scale: The weight.
+        rescale: The share of rescale.
+        guider: The guider.
+        times: The times of a whole run's steps, and that of the data: a guider is told the step, also where the steps
+            of a look-ahead are longer.
+    """
+
+    scale: float = 1.0
     rescale: float = 0.0
+    guider: Guider | None = None
+    times: Sequence[float] = ()
 
 
 @dataclass(frozen=True)

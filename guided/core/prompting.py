@@ -1,6 +1,6 @@
 """How a model is prompted: prompts to conditions and a weight of guidance."""
 
-__all__ = ["Prompting"]
+__all__ = ["Prompting", "check_alone"]
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from guided.core.denoiser import Denoiser
-from guided.core.guidance import Conditions, Guidance
+from guided.core.guidance import Conditions, Guidance, Guider
 from guided.errors import GuidedError, check_number
 
 NEGATIVE_SCALE = 1.5  # with a negative denoiser, for a model without a guidance weight of its own
@@ -26,6 +26,7 @@ class Prompting:
         guidance: The default weight of classifier-free guidance; None for no guidance.
         negative: The denoiser on the negative side of guidance; None for the model's own, without a prompt.
         examples: Some prompts that the model knows, for training that needs some.
+        guider: What guides by another formula than a weight; None for that of the weight.
     """
 
     encode: Callable[[Sequence[Any]], Mapping[str, Tensor]] | None = None
@@ -33,6 +34,7 @@ class Prompting:
     guidance: float | None = None
     negative: Denoiser | None = None
     examples: Sequence[str] = ()
+    guider: Guider | None = None
 
     @property
     def conditional(self) -> bool:
@@ -74,10 +76,15 @@ class Prompting:
         The arguments are those of :meth:`guided.core.diffusion.Diffusion.prompted`.
 
         Raises:
-            GuidedError: The weight is not finite, or a negative prompt or a rescale is given without guidance.
+            GuidedError: The weight is not finite, a negative prompt or a rescale is given without guidance, or a weight
+                or a rescale beside a guider.
         """
         prompts = self.named(prompts)
         negative = None if negative is None else self.named(negative)
+        if self.guider is not None:
+            check_alone(scale, rescale)
+            sides = (prompts, negative or [self.unconditional] * len(prompts))
+            return Conditions(*map(self.conditions, sides)), Guidance(guider=self.guider)
         if scale is None:
             scale = NEGATIVE_SCALE if self.guidance is None and self.negative is not None else self.guidance
         scale = None if scale is None else check_number("guidance", scale, float)
@@ -90,3 +97,11 @@ class Prompting:
             return Conditions(positive), None
         negative_conditions = self.conditions([self.unconditional] * len(prompts) if negative is None else negative)
         return Conditions(positive, negative_conditions), Guidance(scale, rescale)
+
+
+def check_alone(scale: float | None, rescale: float) -> None:
+    """Raises GuidedError if there is a weight of guidance, or a rescale: a guider has its own."""
+    for name, value in (("guidance", scale), ("rescale", rescale or None)):
+        if value is not None:
+            own = "guidance_scale" if name == "guidance" else "guidance_rescale"
+            raise GuidedError(f"{name} is {value}, and a guider has its own; give the guider its {own} instead")

@@ -108,6 +108,7 @@ def _conditions(config: Mapping[str, Any]) -> list[str]:
     """What a run was given besides its prompts."""
     texts = {"guidance": "guidance {:g}", "negative_prompt": "without {!r}", "rescale": "rescale {:g}"}
     found = [text.format(config[key]) for key, text in texts.items() if config.get(key) is not None]
+    found += [f"guider {config['guider']['name']}"] if config.get("guider") else []
     for key, word in (("image", "from"), ("mask", "where white in")):
         found += [f"{word} {Path(config[key].get('file') or 'an image in memory').name}"] if config.get(key) else []
     return [*found, *([f"strength {config['strength']:g}"] if config.get("strength") is not None else [])]

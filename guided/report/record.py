@@ -50,6 +50,7 @@ class _Config(_Part):
     reward: _Reward | None = None
     guidance: Finite | None = None
     rescale: Finite | None = None
+    guider: _Sampler | None = None
     strength: Finite | None = None
     image: _File | None = None
     mask: _File | None = None

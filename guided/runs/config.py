@@ -179,6 +179,16 @@ class PromptOptions(Config):
             "How much guidance rescale is applied (Lin et al., 2023), 0 to 1.", panel="Conditioning", least=0, most=1
         ),
     ] = 0.0
+    guider: Annotated[
+        Any,
+        Option(
+            "A guider of diffusers, in place of a weight, for pipelines: `adaptive-projected?guidance_scale=4&eta=.5`.",
+            panel="Conditioning",
+            metavar="NAME",
+            more="In Python also a guider, or a mapping with its name and parameters.",
+            shell=str,
+        ),
+    ] = None
     negative: Annotated[
         str | Path | None,
         SkipValidation,
@@ -192,9 +202,15 @@ class PromptOptions(Config):
     ] = None
 
     def check(self) -> None:
-        """Checks that prompts are texts, and that there is guidance where it is needed."""
+        """Checks that prompts are texts, and that there is guidance where it is needed, of one kind."""
         for name in PROMPTS:
             object.__setattr__(self, name, check_texts(spelled(name), getattr(self, name)))
+        for name in ("guidance", "rescale"):
+            if self.guider is not None and getattr(self, name):
+                own = f"guidance_{'scale' if name == 'guidance' else name}"
+                raise GuidedError(
+                    f"{spelled(name)} and {spelled('guider')} do not go together; a guider has its own, {own}"
+                )
         for name, value in (("negative_prompt", self.negative_prompt), ("rescale", self.rescale or None)):
             if value is not None and self.guidance == 1:
                 raise GuidedError(

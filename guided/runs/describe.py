@@ -130,6 +130,11 @@ def _model(job: Job) -> str:
     return str(model) if isinstance(model, str | Path) else job.model.name
 
 
+def _guider(job: Job) -> Json:
+    guider = job.model.prompting.guider
+    return None if guider is None else dict(guider.description)
+
+
 def _value(job: Job) -> Json:
     return getattr(job.named, "identity", None) or {"object": type(job.named).__name__}
 
@@ -146,6 +151,7 @@ _DECIDES: Mapping[str, Callable[[Job], Json]] = {
     "mask": lambda job: job.start.config["mask"],
     "strength": lambda job: job.start.config["strength"],
     "pipe_args": lambda job: described(job.config.source.pipe_args),
+    "guider": lambda job: _guider(job),
 }
 
 
@@ -180,6 +186,7 @@ _REPEATS: Mapping[str, Callable[[Job, Any], Json]] = {
     "value": _file_again,
     "image": _file_again,
     "mask": _file_again,
+    "guider": lambda job, value: None if value is None else _guider(job),
 }
 
 

@@ -51,7 +51,8 @@ class Prompts:
         Raises:
             GuidedError: The number of prompts is neither one nor `n`.
         """
-        asked = any(given is not None for given in (prompt, negative, guidance)) or rescale != 0
+        guider = model.prompting.guider
+        asked = any(given is not None for given in (prompt, negative, guidance, guider)) or rescale != 0
         bare = not model.prompting.conditional and model.prompting.negative is None
         if not asked and (bare or model.requests.conditions):
             return cls()

@@ -16,7 +16,7 @@ from guided.core.batching import Evaluator
 from guided.core.diffusion import Diffusion
 from guided.core.monitor import Progress, check_progress
 from guided.errors import GuidedError
-from guided.loading import check_name, check_options, load, split_options
+from guided.loading import check_name, check_options, load, split_options, with_guider
 from guided.runs.config import POSITIONAL, ModelOptions, RunConfig
 from guided.runs.devices import devices_of
 from guided.runs.editing import Start
@@ -154,7 +154,7 @@ def resolve(config: RunConfig, command: str = "") -> Job:
     model = _model(_placed(config))
     search, asked = config.search, config.prompting
     model = model if search.steps is None else model.with_steps(search.steps)
-    model = _started(with_negative(model, asked.negative), start)
+    model = _started(with_guider(with_negative(model, asked.negative), asked.guider), start)
     wanted = Prompts.of(model, config.run.n, asked.prompt, asked.negative_prompt, asked.guidance, asked.rescale)
     named = _named(search.value)
     job = Job(config, model, sampler, objective, wanted, named=named, start=start, out=out, command=command)
@@ -287,7 +287,7 @@ def _with_value(job: Job) -> Job:
             f"{spelled('value')} is an object of {type(value).__name__}, which counts no calls; with a budget it must "
             "be a folder from `guided fit-value`, or the look-ahead's own"
         )
-    plain = job.prompts.plain and job.model.requests.editing is None
+    plain = job.prompts.plain and job.model.requests.editing is None and job.model.prompting.guider is None
     return replace(job, value=_learned(value, whole, job.objective, job.sampler, plain))
 
 
@@ -297,8 +297,8 @@ def _learned(value: Value, model: Diffusion, objective: Objective, sampler: Samp
         return value
     if not plain:
         raise GuidedError(
-            "a learned value was fitted to runs from noise, without negative prompts and guidance rescale; "
-            "leave out image, negative_prompt and rescale, or the value"
+            "a learned value was fitted to runs from noise, without negative prompts, guidance rescale and guiders; "
+            "leave out image, negative_prompt, rescale and guider, or the value"
         )
     return value.bind(model, objective, getattr(sampler, "alpha", ()))
 

@@ -8,12 +8,13 @@ from typing import Any
 
 from guided.adapters.diffusers.adapter import wrap_family
 from guided.adapters.diffusers.families import FAMILIES
+from guided.adapters.diffusers.guiders import with_guider
 from guided.adapters.diffusers.loops import wrap_loop
 from guided.core.diffusion import Diffusion
 from guided.errors import GuidedError, nearest, shown
 
 
-def wrap(pipeline: Any, *, loop: bool | None = None, **options: Any) -> Diffusion:
+def wrap(pipeline: Any, *, loop: bool | None = None, guider: Any = None, **options: Any) -> Diffusion:
     """A pipeline as a model. Its modules are shared, frozen and put into evaluation mode.
 
     Args:
@@ -21,6 +22,7 @@ def wrap(pipeline: Any, *, loop: bool | None = None, **options: Any) -> Diffusio
         loop: Whether its own loop is the denoiser (:func:`guided.adapters.diffusers.loops.wrap_loop`), instead of the
             class of its family (:func:`guided.adapters.diffusers.adapter.wrap_family`); None for where it has no such
             class, or is given `pipe_args`.
+        guider: A guider of diffusers, as :func:`guided.adapters.diffusers.guiders.with_guider` takes it.
         options: Those of the two.
 
     Raises:
@@ -38,7 +40,8 @@ def wrap(pipeline: Any, *, loop: bool | None = None, **options: Any) -> Diffusio
             way = "by its own loop" if loop else "as a family (loop=false)"
             raise GuidedError(f"{name} {way} has no option {key!r}{nearest(key, known)}; it takes {', '.join(known)}")
         del options[key]
-    return make(pipeline, **options)
+    model = make(pipeline, **options)
+    return model if guider is None else with_guider(model, guider)
 
 
 def _parameters() -> list[inspect.Parameter]:

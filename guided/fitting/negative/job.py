@@ -123,6 +123,8 @@ def _prompts(model: Diffusion, prompts: Sequence[str] | None, guidance: float | 
     model.trainable()
     if model.prompting.negative is not None:
         raise GuidedError(f"{model.name} has a negative side already; train from the model without it")
+    if model.prompting.guider is not None:
+        raise GuidedError(f"{model.name} has a guider; train from the model without it")
     if model.process.fixed is not None or model.requests.editing is not None:
         raise GuidedError(f"{model.name} has pinned tokens or starts from a sample; train from the model without them")
     if not model.prompting.conditional:

@@ -43,6 +43,8 @@ class Source:
             raise GuidedError(
                 "the model has different pinned tokens for each request; a value is fitted to one pattern of shape (L,)"
             )
+        if model.prompting.guider is not None:
+            raise GuidedError(f"{model.name} has a guider; a value is fitted to runs with a weight of guidance")
         if model.requests.editing is not None:
             raise GuidedError("the model starts from a sample; a value is fitted to runs from noise")
         if prompt is None and guidance is None and not model.prompting.conditional:

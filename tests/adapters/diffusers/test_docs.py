@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from guided.adapters.diffusers import FAMILIES
+from guided.adapters.diffusers.guiders.names import _kinds
 from guided.core.sound import Sound
 
 PAGE = (Path(__file__).parents[3] / "docs" / "images.md").read_text(encoding="utf-8")
@@ -29,6 +30,18 @@ def test_the_examples_of_pipelines_run() -> None:
         pytest.approx(-20, abs=0.01),
         pytest.approx(-100),
     ]
+
+
+def test_it_names_every_guider() -> None:
+    import diffusers.guiders
+    from diffusers.guiders.guider_utils import BaseGuidance
+
+    page = (Path(__file__).parents[3] / "docs" / "pipelines.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| `(\w+Guidance)` \|", page, re.MULTILINE))
+    kinds = [kind.__name__ for kind in vars(diffusers.guiders).values() if isinstance(kind, type)]
+    assert {*rows.values()} == {*kinds} - {"BaseGuidance", "LTX2Guidance"}
+    for name, kind in rows.items():
+        assert issubclass(_kinds()[name], BaseGuidance) and _kinds()[name].__name__ == kind
 
 
 def test_it_names_every_family_and_the_defaults() -> None:

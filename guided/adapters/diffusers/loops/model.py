@@ -193,7 +193,7 @@ class _Numbered:
 
 @dataclass(frozen=True)
 class LoopPrompting(Prompting):
-    """Prompts and guidance that the pipeline's call gets; with a negative checkpoint, guidance is ours.
+    """Prompts and guidance that the pipeline's call gets; with a negative checkpoint or a guider, guidance is ours.
 
     Args:
         table: The requests.
@@ -208,8 +208,9 @@ class LoopPrompting(Prompting):
         negative: Sequence[str | None] | None = None,
         rescale: float = 0.0,
     ) -> tuple[Conditions, Guidance | None]:
-        if self.negative is not None:
+        if self.negative is not None or self.guider is not None:
             plain = Prompting(_Numbered(self.table, 1.0), self.unconditional, self.guidance, self.negative)
+            plain = replace(plain, guider=self.guider)
             return plain.resolve(prompts, scale, negative, rescale)
         scale = None if scale is None else check_number("guidance", scale, float)
         pairs = zip(prompts, [None] * len(prompts) if negative is None else negative, strict=True)

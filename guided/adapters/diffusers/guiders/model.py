@@ -1,0 +1,55 @@
+"""A model with a guider of diffusers as its guidance."""
+
+__all__ = ["Guiding", "with_guider"]
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from guided.adapters.diffusers.guiders.check import check_guider
+from guided.adapters.diffusers.guiders.denoiser import ByGuider
+from guided.adapters.diffusers.guiders.names import described, read_guider
+from guided.adapters.diffusers.prediction import Prediction
+from guided.core.denoiser import Denoiser
+from guided.core.diffusion import Diffusion
+from guided.errors import GuidedError
+from guided.storage import digest_of
+
+
+@dataclass(frozen=True)
+class Guiding:
+    """A guider of diffusers.
+
+    Args:
+        guider: The guider; it stays as it is.
+        description: Its name and parameters.
+    """
+
+    guider: Any
+    description: Mapping[str, Any]
+
+    def around(self, positive: Denoiser, negative: Denoiser | None, times: Sequence[float]) -> ByGuider:
+        assert isinstance(positive, Prediction)
+        return ByGuider(self.guider, positive, negative, times)
+
+
+def with_guider(model: Diffusion, guider: Any) -> Diffusion:
+    """The model, guided by a guider of diffusers.
+
+    Args:
+        model: A pipeline of diffusers, by its family or by its own loop.
+        guider: A guider, its name with parameters, or a mapping of these.
+
+    Raises:
+        GuidedError: The model is no pipeline; the guider is unknown, keeps something between the steps, mixes rows, or
+            changes layers that the network does not have.
+    """
+    if not isinstance(model.denoiser, Prediction):
+        raise GuidedError(f"{model.name} takes no guider: it is no pipeline of diffusers; give guidance, the weight")
+    made = read_guider(guider)
+    found = Guiding(made, described(made))
+    times = [model.process.time(k) for k in range(model.steps + 1)]
+    check_guider(found.around(model.denoiser, None, times), model.process.event, found.description["name"])
+    identity = digest_of(f"{model.identity} {json.dumps(found.description, sort_keys=True)}")
+    return replace(model.with_guider(found), identity=identity)
