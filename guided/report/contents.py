@@ -1,6 +1,6 @@
 """What the report is made from: the files of a run folder."""
 
-__all__ = ["Contents"]
+__all__ = ["POSES", "Contents"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from guided.report.record import Record, read_record
-from guided.report.rows import Row, load_rows
+from guided.report.rows import Row, load_rows, whole_number
 from guided.scoring.objective import Objective
+
+POSES = "poses"  # the folder of docked poses in a run folder
 
 
 @dataclass(frozen=True)
@@ -56,3 +58,8 @@ class Contents:
     def learned(self) -> bool:
         """Whether candidates were chosen by a learned value."""
         return self.run["config"].get("value") is not None
+
+    def pose(self, row: Row) -> str:
+        """The file of a sample's docked pose, relative to the folder; empty where there is none."""
+        path = Path(POSES) / f"{whole_number(row.get('request')) or 0:05d}.sdf"
+        return str(path) if row.get("request") and (self.folder / path).is_file() else ""

@@ -416,6 +416,15 @@ class RunOptions(Config):
             recorded=False,
         ),
     ] = None
+    poses: Annotated[
+        bool,
+        Option(
+            "Write the docked pose of each finished sample into the run folder, as SDF.",
+            flags=("--poses",),
+            entry="",
+            recorded=False,
+        ),
+    ] = False
     report: Annotated[
         bool,
         Option(

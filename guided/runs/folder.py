@@ -30,6 +30,7 @@ from typing import Any
 
 from guided.errors import GuidedError
 from guided.metrics.summary import summary
+from guided.report.contents import POSES
 from guided.report.record import PROGRESS, Stored, read_record
 from guided.runs.engine import Batch, Stats
 from guided.runs.media import drop, found, stored
@@ -64,6 +65,7 @@ WRITTEN = (
     "samples",
     "unguided",
     "path",
+    POSES,
     FOLDER,
     "samples.csv",
     "path.csv",

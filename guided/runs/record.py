@@ -17,6 +17,7 @@ from guided.runs.folder import RunFolder, table
 from guided.runs.job import Job
 from guided.runs.media import IMAGE_MODALITIES, stored
 from guided.runs.parked import FOLDER
+from guided.runs.poses import write_poses
 from guided.runs.watch import watch
 from guided.samplers import Unguided
 from guided.scoring.identity import check_trust
@@ -67,7 +68,7 @@ def record(job: Job, folder: RunFolder, progress: Hook = None) -> Iterator[Batch
 def finish(
     job: Job, folder: RunFolder, new: bool, progress: Hook = None, note: Callable[[str], None] = print
 ) -> Path | None:
-    """Writes sequences as FASTA, and the report if one is wanted and there are new samples.
+    """Writes sequences as FASTA, poses if they are wanted, and the report if it is and there are new samples.
 
     Args:
         job: The run.
@@ -81,6 +82,8 @@ def finish(
     """
     out = folder.path
     write_fasta(out)
+    if job.config.run.poses and job.objective is not None:
+        write_poses(out, job.objective, note)
     if not job.config.run.report or not (new or not (out / "report.html").exists()):
         return None
     if job.objective and not isinstance(job.sampler, Unguided) and not (out / "unguided.csv").exists():

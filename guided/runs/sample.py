@@ -102,8 +102,9 @@ def _bound(arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any
 def _config(given: dict[str, Any]) -> RunConfig:
     """The description of a run of `sample` or `stream`."""
     config = RunConfig.of(**given)
-    if config.run.report and config.run.out is None:
-        raise GuidedError("report needs out, the folder that it is written to")
+    for name in ("report", "poses"):
+        if getattr(config.run, name) and config.run.out is None:
+            raise GuidedError(f"{name} needs out, the folder that it is written to")
     return config
 
 
@@ -215,9 +216,10 @@ def idle_value(config: RunConfig) -> str:
 
 def _objective(config: RunConfig) -> Objective | None:
     given = config.rewards
-    if given.reward is None:
-        return None
-    return resolve_reward(_homes(given.reward), **given.how)
+    found = None if given.reward is None else resolve_reward(_homes(given.reward), **given.how)
+    if config.run.poses and (found is None or not any(term.source.pose for term in found.terms)):
+        raise GuidedError(f"{spelled('poses')} needs a reward that docks, as docking?receptor=parp1")
+    return found
 
 
 def _check_gradient(sampler: Sampler, objective: Objective | None) -> None:

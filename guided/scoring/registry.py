@@ -52,6 +52,8 @@ class RegisteredReward:
         workers: where it is scored in a run with workers, one of `WORKERS`.
         tolerant: whether samples that fail count as -inf in every run, whatever its failure policy.
         differentiable: whether it also takes real numbers, and torch finds gradients of its scores.
+        single: whether a call is given one sample.
+        pose: `pose(sample, **parameters)`, the SDF record of what a sample's score comes from; None if there is none.
     """
 
     name: str
@@ -63,6 +65,8 @@ class RegisteredReward:
     workers: str = "processes"
     tolerant: bool = False
     differentiable: bool = False
+    single: bool = False
+    pose: Callable[..., str] | None = None
 
     @property
     def doc(self) -> str:
@@ -89,6 +93,8 @@ def register_reward(
     workers: str = "processes",
     tolerant: bool = False,
     differentiable: bool = False,
+    single: bool = False,
+    pose: Callable[..., str] | None = None,
 ) -> Callable[[F], F]:
     """Decorator that puts a reward in the table and returns the function unchanged.
 
@@ -108,6 +114,10 @@ def register_reward(
             a reward that a good sample may fail.
         differentiable: whether it also takes real numbers and returns scores with gradients, for the samplers that
             follow one (:mod:`guided.scoring.relaxed`).
+        single: whether a call is given one sample, because one takes seconds: then a time limit is a sample's own, and
+            one that fails costs no other a second call.
+        pose: `pose(sample, **parameters)`, the SDF record of what a sample's score comes from, raising ValueError
+            where there is none.
 
     Raises:
         ValueError: the name is malformed, another function has it, there is no such form or place, or a reward of
@@ -131,7 +141,17 @@ def register_reward(
         if other is not None and _origin(other.function) != _origin(function):
             raise GuidedError(f"reward {name!r} is already registered by {'.'.join(_origin(other.function))}")
         _table[name] = RegisteredReward(
-            name, function, transform, kind or modality or TAKES[takes], check, takes, where, tolerant, differentiable
+            name,
+            function,
+            transform,
+            kind or modality or TAKES[takes],
+            check,
+            takes,
+            where,
+            tolerant,
+            differentiable,
+            single,
+            pose,
         )
         return function
 

@@ -7,6 +7,7 @@ import os
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ class Source:
         workers: where workers score it: in "processes", in "threads", or "none" do.
         tolerant: whether samples that fail count as -inf whatever the failure policy.
         differentiable: whether it has gradients (:mod:`guided.scoring.relaxed`).
+        single: whether a call is given one sample.
+        pose: gives the SDF record of what a sample's score comes from, with the reward's parameters; None for none.
     """
 
     label: str
@@ -59,6 +62,8 @@ class Source:
     workers: str = "processes"
     tolerant: bool = False
     differentiable: bool = False
+    single: bool = False
+    pose: Callable[[str], str] | None = None
 
 
 def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> Source:
@@ -133,6 +138,8 @@ def _from_function(
         entry.workers,
         entry.tolerant,
         entry.differentiable,
+        entry.single,
+        entry.pose and partial(entry.pose, **absolute),
     )
 
 

@@ -72,6 +72,12 @@ class Term:
             self.cache.close()
 
     def _failures(self) -> Failures:
+        made = self._policy()
+        if self.source.single:
+            made.most = 1
+        return made
+
+    def _policy(self) -> Failures:
         name, scorer = self.name or self.source.label, self.source.scorer
         on_error = "worst" if self.source.tolerant else self.on_error
         if self.pool is not None and self.spread:

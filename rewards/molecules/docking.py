@@ -1,32 +1,24 @@
-"""Docking: the affinity of a molecule to a protein's pocket, by AutoDock Vina.
+r"""Docking: the affinity of a molecule to a protein's pocket, by AutoDock Vina.
 
 The score is minus the energy of the best pose, in kcal/mol. A molecule is taken in the protonation of its SMILES, with
 its implicit hydrogens added: no pH is assumed. Its conformer is RDKit's (ETKDG, then MMFF), its atom types and
 rotatable bonds meeko's. Conformer and search start from `seed` on one core, so a molecule always has the same score.
 
-The 58 receptors of dockstring go by their names, and a file of a receptor by its path, which may be gzipped. A box
-comes with a name; the five receptors of SVDD's experiments have theirs by the names of their files.
-
 A molecule that cannot be embedded or docked has no score: it counts as -inf and in the run's failures, and stops no
-run. Affinity maps are made once in a process. A score takes seconds, so use workers and a cache:
+run. Affinity maps are made once in a process. A score takes seconds, so use workers and a cache; ligands are given to
+workers one by one, so a time limit is a ligand's own, and one that ends its worker costs no other its score. With
+`--poses` the run folder has the poses of the finished samples:
 
-    guided sample gdss_zinc250k.pth -r "docking?receptor=parp1" --workers 2 --cache ~/.cache/guided --time-limit 120
+    guided sample gdss_zinc250k.pth -r "docking?receptor=parp1" --workers 2 --cache ~/.cache/guided --time-limit 120 \
+        --poses --out docked
 
 References:
     | AutoDock Vina 1.2.0: New Docking Methods, Expanded Force Field, and Python Bindings (Eberhardt et al., 2021)
     | https://doi.org/10.1021/acs.jcim.1c00203
-
-    | DOCKSTRING: Easy Molecular Docking Yields Better Benchmarks for Ligand Design (Garcia-Ortegon et al., 2022)
-    | https://doi.org/10.1021/acs.jcim.1c01334
-
-    | Derivative-Free Guidance in Continuous and Discrete Diffusion Models with Soft Value-Based Decoding
-    | (Li et al., 2024), the boxes
-    | https://arxiv.org/abs/2408.08252
 """
 
-__all__ = ["BOXES", "docking"]
+__all__ = ["docking", "pose"]
 
-import gzip
 import importlib.util
 import math
 import tempfile
@@ -35,33 +27,59 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from guided.errors import GuidedError, nearest
+from guided.errors import GuidedError
+from guided.rewards.molecules.receptors import Box, pocket
 from guided.scoring.registry import register_reward
 
-Box = tuple[float, ...]
 
-#: Centre and size in angstrom, by the name of a receptor's file.
-BOXES: dict[str, Box] = {
-    "parp1": (26.413, 11.282, 27.238, 18.521, 17.479, 19.995),
-    "jak2": (114.758, 65.496, 11.345, 19.033, 17.929, 20.283),
-    "braf": (84.194, 6.949, -7.081, 22.032, 19.211, 14.106),
-    "fa7": (10.131, 41.879, 32.097, 20.673, 20.198, 21.362),
-    "5ht1b": (-26.602, 5.277, 17.898, 22.5, 22.5, 22.5),
-}
-
-
-def _check(receptor: str, box: str = "", exhaustiveness: int = 1, seed: int = 1) -> None:
-    if exhaustiveness < 1:
-        raise GuidedError(f"exhaustiveness is {exhaustiveness}; it must be at least 1")
+def _check(receptor: str, box: str = "", exhaustiveness: int = 1, seed: int = 1, max_evals: int = 0) -> None:
+    for name, given, least in (("exhaustiveness", exhaustiveness, 1), ("max_evals", max_evals, 0)):
+        if given < least:
+            raise GuidedError(f"{name} is {given}; it must be at least {least}")
     if not 1 <= seed < 2**31:
         raise GuidedError(f"seed is {seed}; it must be from 1 to {2**31 - 1}")
     _needs_vina()
-    _pocket(receptor, box)
+    pocket(receptor, box)
 
 
-@register_reward("docking", modality="molecules", check=_check, tolerant=True)
+def pose(
+    sample: str,
+    receptor: str,
+    box: str = "",
+    exhaustiveness: int = 1,
+    seed: int = 1,
+    max_evals: int = 0,
+) -> str:
+    """The best pose of a molecule as an SDF record, in the receptor's coordinates, with its score as `docking`.
+
+    It is docked anew, with the same result: nothing is kept of the poses that scores come from.
+
+    Args:
+        sample: A SMILES.
+        receptor: As of `docking`, and so are the others.
+        box: As of `docking`.
+        exhaustiveness: As of `docking`.
+        seed: As of `docking`.
+        max_evals: As of `docking`.
+
+    Raises:
+        ImportError: vina or meeko is not installed.
+        ValueError: A parameter is wrong, or the molecule cannot be docked.
+    """
+    _needs_vina()
+    text, numbers = pocket(receptor, box)
+    score, engine = _docked(sample, text, numbers, exhaustiveness, seed, max_evals)
+    return _record(engine.poses(n_poses=1), sample, score)
+
+
+@register_reward("docking", modality="molecules", check=_check, tolerant=True, single=True, pose=pose)
 def docking(
-    samples: Sequence[str | None], receptor: str, box: str = "", exhaustiveness: int = 1, seed: int = 1
+    samples: Sequence[str | None],
+    receptor: str,
+    box: str = "",
+    exhaustiveness: int = 1,
+    seed: int = 1,
+    max_evals: int = 0,
 ) -> list[float]:
     """Affinity to a receptor by AutoDock Vina, in kcal/mol, higher is better; no score where docking fails.
 
@@ -71,103 +89,22 @@ def docking(
         box: Centre and size in angstrom, six numbers with commas; "" for that of the name.
         exhaustiveness: How many searches the best pose is chosen from; the time grows with it.
         seed: Of conformers and searches.
+        max_evals: The most evaluations of a search; 0 for Vina's own number, which grows with the molecule. 30,000
+            take a thirtieth of the time and find a weaker pose, which is enough to compare candidates with.
 
     Raises:
         ImportError: vina or meeko is not installed.
         ValueError: A parameter is wrong; or, for a single sample, it cannot be docked.
     """
     _needs_vina()
-    text, numbers = _pocket(receptor, box)
-    # After a failure the others of its batch are asked for again, one by one: their scores are remembered.
-    return [_affinity(smiles, text, numbers, exhaustiveness, seed) for smiles in samples]
+    text, numbers = pocket(receptor, box)
+    return [_affinity(smiles, text, numbers, exhaustiveness, seed, max_evals) for smiles in samples]
 
 
 def _needs_vina() -> None:
     missing = [name for name in ("vina", "meeko") if importlib.util.find_spec(name) is None]
     if missing:
         raise ImportError(f"the reward 'docking' needs {' and '.join(missing)}: pip install guided[docking]")
-
-
-@lru_cache(maxsize=32)
-def _pocket(receptor: str, box: str) -> tuple[str, Box]:
-    """The receptor's PDBQT text and its box.
-
-    Raises:
-        GuidedError: There is no such receptor, it is no PDBQT, or the box misses it.
-    """
-    path, own = _located(str(receptor))
-    numbers = _numbers(box) if box else own or BOXES.get(path.name.split(".")[0].lower())
-    if numbers is None:
-        raise GuidedError(f"receptor {str(path)!r} needs a box: centre and size in angstrom, as box=1,2,3,20,20,20")
-    text = _text(path)
-    atoms = _atoms(text, path)
-    inside = sum(all(abs(atom[i] - numbers[i]) <= numbers[3 + i] / 2 for i in range(3)) for atom in atoms)
-    if not inside:
-        raise GuidedError(f"the box {_written(numbers)} misses the receptor {str(receptor)!r}: no atom of it is inside")
-    return text, numbers
-
-
-def _located(receptor: str) -> tuple[Path, Box | None]:
-    """The file of a receptor, and its box where dockstring has one."""
-    path = Path(receptor).expanduser()
-    if path.is_file():
-        return path, None
-    folder = _dockstring()
-    names = sorted(file.name.removesuffix("_target.pdbqt") for file in folder.glob("*_target.pdbqt")) if folder else []
-    if folder is None or receptor.upper() not in names:
-        hint = nearest(receptor.upper(), names)
-        known = f"; dockstring's are {', '.join(names)}" if names else "; names need dockstring, of guided[docking]"
-        raise GuidedError(f"receptor is {receptor!r}; there is no such file, and no such name{hint}{known}")
-    name = receptor.upper()
-    return folder / f"{name}_target.pdbqt", _conf(folder / f"{name}_conf.txt")
-
-
-def _dockstring() -> Path | None:
-    """The folder of dockstring's receptors; it is found without importing the package, which looks for OpenBabel."""
-    spec = importlib.util.find_spec("dockstring")
-    place = Path(spec.origin).parent / "resources" / "targets" if spec and spec.origin else None
-    return place if place and place.is_dir() else None
-
-
-def _conf(path: Path) -> Box:
-    lines = (line.split("=") for line in path.read_text().splitlines() if "=" in line)
-    entries = {key.strip(): float(value) for key, value in lines}
-    return tuple(entries[f"{what}_{axis}"] for what in ("center", "size") for axis in "xyz")
-
-
-def _numbers(box: str) -> Box:
-    try:
-        numbers = tuple(float(part) for part in str(box).split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != 6 or not all(map(math.isfinite, numbers)) or min(numbers[3:]) <= 0:
-        raise GuidedError(f"box is {box!r}; it must be six numbers, centre and size in angstrom, as 1,2,3,20,20,20")
-    return numbers
-
-
-def _written(numbers: Box) -> str:
-    return ",".join(f"{number:g}" for number in numbers)
-
-
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
-    except (OSError, EOFError, UnicodeDecodeError, gzip.BadGzipFile) as error:
-        raise GuidedError(f"cannot read the receptor {str(path)!r}: {str(error) or type(error).__name__}") from error
-
-
-def _atoms(text: str, path: Path) -> list[tuple[float, ...]]:
-    """The coordinates of a PDBQT's atoms: columns 31 to 54; the atom type follows the charge in column 71."""
-    lines = [line for line in text.splitlines() if line.startswith(("ATOM", "HETATM"))]
-    try:
-        atoms = [tuple(float(line[at : at + 8]) for at in (30, 38, 46)) for line in lines]
-        typed = all(line[77:79].strip() and math.isfinite(float(line[66:76])) for line in lines)
-    except ValueError:
-        atoms, typed = [], False
-    if not atoms or not typed:
-        raise GuidedError(f"receptor {str(path)!r} is no PDBQT file: no atoms with charges and AutoDock's types")
-    return atoms
 
 
 @lru_cache(maxsize=4)
@@ -185,8 +122,15 @@ def _vina(text: str, box: Box, seed: int) -> Any:
 
 
 @lru_cache(maxsize=100_000)
-def _affinity(smiles: str | None, text: str, box: Box, exhaustiveness: int, seed: int) -> float:
-    """Minus the energy of the best pose.
+def _affinity(smiles: str | None, *how: Any) -> float:
+    """Minus the energy of the best pose; the same molecule is not docked twice in a process."""
+    return _docked(smiles, *how)[0]
+
+
+def _docked(
+    smiles: str | None, text: str, box: Box, exhaustiveness: int, seed: int, max_evals: int
+) -> tuple[float, Any]:
+    """Minus the energy of the best pose, and the engine that holds the pose until its next ligand.
 
     Raises:
         ValueError: The molecule cannot be prepared or docked.
@@ -195,13 +139,27 @@ def _affinity(smiles: str | None, text: str, box: Box, exhaustiveness: int, seed
     engine = _vina(text, box, seed)
     try:
         engine.set_ligand_from_string(ligand)
-        engine.dock(exhaustiveness=exhaustiveness, n_poses=1)
+        engine.dock(exhaustiveness=exhaustiveness, n_poses=1, max_evals=max_evals)
         energies = engine.energies(n_poses=1)
     except (RuntimeError, ValueError, TypeError) as error:  # its own failures are RuntimeErrors
         raise ValueError(f"Vina cannot dock it: {' '.join(str(error).split())[:200]}") from error
     if not len(energies) or not math.isfinite(energies[0][0]):
         raise ValueError("Vina found no pose")
-    return -float(energies[0][0])
+    return -float(energies[0][0]), engine
+
+
+def _record(text: str, smiles: str, score: float) -> str:
+    """An SDF record of a pose, whose PDBQT text names the molecule's atoms."""
+    from meeko import PDBQTMolecule, RDKitMolCreate
+    from rdkit import Chem
+
+    try:
+        molecule = RDKitMolCreate.from_pdbqt_mol(PDBQTMolecule(text, skip_typing=True))[0]
+        block = Chem.MolToMolBlock(molecule)
+    except Exception as error:  # meeko's own are of several kinds
+        raise ValueError(f"meeko cannot read the pose: {' '.join(str(error).split())[:200]}") from error
+    _, _, rest = block.partition("\n")
+    return f"{smiles}\n{rest}> <docking>\n{score:.3f}\n\n$$$$\n"
 
 
 def _ligand(smiles: str | None, seed: int) -> str:

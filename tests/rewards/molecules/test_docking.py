@@ -3,13 +3,16 @@
 import gzip
 import importlib.util
 import math
+import time
 
 import pytest
 
 import guided
 from guided.errors import GuidedError
 from guided.rewards.molecules import docking as module
-from guided.rewards.molecules.docking import BOXES, docking
+from guided.rewards.molecules import receptors
+from guided.rewards.molecules.docking import docking
+from guided.rewards.molecules.receptors import BOXES
 from guided.scoring import registry
 from guided.scoring.registry import register_reward, rewards
 
@@ -57,6 +60,7 @@ def objective(path, **options):
         ("box=100,0,0,9,9,9", "misses the receptor"),
         (f"box={BOX}&exhaustiveness=0", "exhaustiveness is 0"),
         (f"box={BOX}&seed=0", "seed is 0"),
+        (f"box={BOX}&max_evals=-1", "max_evals is -1"),
     ],
 )
 def test_wrong_boxes_are_told_at_once(receptor, vina, query, message):
@@ -83,7 +87,7 @@ def test_the_boxes_of_the_paper_go_by_the_files_name(receptor, vina, tmp_path):
     x, y, z = BOXES["fa7"][:3]
     path = tmp_path / "fa7.pdbqt.gz"
     path.write_bytes(gzip.compress((atom(1, x, y, z, "C") + "\n").encode()))
-    assert module._pocket(str(path), "")[1] == BOXES["fa7"]
+    assert receptors.pocket(str(path), "")[1] == BOXES["fa7"]
 
 
 def test_unknown_names(vina):
@@ -93,8 +97,8 @@ def test_unknown_names(vina):
 
 @needs_dockstring
 def test_dockstrings_receptors_have_boxes(vina):
-    assert module._pocket("parp1", "")[1] == (26.835, 11.332, 27.744, 30, 30, 30)
-    assert len(list(module._dockstring().glob("*_target.pdbqt"))) == 58
+    assert receptors.pocket("parp1", "")[1] == (26.835, 11.332, 27.744, 30, 30, 30)
+    assert len(list(receptors._dockstring().glob("*_target.pdbqt"))) == 58
 
 
 def test_without_vina_it_says_what_to_install(receptor, monkeypatch):
@@ -118,6 +122,40 @@ def test_failures_of_a_tolerant_reward_stop_no_run(monkeypatch):
     assert scored(["good", "bad", "good"]).tolist() == [1.0, -math.inf, 1.0]
     assert scored.failures == 1
     assert "cannot be embedded, for sample 'bad'" in scored.first_failure
+
+
+def test_a_time_limit_is_a_samples_own(monkeypatch):
+    """Of a reward that is given one sample at a time: five that are quick take longer together, and none is blamed."""
+    monkeypatch.setattr(registry, "_table", dict(registry._table))
+    sizes = []
+
+    @register_reward("slow", tolerant=True, single=True)
+    def slow(samples):
+        sizes.append(len(samples))
+        time.sleep(30.0 if samples == ["hangs"] else 0.1)
+        return [1.0] * len(samples)
+
+    objective = guided.resolve_reward("slow", time_limit=0.4)
+    assert objective(["a", "b", "hangs", "c", "d", "e"]).tolist() == [1.0, 1.0, -math.inf, 1.0, 1.0, 1.0]
+    assert sizes == [1] * 6 and objective.failures == 1
+
+
+@needs_vina
+def test_a_pose_is_in_the_receptors_pocket_with_the_score_of_the_molecule(receptor):
+    from rdkit import Chem
+
+    record = module.pose("c1ccccc1O", str(receptor), BOX)
+    title, *_, last = record.splitlines()
+    molecule = Chem.MolFromMolBlock(record.partition("> <")[0])
+    assert title == "c1ccccc1O" and last == "$$$$" and Chem.MolToSmiles(molecule) == "Oc1ccccc1"
+    assert f"{docking(['c1ccccc1O'], str(receptor), BOX)[0]:.3f}" in record
+    assert abs(molecule.GetConformer().GetPositions()).max() < 6  # half of the box
+
+
+@needs_vina
+def test_fewer_evaluations_find_no_better_pose(receptor):
+    few, all_of_them = (docking(["CCCCCCO"], str(receptor), BOX, max_evals=n)[0] for n in (100, 0))
+    assert few <= all_of_them
 
 
 @needs_vina

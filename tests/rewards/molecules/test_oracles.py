@@ -1,5 +1,6 @@
 """Classifiers of molscore: read without scikit-learn and without running a file, and their closed forms."""
 
+import importlib.util
 import pickle
 import sys
 import types
@@ -139,3 +140,21 @@ def test_known_actives(name, active):
     score, aspirin = guided.resolve_reward(name)([active, "CC(=O)Oc1ccccc1C(=O)O"]).tolist()
     assert score > 0.6
     assert aspirin < 0.02
+
+
+KNOWN = {"gsk3b": "O=C1Cc2c([nH]c3ccc(Br)cc23)-c2ccccc2N1", "jnk3": "N#Cc1c(NC(=O)c2cccc3ccccc23)sc2c1CCCC2"}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("molscore") is None, reason="molscore is not installed")
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_inhibitors_tell_the_radius_of_the_fingerprints(name, monkeypatch):
+    """Kenpaullone, and JNK inhibitor 5a: they score highest with the radius that the forests were fitted with."""
+    from rdkit.Chem import rdFingerprintGenerator as fingerprints
+
+    def scored(radius):
+        generator = fingerprints.GetMorganGenerator(radius=radius, fpSize=BITS)
+        monkeypatch.setattr(oracles, "_bits", lambda m: generator.GetFingerprintAsNumPy(m).astype(float))
+        return getattr(oracles, name)([KNOWN[name]])[0]
+
+    own = getattr(oracles, name)([KNOWN[name]])[0]
+    assert own > 0.9 and own == scored(2) > max(map(scored, (1, 3, 4)))
