@@ -80,6 +80,8 @@ class Redraw:
             return None
         if model.process.tokens is None:
             raise GuidedError(f"{model.name} is a continuous model; only masked models have spans and regions")
+        if model.process.output[0] != model.process.event[0]:
+            raise GuidedError(f"{model.name} draws its tokens in blocks, from the first; leave out span and region")
         L, (start, end) = model.process.event[0], self.region or (0, model.process.event[0])
         if end > L or self.span > end - start:
             raise GuidedError(f"there are {L} positions; region is {self.region}, and span {self.span}")

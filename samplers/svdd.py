@@ -79,9 +79,10 @@ class SVDD:
         if max(M[k] for k in steps) > 1 or max(at(self.M, k, process.steps) for k in steps) == 1:
             return
         if not any(process.stochastic(k) for k in steps):
+            remedy = getattr(process, "remedy", "take eta > 0, and 2 steps or more")
             raise GuidedError(
                 f"M is {self.M} and none of the {len(steps)} steps has noise, as with eta = 0: "
-                "a deterministic step makes equal candidates; take eta > 0, and 2 steps or more"
+                f"a deterministic step makes equal candidates; {remedy}"
             )
         raise GuidedError(
             f"none of the {len(steps)} steps has a look-ahead: every is {self.every}, interval {self.interval}"

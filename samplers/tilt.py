@@ -70,10 +70,12 @@ class Tilt(SMC):
         """Moves the particles to the last step, and returns all of them with their weights.
 
         Raises:
-            GuidedError: The model is not a masked one.
+            GuidedError: The model is not a masked one, or one of blocks.
         """
         if model.process.tokens is None:
             raise GuidedError(f"{model.name} is a continuous model; only masked models have logits to tilt")
+        if model.process.output[0] != model.process.event[0]:
+            raise GuidedError(f"{model.name} predicts a block of its tokens at a time; only logits of all are tilted")
         particles, weights = model.start(streams, self.N), Weights.equal(len(streams), self.N)
         begin, looks = particles.k, self.looks(model.process)
         looks |= {begin} if self.interval[0] == 0 else set()

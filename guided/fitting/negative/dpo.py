@@ -27,7 +27,7 @@ from guided.core.guidance import Conditions
 from guided.core.masked import SCHEDULES, Masked
 from guided.core.random import Streams
 from guided.errors import GuidedError, check_number
-from guided.fitting.negative.levels import training_levels
+from guided.fitting.negative.levels import check_kind, training_levels
 from guided.fitting.negative.self_npo import dropped
 
 BETA = {"continuous": 2000.0, "masked": 5.0}
@@ -66,8 +66,9 @@ class FlippedDPO:
         """Checks that the noise levels exist.
 
         Raises:
-            GuidedError: The process has no `T` levels.
+            GuidedError: The process is of another kind, or has no `T` levels.
         """
+        check_kind(process)
         if isinstance(process, Gaussian):
             training_levels(process, self.T)
 

@@ -1,14 +1,17 @@
 """The noise levels of a Gaussian process, those of sampling and those of training."""
 
-__all__ = ["Levels", "sampling_levels", "training_levels"]
+__all__ = ["Levels", "check_kind", "sampling_levels", "training_levels"]
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from guided.core.blocks import Blocks
 from guided.core.gaussian import Gaussian, Grid
+from guided.errors import GuidedError
 
 
 @dataclass(frozen=True)
@@ -70,3 +73,15 @@ def training_levels(process: Gaussian, T: int) -> Levels:
         GuidedError: There are no such levels.
     """
     return sampling_levels(process, T) if process.trained is None else Levels.of(process.trained(T))
+
+
+def check_kind(process: Any) -> None:
+    """Refuses a process that no method is written for.
+
+    Raises:
+        GuidedError: It draws its tokens in blocks.
+    """
+    if isinstance(process, Blocks):
+        raise GuidedError(
+            "a negative checkpoint cannot be trained of text in blocks yet: its rows are more than tokens"
+        )

@@ -32,7 +32,7 @@ from guided.core.guidance import Conditions
 from guided.core.masked import SCHEDULES, Masked
 from guided.core.random import Streams
 from guided.errors import GuidedError, check_number
-from guided.fitting.negative.levels import sampling_levels, training_levels
+from guided.fitting.negative.levels import check_kind, sampling_levels, training_levels
 
 LOSSES = ("huber", "squared")
 
@@ -81,8 +81,9 @@ class SelfNPO:
         """Checks that the noise levels exist.
 
         Raises:
-            GuidedError: The process has no grid of `K` steps, or no `T` levels.
+            GuidedError: The process is of another kind, has no grid of `K` steps, or no `T` levels.
         """
+        check_kind(process)
         if isinstance(process, Gaussian):
             sampling_levels(process, self.K)
             training_levels(process, self.T)
