@@ -46,7 +46,7 @@ class RegisteredReward:
         name: what `--reward` takes.
         function: `function(samples, **parameters)`, n samples -> n numbers.
         transform: the default transform ("linear=10,1"), None to take the scores as they are.
-        modality: the samples it takes: "molecules" (SMILES), "images", … or "any".
+        modality: the samples it takes: "molecules" (SMILES), "images", "text", … or "any".
         check: called with the parameters when an objective is built; raises ValueError for wrong ones.
         takes: the form in which it takes samples, one of `TAKES`.
         workers: where it is scored in a run with workers, one of `WORKERS`.

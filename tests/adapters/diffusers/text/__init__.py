@@ -1,0 +1,1 @@
+"""Pipelines of text, as tiny networks with random weights and a tokenizer of words."""
