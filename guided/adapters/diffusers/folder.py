@@ -15,7 +15,7 @@ from guided.adapters.diffusers.identity import fingerprint
 from guided.adapters.diffusers.index import check_folder, check_index
 from guided.adapters.diffusers.loops.call import Call
 from guided.adapters.diffusers.lora import add_lora
-from guided.adapters.diffusers.parts import check_loaded
+from guided.adapters.diffusers.parts import check_loaded, left_out
 from guided.adapters.diffusers.quiet import quiet
 from guided.adapters.diffusers.wrapping import wrap
 from guided.checkpoints.torch_files import reason_of
@@ -153,9 +153,9 @@ def _read(folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
         check_folder(folder)
     try:
         with quiet() as heard:
-            if not folder.is_dir():
-                check_index(pipeline_class.load_config(str(folder)), str(folder))
-            pipeline = pipeline_class.from_pretrained(str(folder), torch_dtype=dtype, variant=variant)
+            index = pipeline_class.load_config(str(folder))
+            given = left_out(index["_class_name"], check_index(index, str(folder)), str(folder))
+            pipeline = pipeline_class.from_pretrained(str(folder), torch_dtype=dtype, variant=variant, **given)
         check_loaded(pipeline, heard, str(folder))
         return pipeline
     except GuidedError:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from guided.adapters.diffusers.families import FAMILIES
-from guided.adapters.diffusers.parts import check_parts
+from guided.adapters.diffusers.parts import LIBRARIES, check_parts
+from guided.adapters.diffusers.text import REFUSED
 from guided.checkpoints import read_object
 from guided.errors import GuidedError, nearest, shown
 
 INDEX = "model_index.json"
 QUOTE = "'"
-LIBRARIES = ("diffusers", "transformers")
 
 
 def check_folder(folder: Path) -> None:
@@ -44,11 +44,14 @@ def check_index(index: Mapping[str, Any], place: str) -> dict[str, tuple[str, st
     """The parts that an index names, each by its library and class.
 
     Raises:
-        GuidedError: The class of the pipeline is unknown, or a part is not of diffusers or transformers.
+        GuidedError: The class of the pipeline is unknown or cannot be a model, or a part is not of diffusers or
+            transformers.
     """
     name = index.get("_class_name")
     if isinstance(name, list):
         raise GuidedError(f"{place} is a pipeline with code of its own ({shown(name)}), which is not run; {_known()}")
+    if isinstance(name, str) and name in REFUSED:
+        raise GuidedError(f"{place} holds a {name}, which cannot be a model: {REFUSED[name]}")
     if not isinstance(name, str) or not _is_pipeline(name):
         hint = nearest(name, FAMILIES) if isinstance(name, str) else ""
         no_index = f"is not the index of a pipeline: _class_name is {shown(name)}"

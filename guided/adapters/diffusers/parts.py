@@ -5,10 +5,12 @@ with random numbers, with a warning at most. Here the first is refused by the nu
 second always.
 """
 
-__all__ = ["check_loaded", "check_parts"]
+__all__ = ["LIBRARIES", "check_loaded", "check_parts", "left_out"]
 
+import importlib
+import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from guided.checkpoints.weights import header
 from guided.errors import GuidedError, check_number, shown
 
 CONFIG = "config.json"
+LIBRARIES = ("diffusers", "transformers")
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 _MISSING = (re.compile(r"(\S+)\s*\|\s*MISSING"), re.compile(r"newly initialized: \[([^\]]*)\]"))
 
@@ -50,6 +53,22 @@ def _check_layers(file: Path, name: str, number: Any, most: int) -> None:
             check_number(name, number, int, least=0, most=most)
         except GuidedError as error:
             raise GuidedError(f"{file}: {error} (its weights have {most} tensors)") from error
+
+
+def left_out(kind: str, parts: Mapping[str, tuple[str, str]], place: str) -> dict[str, Any]:
+    """The parts that diffusers would not read, as its pipeline can do without them.
+
+    Args:
+        kind: The class of the pipeline.
+        parts: Its parts, each by its library and class.
+        place: The folder or repository.
+    """
+    pipeline: Any = getattr(importlib.import_module("diffusers"), kind)
+    known = inspect.signature(pipeline.__init__).parameters
+    optional = [name for name, p in known.items() if p.default is not p.empty and name in parts]
+    missed = [name for name in optional if name not in pipeline._optional_components and parts[name][0] in LIBRARIES]
+    classes = {name: getattr(importlib.import_module(parts[name][0]), parts[name][1]) for name in missed}
+    return {name: part.from_pretrained(place, subfolder=name) for name, part in classes.items()}
 
 
 def check_loaded(pipeline: Any, heard: Iterable[str], place: str) -> None:
