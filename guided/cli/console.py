@@ -32,7 +32,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], right: 
         side: JustifyMethod = "right" if column in right else "left"
         table.add_column(column, justify=side, style="cyan" if i == 0 else "", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(number(cell)) for cell in row))
+        table.add_row(*(Text(number(cell).replace("\n", "\\n")) for cell in row))
     out = console()
     with out.capture() as capture:
         out.print(table)

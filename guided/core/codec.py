@@ -28,7 +28,7 @@ class Codec:
         encode: Maps one sample to its clean row `(*event)`; None where samples cannot be encoded.
         region: Maps a mask over a sample to where its row is free, with shape `(*event)` or one that broadcasts to it;
             None where there are no masks.
-        modality: What the samples are, "molecules", "dna", "images", "videos" or "audio"; "" if unknown.
+        modality: What the samples are, "molecules", "dna", "images", "videos", "audio" or "text"; "" if unknown.
         tokens: Maps clean rows to the codes of nucleotides, with shape `(n, L)`, int64, on their device: 0 to 3 for A,
             C, G and T or U, 4 for anything else, as N or a mask. None where samples are no nucleotides, or of another
             length than rows.

@@ -87,7 +87,7 @@ class Diffusion:
 
     @property
     def modality(self) -> str:
-        """What the samples are, "molecules", "dna", "images" or "videos"; "" if unknown."""
+        """What the samples are, "molecules", "dna", "images", "videos", "audio" or "text"; "" if unknown."""
         return self.codec.modality
 
     @property

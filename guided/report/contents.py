@@ -55,6 +55,11 @@ class Contents:
         return str(self.run.get("reward_name") or "")
 
     @property
+    def modality(self) -> str:
+        """What the samples are, where the run says so; that of older ones is told by their samples."""
+        return str(self.run.get("modality") or "")
+
+    @property
     def learned(self) -> bool:
         """Whether candidates were chosen by a learned value."""
         return self.run["config"].get("value") is not None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from guided.metrics.summary import summary
-from guided.report import images, molecules, sequences, sounds
+from guided.report import images, molecules, sequences, sounds, texts
 from guided.report.canvas import to_svg
 from guided.report.contents import Contents
 from guided.report.figures import call_curve, histogram, value_path
@@ -35,7 +35,7 @@ from guided.storage import write_whole
 
 BEST = 12
 COUNTS = ("network_rows", "network_calls", "reward_calls")
-MODALITIES = (sequences, images, sounds, molecules)
+MODALITIES = (texts, sequences, images, sounds, molecules)
 
 
 def write_report(folder: Path, objective: Objective | None = None) -> Path:
@@ -126,7 +126,7 @@ def key_numbers(contents: Contents) -> str:
     items.append(("distinct samples", f"{100 * distinct / max(1, n):.0f} %", f"of {n:,}"))
     if guided["failed"]:
         items.append(("failed rewards", f"{guided['failed']:,}", "counted as worst"))
-    items += molecules.numbers(contents)
+    items += texts.numbers(contents) if contents.modality == "text" else molecules.numbers(contents)
     network, seconds = run["stats"]["network_rows"], run["stats"]["seconds"].get("total", 0.0)
     items.append(("network rows", f"{network:,}", f"{network / max(1, n):,.0f} a sample"))
     items.append(("time", _duration(seconds), f"on {run['config']['device']}"))

@@ -92,6 +92,7 @@ class Record(_Part):
     stats: Cost
     reward_name: str | None = None
     time_limit: Finite | None = None
+    modality: str = ""
     command: str = ""
     versions: dict[str, str] = {}
 

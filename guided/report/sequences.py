@@ -40,6 +40,8 @@ GROUP = 10  # bases between two gaps
 
 def letters_of(contents: Contents) -> str | None:
     """The alphabet of the samples, "ACGT" or "ACGU"; None if they are no sequences of one of the two."""
+    if contents.modality == "text":  # a word may have no other letters
+        return None
     return alphabet(sample_of(row) for row in [*contents.rows, *contents.unguided])
 
 

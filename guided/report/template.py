@@ -37,6 +37,8 @@ h3 { font-size: .95rem; font-weight: 600; margin: 1.4rem 0 .5rem }
 .wide { margin: 0 0 .6rem } .wide svg { width: 100%; height: auto }
 .sequences td { vertical-align: top } .sequences b, .sequences i { font-weight: 600; font-style: normal }
 .sequences code { overflow-wrap: normal } .sequences span { margin-right: .9ch }
+.texts td { vertical-align: top } .texts b { font-weight: 600 }
+.text { white-space: pre-wrap; overflow-wrap: anywhere }
 details { margin: .8rem 0 .2rem } summary { cursor: pointer; color: var(--faint); font-size: .9rem }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
 td, th { padding: .25rem 1.6rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line); font-weight: 400 }

@@ -79,6 +79,7 @@ def notes(job: Job) -> dict[str, Json]:
         "folder": str(Path.cwd()),
         **({"command": job.command} if job.command else {}),
         **({"reward_name": job.objective.name} if job.objective else {}),
+        **({"modality": job.model.modality} if job.model.modality else {}),
         "on_error": rewards.on_error,
         "time_limit": rewards.time_limit,
         "versions": all_versions(),

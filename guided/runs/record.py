@@ -81,7 +81,8 @@ def finish(
         The report, if it was written.
     """
     out = folder.path
-    write_fasta(out)
+    if job.model.modality != "text":
+        write_fasta(out)
     if job.config.run.poses and job.objective is not None:
         write_poses(out, job.objective, note)
     if not job.config.run.report or not (new or not (out / "report.html").exists()):
