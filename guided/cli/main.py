@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from guided.cli.generate import command
-from guided.cli.output import lasting
+from guided.cli.output import lasting, noted
 from guided.cli.signals import handled
 from guided.errors import fail, one_line
 from guided.fitting.negative.config import NegativeConfig
@@ -182,7 +182,7 @@ def main() -> None:
 
     A bug of ours keeps its traceback, and exits with 1.
     """
-    with lasting(), handled() as ended:
+    with lasting(), noted(), handled() as ended:
         code: Any = 0
         try:
             with one_line():

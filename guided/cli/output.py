@@ -1,9 +1,10 @@
 """Standard output and error that never stop a run: their reader may go, and their encoding may lack a letter."""
 
-__all__ = ["lasting"]
+__all__ = ["lasting", "noted"]
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -55,3 +56,19 @@ def lasting() -> Iterator[None]:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def noted() -> Iterator[None]:
+    """Warnings for the user are notes on standard error, without their place in the code."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if category is UserWarning:
+                print(f"note: {message}", file=sys.stderr)
+            else:
+                others(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield

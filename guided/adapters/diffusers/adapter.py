@@ -21,6 +21,7 @@ from guided.adapters.diffusers.lookahead import preview
 from guided.adapters.diffusers.pixels import Decoder, Encoder, images, region
 from guided.adapters.diffusers.prediction import Prediction, target_of
 from guided.adapters.diffusers.sizes import Size
+from guided.adapters.diffusers.solvers import share_of
 from guided.core.batching import Evaluator
 from guided.core.codec import Codec
 from guided.core.compiling import check_layout, compilation_of
@@ -40,7 +41,7 @@ SMALL = 4 * 32 * 32  # the most numbers in a row of latents that counts as small
 def wrap_family(
     pipeline: Any,
     *,
-    eta: float = 1.0,
+    eta: float | None = None,
     steps: int | None = None,
     height: int | None = None,
     width: int | None = None,
@@ -56,7 +57,8 @@ def wrap_family(
 
     Args:
         pipeline: A `DiffusionPipeline` of a class in `FAMILIES`, on its device.
-        eta: The share of fresh noise of a step, from 0 (DDIM, or a flow's Euler steps) to 1 (ancestral).
+        eta: The share of fresh noise of a step, from 0 (DDIM, or a flow's Euler steps) to 1 (ancestral); None for 1,
+            with a warning where the scheduler's own steps are of another kind.
         steps: The number of steps `K`; None for the pipeline's default.
         height: In pixels; None for the pipeline's own, as `width`, and as `frames` for videos.
         width: In pixels.
@@ -75,8 +77,6 @@ def wrap_family(
     name = type(pipeline).__name__
     if name not in FAMILIES:
         raise GuidedError(f"{name} is not a pipeline that is supported; it is one of {', '.join(sorted(FAMILIES))}")
-    number = check_number("eta", eta, float)
-    eta = eta if isinstance(eta, int) else number  # unchanged, for the message about its bounds
     if micro_batch is not None:
         micro_batch = check_number("micro_batch", micro_batch, int)
     layout = check_layout(channels_last)
@@ -87,6 +87,7 @@ def wrap_family(
         if isinstance(part, torch.nn.Module):
             freeze(part, layout)
     levels = Levels.of(pipeline.scheduler)
+    eta = share_of(eta, pipeline.scheduler)
     process = _process(family, levels, eta, check_steps(family.steps if steps is None else steps))
     vae = _autoencoder(pipeline, family.upcasts)
     decoding = _evaluator(family, micro_batch, DECODED)

@@ -17,6 +17,7 @@ from guided.adapters.diffusers.loops.call import Call
 from guided.adapters.diffusers.lora import add_lora
 from guided.adapters.diffusers.parts import check_loaded, left_out
 from guided.adapters.diffusers.quiet import quiet
+from guided.adapters.diffusers.solvers import check_named
 from guided.adapters.diffusers.wrapping import wrap
 from guided.checkpoints.torch_files import reason_of
 from guided.core.compiling import check_compile, compiled
@@ -102,6 +103,8 @@ def load(
     compilation = check_compile(how.compile, device)
     pipeline = _read(folder, dtype, how.variant)
     _reschedule(pipeline, how.scheduler)
+    if isinstance(how.scheduler, str) or "class" in (how.scheduler or {}):
+        check_named(options.get("eta"), pipeline.scheduler)
     for name in how.lora:
         add_lora(pipeline, name, how.lora_scale)
     identity = fingerprint(pipeline.components)  # now: offloaded weights have no entries to read

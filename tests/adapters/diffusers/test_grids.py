@@ -1,12 +1,18 @@
 """Grids and noise levels: those of the scheduler, whatever its options."""
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import guided
 from guided.adapters.diffusers import wrap
+from guided.adapters.diffusers.solvers import solver_of
+from guided.errors import GuidedError
+from tests.adapters.diffusers.pipelines import build
 from tests.adapters.diffusers.pipelines.parity import K, compare, expected, posed, rescheduled, solved, wrapped
 
 diffusers = pytest.importorskip("diffusers")
@@ -116,3 +122,71 @@ def test_the_grid_of_a_flow_keeps_the_fractions_that_solvers_drop(kind: Any) -> 
     behind = torch.tensor(process.times[:-1]) - pipeline.scheduler.timesteps
     assert behind.min() >= 0
     assert behind.max() < 1
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_solver_whose_steps_are_not_taken_is_named(loop: bool) -> None:
+    """Unless somebody has said which share of noise the steps have."""
+    with pytest.warns(UserWarning, match=r"^PNDMScheduler takes each step .*\(eta=1\); give eta.*DDIMScheduler$"):
+        model = wrap(build("sd"), steps=K, loop=loop)
+    assert model.process.eta == 1  # type: ignore[attr-defined]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        wrap(build("sd"), steps=K, loop=loop, eta=1)
+        wrap(build("sd-v"), steps=K, loop=loop)
+        wrap(build("sd3"), steps=K, loop=loop)
+
+
+FIRST, FLOW = {"solver_order": 1}, {"use_flow_sigmas": True, "prediction_type": "flow_prediction"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "reason"),
+    [
+        ("DDIMScheduler", {}, ""),
+        ("DDPMScheduler", {}, ""),
+        ("EulerDiscreteScheduler", {}, ""),
+        ("EulerAncestralDiscreteScheduler", {}, ""),
+        ("FlowMatchEulerDiscreteScheduler", {}, ""),
+        ("LCMScheduler", {}, ""),
+        ("PNDMScheduler", {}, "several predictions"),
+        ("LMSDiscreteScheduler", {}, "several predictions"),
+        ("DEISMultistepScheduler", {}, "several predictions"),
+        ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}, "several predictions"),
+        ("DPMSolverMultistepScheduler", FIRST, ""),
+        ("DPMSolverSinglestepScheduler", {}, "several predictions"),
+        ("UniPCMultistepScheduler", FLOW, "several predictions"),
+        ("UniPCMultistepScheduler", FIRST, "several predictions"),
+        ("CogVideoXDPMScheduler", {}, "several predictions"),
+        ("HeunDiscreteScheduler", {}, "twice a step"),
+        ("KDPM2AncestralDiscreteScheduler", {}, "twice a step"),
+        ("FlowMatchHeunDiscreteScheduler", {}, "twice a step"),
+    ],
+)
+def test_the_steps_of_a_scheduler(kind: str, config: dict[str, Any], reason: str) -> None:
+    found = solver_of(getattr(diffusers, kind)(**config))
+    assert reason in found and bool(reason) == bool(found)
+
+
+def test_a_solver_that_is_asked_for_by_name_is_refused(tmp_path: Path) -> None:
+    build("sd-v").save_pretrained(tmp_path)
+    load: Any = lambda **options: guided.load(tmp_path, device="cpu", steps=5, **options)  # noqa: E731
+    for scheduler in (
+        "DPMSolverMultistepScheduler",
+        {"class": "UniPCMultistepScheduler", "timestep_spacing": "trailing"},
+    ):
+        with pytest.raises(
+            GuidedError, match=r"several predictions, and candidates branch; give eta.*as DDIMScheduler"
+        ):
+            load(scheduler=scheduler)
+        assert load(scheduler=scheduler, eta=0.5).process.eta == 0.5
+    load(scheduler={"class": "DPMSolverMultistepScheduler", "solver_order": 1})
+
+
+def test_the_command_line_says_so_in_a_note(guided: Any, tmp_path: Path) -> None:
+    build("sd").save_pretrained(tmp_path / "sd")
+    words = ("--sampler", "unguided", "-n", 1, "--steps", 2, "--prompt", "red cat", "--no-report", "--out")
+    code, _, err = guided("sample", tmp_path / "sd", *words, tmp_path / "run")
+    assert code == 0 and "note: PNDMScheduler takes each step from several predictions" in err
+    code, _, err = guided("sample", f"{tmp_path / 'sd'}?eta=1", *words, tmp_path / "other")
+    assert code == 0 and "note: " not in err

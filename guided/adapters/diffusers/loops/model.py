@@ -26,6 +26,7 @@ from guided.adapters.diffusers.loops.tail import Tail
 from guided.adapters.diffusers.pixels import images
 from guided.adapters.diffusers.prediction import target_of
 from guided.adapters.diffusers.sizes import Size
+from guided.adapters.diffusers.solvers import share_of
 from guided.core.batching import Evaluator
 from guided.core.codec import Codec
 from guided.core.denoiser import Network
@@ -43,7 +44,7 @@ ROWS, DECODED, SMALL = 16, 8, 4 * 32 * 32  # as of families
 def wrap_loop(
     pipeline: Any,
     *,
-    eta: float = 1.0,
+    eta: float | None = None,
     steps: int | None = None,
     height: int | None = None,
     width: int | None = None,
@@ -61,7 +62,8 @@ def wrap_loop(
 
     Args:
         pipeline: A `DiffusionPipeline`, on its device.
-        eta: The share of fresh noise of a step, from 0 (DDIM, or a flow's Euler steps) to 1 (ancestral).
+        eta: The share of fresh noise of a step, from 0 (DDIM, or a flow's Euler steps) to 1 (ancestral); None for 1,
+            with a warning where the scheduler's own steps are of another kind.
         steps: The number of steps `K`; None for the pipeline's default.
         height: In pixels; None for the pipeline's own, as `width`, and as `frames` for videos.
         width: In pixels.
@@ -89,7 +91,7 @@ def wrap_loop(
     with _named(name):
         plan = planned(call, K)
         found = probed(call, Request(), plan)
-    process = process_of(found.call, levels, found.event, check_number("eta", eta, float), K)
+    process = process_of(found.call, levels, found.event, share_of(eta, pipeline.scheduler), K)
 
     def at(steps: int) -> Known:
         own = process.with_steps(steps)
