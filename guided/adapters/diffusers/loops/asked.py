@@ -102,7 +102,7 @@ class Asked:
 
     def _first(self, x: Tensor, key: tuple[int, int], t: float) -> Told:
         """What a new loop says. Its first turn is for nothing where its call takes no latents."""
-        latents = x.to(self.call.dtype) if self.call.carries else None
+        latents = x.to(self.call.precision or self.call.dtype) if self.call.carries else None
         loop = self._loops[key] = Loop(self.call, self.table.requests[key[0]], len(x), t, latents)
         while len(self._loops) > OPEN:
             self._loops.popitem(last=False)[1].close()

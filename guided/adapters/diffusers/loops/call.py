@@ -68,6 +68,8 @@ class Call:
         steps: The number of steps; None for the pipeline's own.
         carries: Whether it takes latents as its loop has them, so that no turn of the loop is lost.
         each: Whether prompts and images are given one for each row, rather than with their number of samples.
+        precision: That of the latents where its loop begins; None for the network's. Some pipelines keep them in
+            float32 beside a network of half precision, and want them so.
 
     Raises:
         GuidedError: An argument is unknown, or not one for the user.
@@ -78,6 +80,7 @@ class Call:
     steps: int | None = None
     carries: bool = False
     each: bool = False
+    precision: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         name = type(self.pipeline).__name__

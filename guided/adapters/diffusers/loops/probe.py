@@ -110,7 +110,7 @@ def _probed(call: Call, request: Request, plan: Plan) -> Found:
         start = x[:1].float() if loop.exchange.begun else None
         tail = Tail(call.pipeline, loop.exchange.variables, plan.times)
     carries = start is None and free is None and "latents" in call.parameters and _carries(call, request, x, first)
-    return Found(replace(call, carries=carries), event, start, free, kept, tail)
+    return Found(replace(call, carries=carries, precision=x.dtype), event, start, free, kept, tail)
 
 
 @contextmanager
