@@ -46,11 +46,14 @@ class ByGuider:
     @property
     def cost(self) -> int:
         """Network rows for one row, at the steps with the most."""
-        return max(map(self.cost_at, self.times[:-1]))
+        return max(map(self._rows, range(len(self.times) - 1)))
 
     def cost_at(self, time: float) -> int:
         """Network rows for one row at a time."""
-        return sum(getattr(self._side(batch), "cost", 1) for batch in wanted(self._told(time)))
+        return self._rows(self._step(time))
+
+    def _rows(self, step: int) -> int:
+        return sum(getattr(self._side(batch), "cost", 1) for batch in wanted(self._told(step)))
 
     def __call__(self, x: Tensor, t: Tensor, negative: Mapping[str, Tensor] | None = None, /, **cond: Tensor) -> Tensor:
         """The guided output for rows `(n, *event)` at times `(n,)`.
@@ -71,7 +74,7 @@ class ByGuider:
 
     def _at(self, x: Tensor, t: Tensor, conditions: Mapping[str, Mapping[str, Tensor]], time: float) -> Tensor:
         """The output of rows of one time."""
-        guider = self._told(time)
+        guider = self._told(self._step(time))
         batches = wanted(guider)
         sides = [self._side(batch) for batch in batches]
         if len(batches) == 2 and sides[0] is sides[1] and not changes(guider):
@@ -85,12 +88,15 @@ class ByGuider:
                     raws.append(self._raw(side, x, t, conditions[batch.side]))
         return self.positive.clean(x, t, combined(guider, batches, raws))
 
-    def _told(self, time: float) -> Any:
-        """A copy of the guider, told the step whose time is nearest."""
-        K = len(self.times) - 1
+    def _step(self, time: float) -> int:
+        """The step whose time is nearest."""
+        return min(range(len(self.times) - 1), key=lambda k: abs(self.times[k] - time))
+
+    def _told(self, step: int) -> Any:
+        """A copy of the guider, told the step."""
         guider = copy.copy(self.guider)
-        step = min(range(K), key=lambda k: abs(self.times[k] - time))
-        guider.set_state(step, K, torch.tensor(time, dtype=torch.float32, device="cpu"))
+        time = torch.tensor(self.times[step], dtype=torch.float32, device="cpu")
+        guider.set_state(step, len(self.times) - 1, time)
         return guider
 
     def _side(self, batch: Any) -> Any:
