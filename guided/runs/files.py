@@ -123,6 +123,8 @@ class _Unrecorded(str):
 
 def _located(name: str, value: Any, folder: str) -> Any:
     """A relative path; one that does not exist here is taken from the folder in which the run was started."""
+    if name == "pipe_args" and isinstance(value, dict):
+        return {key: _located(PATHS[0], entry, folder) for key, entry in value.items()}
     if name not in PATHS or not isinstance(value, str):
         return value
     place, mark, query = value.partition("?")

@@ -12,6 +12,7 @@ from guided.runs.options import spelled
 
 #: The words in the name of an argument that is an image, or a list of images: a text there is a file.
 FILES = ("image", "mask", "video", "frames")
+VIDEOS = ("video", "frames")  # those of arguments that are lists of images: an animated file is its frames
 
 
 def read_pairs(given: Any) -> dict[str, Any] | None:
@@ -34,7 +35,7 @@ def read_pairs(given: Any) -> dict[str, Any] | None:
 
 
 def opened(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The arguments with the images of files in place of their paths.
+    """The arguments with the images of files in place of their paths; of a GIF or WebP for a video, its frames.
 
     Raises:
         GuidedError: A file cannot be read, or is no image.
@@ -58,7 +59,16 @@ def _opened(name: str, value: Any) -> Any:
         return value
     from guided.runs.editing import read_image  # here, as options are read before torch is
 
-    return read_image(value, name)
+    image = read_image(value, name)
+    return _frames(image) if any(word in name for word in VIDEOS) else image
+
+
+def _frames(image: Any) -> Any:
+    """The frames of an animation, one after the other; an image as it is."""
+    from PIL import ImageSequence
+
+    frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(image)]
+    return frames if len(frames) > 1 else image
 
 
 def _described(name: str, value: Any) -> Any:

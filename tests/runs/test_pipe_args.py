@@ -1,5 +1,6 @@
 """Arguments of a pipeline's call: read, described by digests, and told to the model."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 import guided
 from guided.errors import GuidedError
 from guided.runs.config import RunConfig
+from guided.runs.files import read_options
 from guided.runs.pipe_args import described, opened, read_pairs
 from guided.storage import digest_of
 
@@ -47,6 +49,32 @@ def test_images_are_files_and_files_have_digests(tmp_path: Path) -> None:
         opened({"image": "nothing.png"})
 
 
+def test_an_animated_file_for_a_video_is_its_frames(tmp_path: Path) -> None:
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    first, *rest = [Image.new("RGB", (4, 4), colour) for colour in colours]
+    path, one = tmp_path / "clip.webp", tmp_path / "one.png"
+    first.save(path, save_all=True, append_images=rest, lossless=True)
+    first.save(one)
+    found = opened({"video": str(path), "image": str(path), "conditioning_frames": [str(one), str(one)]})
+    assert [frame.getpixel((0, 0)) for frame in found["video"]] == colours
+    assert found["image"].getpixel((0, 0))[:3] == colours[0]
+    assert [frame.size for frame in found["conditioning_frames"]] == [(4, 4), (4, 4)]
+
+
 def test_a_model_that_is_no_pipeline_takes_none() -> None:
     with pytest.raises(GuidedError, match="has no option 'pipe_args'"):
         guided.sample("rna", sampler="unguided", pipe_args={"scale": 1})
+
+
+def test_files_are_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a run that is repeated by its run.json."""
+    place, other = tmp_path / "place", tmp_path / "other"
+    for folder in (place, other):
+        folder.mkdir()
+    Image.new("RGB", (4, 4)).save(place / "edges.png")
+    run = {"config": {}, "options": {"pipe_args": {"image": "edges.png", "scale": 2}}, "folder": str(place)}
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    monkeypatch.chdir(other)
+    assert read_options(tmp_path / "run.json")["pipe_args"] == {"image": str(place / "edges.png"), "scale": 2}
+    monkeypatch.chdir(place)
+    assert read_options(tmp_path / "run.json")["pipe_args"] == {"image": "edges.png", "scale": 2}

@@ -10,6 +10,7 @@ from guided.adapters.diffusers.adapter import wrap_family
 from guided.adapters.diffusers.families import FAMILIES
 from guided.adapters.diffusers.guiders import with_guider
 from guided.adapters.diffusers.loops import wrap_loop
+from guided.adapters.diffusers.loops.call import adapted
 from guided.adapters.diffusers.text import REFUSED, TEXT, wrap_text
 from guided.core.diffusion import Diffusion
 from guided.errors import GuidedError, nearest, shown
@@ -22,7 +23,7 @@ def wrap(pipeline: Any, *, loop: bool | None = None, guider: Any = None, **optio
         pipeline: A `DiffusionPipeline`, on its device.
         loop: Whether its own loop is the denoiser (:func:`guided.adapters.diffusers.loops.wrap_loop`), instead of the
             class of its family (:func:`guided.adapters.diffusers.adapter.wrap_family`); None for where it has no such
-            class, or is given `pipe_args`. Pipelines of text have a way of their own
+            class, has an IP-Adapter, or is given `pipe_args`. Pipelines of text have a way of their own
             (:func:`guided.adapters.diffusers.text.wrap_text`).
         guider: A guider of diffusers, as :func:`guided.adapters.diffusers.guiders.with_guider` takes it.
         options: Those of the three.
@@ -38,7 +39,7 @@ def wrap(pipeline: Any, *, loop: bool | None = None, guider: Any = None, **optio
     if name in TEXT and loop:
         raise GuidedError(f"{name} has a loop of tokens, which cannot be one of latents; leave out loop")
     if loop is None:
-        loop = name not in FAMILIES or bool(options.get("pipe_args"))
+        loop = name not in FAMILIES or bool(options.get("pipe_args")) or adapted(pipeline)
     make, way = _ways(name, loop)
     known = [key for key, p in inspect.signature(make).parameters.items() if p.kind is p.KEYWORD_ONLY]
     for key in [key for key, value in options.items() if key not in known]:

@@ -1,6 +1,6 @@
 """A pipeline's own call: its arguments, checked against its signature, and the function with its loop."""
 
-__all__ = ["PER_PROMPT", "Call", "Request", "quiet_copy"]
+__all__ = ["IP_ADAPTER", "PER_PROMPT", "Call", "Request", "adapted", "quiet_copy"]
 
 import copy
 import inspect
@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
+from guided.adapters.diffusers.loops.annotated import accepts, described
 from guided.adapters.diffusers.loops.scheduler import Exchange, stand_in, times_of
-from guided.errors import GuidedError, check_number, nearest
+from guided.errors import GuidedError, check_number, kind_of, nearest, shown
 
 #: The arguments for the number of samples of a prompt.
 PER_PROMPT = ("num_images_per_prompt", "num_videos_per_prompt", "num_waveforms_per_prompt")
@@ -29,9 +30,13 @@ OURS = {
     "return_dict": "samples are images, videos or audio",
     "eta": "give eta as an option of the model",
     "callback_on_step_end": "a run has progress instead",
+    "callback_on_step_end_tensor_inputs": "a run has progress instead",
     "callback": "a run has progress instead",
     **dict.fromkeys((*PER_PROMPT, "batch_size"), "give n"),
 }
+
+#: The arguments that are the image of an IP-Adapter.
+IP_ADAPTER = ("ip_adapter_image", "ip_adapter_image_embeds")
 
 #: The arguments that are the weight of classifier-free guidance, the first that a pipeline has.
 WEIGHTS = ("true_cfg_scale", "guidance_scale")
@@ -72,7 +77,7 @@ class Call:
             float32 beside a network of half precision, and want them so.
 
     Raises:
-        GuidedError: An argument is unknown, or not one for the user.
+        GuidedError: An argument is unknown, of a wrong type, or not one for the user.
     """
 
     pipeline: Any
@@ -92,6 +97,11 @@ class Call:
                 raise GuidedError(
                     f"{name} has no argument {key!r}{nearest(key, known)}; pipe_args are {', '.join(known)}"
                 )
+        for key, value in self.given.items():
+            annotation = self.parameters[key].annotation
+            if not accepts(annotation, value):
+                given = shown(value) if isinstance(value, str | int | float) else kind_of(value)
+                raise GuidedError(f"{name} is given {key} {given} by pipe_args; it must be {described(annotation)}")
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
@@ -212,6 +222,12 @@ class Call:
         vars(pipeline)["scheduler"] = stand_in(self.pipeline.scheduler, exchange)
         with torch.no_grad():
             return looped(type(pipeline))(pipeline, **arguments)
+
+
+def adapted(pipeline: Any) -> bool:
+    """Whether an IP-Adapter is loaded into a pipeline's network."""
+    nets = (getattr(pipeline, name, None) for name in NETWORKS)
+    return any("IPAdapter" in type(getattr(net, "encoder_hid_proj", None)).__name__ for net in nets)
 
 
 def _is_image(value: Any) -> bool:

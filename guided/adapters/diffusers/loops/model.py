@@ -17,7 +17,7 @@ from guided.adapters.diffusers.identity import digest_of_values, fingerprint
 from guided.adapters.diffusers.levels import Levels
 from guided.adapters.diffusers.lookahead import preview
 from guided.adapters.diffusers.loops.asked import Asked, Looped, Table
-from guided.adapters.diffusers.loops.call import Call, Request
+from guided.adapters.diffusers.loops.call import IP_ADAPTER, Call, Request, adapted
 from guided.adapters.diffusers.loops.decoding import Sounds, TailDecoder, shrunk
 from guided.adapters.diffusers.loops.probe import planned, probed
 from guided.adapters.diffusers.loops.process import Known, begun, process_of
@@ -124,8 +124,11 @@ def _arguments(pipeline: Any, pipe_args: Mapping[str, Any] | None, size: Size) -
     given, own = {name: value for name, value in sizes.items() if value is not None}, dict(pipe_args or {})
     for name in given.keys() & own.keys():
         raise GuidedError(f"{name} is given twice, as an option and by pipe_args")
+    kind = type(pipeline).__name__
     for name in given.keys() - Call(pipeline).parameters.keys():
-        raise GuidedError(f"{type(pipeline).__name__} takes no {name}")
+        raise GuidedError(f"{kind} takes no {name}")
+    if adapted(pipeline) and not any(own.get(name) is not None for name in IP_ADAPTER):
+        raise GuidedError(f"{kind} has an IP-Adapter, whose image is missing; give {IP_ADAPTER[0]} by pipe_args")
     return own | given
 
 

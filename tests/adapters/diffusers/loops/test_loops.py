@@ -14,7 +14,7 @@ import guided
 from guided.adapters.diffusers import wrap
 from guided.errors import GuidedError
 from guided.samplers import SVDD
-from tests.adapters.diffusers.loops.cases import CASES
+from tests.adapters.diffusers.loops.cases import CASES, picture
 from tests.adapters.diffusers.pipelines import build, ddim
 from tests.adapters.diffusers.pipelines.parts import autoencoder
 
@@ -181,6 +181,8 @@ def test_without_noise_there_are_no_candidates_to_choose_from() -> None:
     [
         ({"pipe_args": {"guidance_rescal": 1}}, "no argument 'guidance_rescal' (did you mean 'guidance_rescale'?)"),
         ({"pipe_args": {"latents": 1}}, "noise is drawn by the run"),
+        ({"pipe_args": {"clip_skip": "two"}}, "is given clip_skip 'two' by pipe_args; it must be a whole number"),
+        ({"pipe_args": {"cross_attention_kwargs": [1]}}, "is given cross_attention_kwargs a list by pipe_args"),
         ({"pipe_args": 3}, "it must be a mapping"),
         ({"pipe_args": {"height": 16}, "height": 16}, "height is given twice"),
         ({"frames": 3}, "takes no num_frames"),
@@ -191,6 +193,20 @@ def test_without_noise_there_are_no_candidates_to_choose_from() -> None:
 def test_wrong_options_are_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(GuidedError, match=re.escape(message)):
         model(**options)
+
+
+def test_an_ip_adapter_needs_its_image_and_the_image_counts() -> None:
+    case = CASES["sd-ip-adapter"]
+    with pytest.raises(GuidedError, match=r"has an IP-Adapter, whose image is missing; give ip_adapter_image"):
+        wrap(case.build(), steps=3)
+    predictions = []
+    for image in (picture(16, 0), picture(16, 1), picture(16, 0)):
+        given = wrap(case.build(), steps=3, pipe_args={"ip_adapter_image": image}).prompted(["cat"], 3.0)
+        x, t = torch.ones(1, 4, 8, 8), torch.tensor([334.0])
+        predictions.append(given.denoiser(x, t, **given.requests.conditions.positive))
+        given.close()
+    assert torch.equal(predictions[0], predictions[2])
+    assert (predictions[0] - predictions[1]).abs().max() > 1e-3
 
 
 def test_look_aheads_are_smaller_or_by_a_small_decoder() -> None:
