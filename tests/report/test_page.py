@@ -4,9 +4,10 @@ import json
 import re
 import xml.etree.ElementTree as ET
 
+import numpy as np
 import pytest
 
-from guided.report import write_report
+from guided.report import molecules, write_report
 from guided.report.figures import histogram, value_path
 from guided.report.molecules import molecule
 from guided.report.page import average_path
@@ -99,3 +100,41 @@ def test_figures_are_svg():
         assert ET.fromstring(svg).tag.endswith("svg")
     assert histogram([], [], "qed") == ""
     assert molecule("not a molecule") is None and molecule("") is None
+
+
+def test_quantiles_of_the_rewards_are_in_a_table(folder):
+    """Of those that are finite; the others are counted."""
+    text = text_of(fill(folder, MOLECULES, [0.1, 0.9, 0.4, "-inf", 0.3], unguided=[0.1, 0.2, 0.3]))
+    assert "qed samples 10 % median 90 % best no score" in text
+    assert "guided 5 0.160 0.350 0.750 0.900 1" in text and "unguided 3 0.120 0.200 0.280 0.300 0" in text
+
+
+class Lengths:
+    """Stands for ChemNet: one activation, the length of the SMILES."""
+
+    def statistics(self, smiles):
+        lengths = np.array([len(one) for one in smiles], float)
+        return np.array([lengths.mean()]), np.array([[lengths.var()]])
+
+
+@pytest.mark.parametrize(("n", "shown"), [(49, ""), (50, "9.00 FCD to the unguided 50 and 50 molecules")])
+def test_sets_of_enough_molecules_have_a_distance(folder, monkeypatch, n, shown):
+    """Of four carbons and of one: 3 squared."""
+    monkeypatch.setattr(molecules, "ChemNet", Lengths)
+    text = text_of(fill(folder, ["CCCC"] * n, [0.1] * n, unguided=[0.1] * n))
+    assert shown in text and ("FCD" in text) == bool(shown)
+
+
+def test_without_the_library_the_report_says_what_a_distance_needs(folder, monkeypatch):
+    def missing():
+        raise ImportError
+
+    monkeypatch.setattr(molecules, "ChemNet", missing)
+    assert "needs fcd-torch" in text_of(fill(folder, ["CCCC"] * 50, [0.1] * 50, unguided=[0.1] * 50))
+
+
+def test_a_molecule_with_a_pose_says_where_it_is(folder):
+    (folder / "poses").mkdir()
+    (folder / "poses" / "00001.sdf").touch()
+    text = text_of(fill(folder, MOLECULES, [0.1, 0.9, 0.4, 0.5, 0.3]))
+    assert text.count("pose in ") == 1 and "0.900 #1 pose in poses/00001.sdf" in text
