@@ -2,15 +2,20 @@ r"""SVDD's experiment with molecules, on the same pretrained network: GDSS of ZI
 
     python benchmarks/svdd_molecules.py gdss_zinc250k.pth                      # small: 16 requests, 200 scales
     python benchmarks/svdd_molecules.py gdss_zinc250k.pth --setting paper      # 128 requests, 1000 scales: hours
-    python benchmarks/svdd_molecules.py gdss_zinc250k.pth --reward "docking?receptor=parp1.pdbqt.gz" -n 4 -M 5 \
-        --every 40 --unguided 8 --best 50 --workers 2 --cache cache
+    python benchmarks/svdd_molecules.py gdss_zinc250k.pth -n 8 --unguided 16 --best 25 -M 5 --every 80 --block 80 \
+        --elite 5 --reward "docking?receptor=parp1.pdbqt.gz&max_evals=30000" --workers 2 --cache cache \
+        --judge "docking?receptor=parp1.pdbqt.gz&max_evals=300000&seed=2"
 
 Each row is a run of its own: the median of the reward and its 10 % and 90 % quantiles, the mean, the share of graphs
 that are valid without correction, of those that are one molecule and not several fragments, the atoms that the sample
 has of its graph, distinct samples, network calls and scores for a sample, seconds. A scale is two steps, and with
 `--every 2` candidates are compared once a scale, with half of the calls. The reward of a sample is that of the largest
 fragment after valence correction, as in the paper, so the shares beside it say what it hides. With `--whole` it is that
-of all fragments together, times the share of the largest, so that one molecule is worth more than a good part.
+of all fragments together, times the share of the largest, so that one molecule is worth more than a good part. With
+`--judge` the median by another reward, which guided nothing, is a column: of a docking with a longer search.
+
+`--block` lets M chains run so many steps before one is chosen, which is SVDD with steps that long (block-best-of-n);
+with `--every` alone candidates differ by the noise of one step. `--elite N` breeds N rounds of N finished samples.
 
 The paper's medians, read off its plots: QED .655 unguided, .835 best of 10, .845 SVDD-PM; docking to parp1 7.2, 10.0
 and 11.4. Its code compares candidates under other molecules' node masks.
@@ -31,17 +36,18 @@ from rich.table import Table
 
 import guided
 from guided.runs.engine import Run
+from guided.scoring.objective import Objective
 
 #: Requests, scales and candidates.
 SETTINGS = {"small": (16, 200, 10), "paper": (128, 1000, 10)}
 COLUMNS = (
     *("sampler", "n", "median (10 %, 90 %)", "mean", "valid", "one molecule", "share", "distinct", "calls", "scores"),
-    "seconds",
+    *("seconds", "judged"),
 )
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def cells(name: str, run: Run) -> list[str]:
+def cells(name: str, run: Run, judge: Objective | None = None) -> list[str]:
     """A row of the table."""
     n, rewards = len(run.rewards), run.rewards.numpy()
     found = rewards[np.isfinite(rewards)]
@@ -59,6 +65,7 @@ def cells(name: str, run: Run) -> list[str]:
         f"{run.stats.network_rows / n:.0f}",
         f"{run.stats.reward_calls / n:.0f}",
         f"{run.stats.seconds['total']:.0f}",
+        "" if judge is None else f"{np.median([r for r in judge(run.samples).tolist() if np.isfinite(r)]):.3f}",
     ]
 
 
@@ -73,6 +80,9 @@ def main(
     candidates: Annotated[int | None, typer.Option("-M", help="SVDD's candidates; by the setting.")] = None,
     best: Annotated[int, typer.Option(help="N of best-of-N.")] = 10,
     every: Annotated[list[int], typer.Option(help="SVDD compares at every j-th step; repeat for several.")] = [1, 2],  # noqa: B006
+    block: Annotated[list[int], typer.Option(help="Steps of a block of block-best-of-n; repeat for several.")] = [],  # noqa: B006
+    elite: Annotated[int, typer.Option(help="N and rounds of elite; 0 for none.")] = 0,
+    judge: Annotated[str | None, typer.Option(help="Another reward, of the finished samples.")] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Score all fragments, times the largest one's share.")] = False,
     alpha: Annotated[float, typer.Option(help="SVDD's temperature.")] = 0.0,
     seed: Annotated[int, typer.Option(help="The seed of all runs.")] = 0,
@@ -88,6 +98,12 @@ def main(
     }
     for j in every:
         runs[f"SVDD-PM, M = {M}, every {j}"] = ({"name": "svdd", "M": M, "alpha": alpha, "every": j}, requests)
+    for steps in block:
+        runs[f"{M} chains, blocks of {steps}"] = ({"name": "block-best-of-n", "N": M, "block": steps}, requests)
+    if elite:
+        options = {"N": elite, "rounds": elite, "size": 3, "level": 0.3}
+        runs[f"elite, {elite} x {elite}"] = ({"name": "elite", **options}, requests)
+    second = None if judge is None else guided.resolve_reward(judge, workers=workers or 0, cache=cache)
     table = Table(*COLUMNS, title=f"{reward}: {model}, {K} scales")
     console = Console(width=160)
     loaded = guided.load(model, steps=2 * K, whole=whole)
@@ -95,7 +111,7 @@ def main(
     for name, (sampler, size) in runs.items():
         place = None if out is None else out / name.replace(" ", "").replace(",", "-").replace("=", "")
         how: dict[str, Any] = {
-            "workers": workers,
+            "workers": workers or 0,
             "cache": cache,
             "seed": seed,
             "out": place,
@@ -103,8 +119,9 @@ def main(
             "aggregate": "product",
         }
         run = guided.sample(loaded, objective, sampler, n=size, batch_size=min(size, 32), **how)
-        table.add_row(*cells(name, run))
-        console.print("  ".join(cells(name, run)))
+        row = cells(name, run, second)
+        table.add_row(*row)
+        console.print("  ".join(row))
     console.print(table)
 
 

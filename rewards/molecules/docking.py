@@ -190,7 +190,7 @@ def _embedded(molecule: Any, seed: int) -> Any:
 
     parameters: Any = rdDistGeom.ETKDGv3()
     parameters.randomSeed = seed
-    parameters.maxIterations = 100
+    parameters.maxIterations = 30  # of a cage that has no conformer, three times as many take five seconds
     if rdDistGeom.EmbedMolecule(molecule, parameters) < 0:
         parameters.useRandomCoords = True
         if rdDistGeom.EmbedMolecule(molecule, parameters) < 0:
