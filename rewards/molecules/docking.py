@@ -25,11 +25,14 @@ import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from guided.errors import GuidedError
 from guided.rewards.molecules.receptors import Box, pocket
 from guided.scoring.registry import register_reward
+
+_turn = Lock()  # a call past its time limit goes on in its thread, with the same engine
 
 
 def _check(receptor: str, box: str = "", exhaustiveness: int = 1, seed: int = 1, max_evals: int = 0) -> None:
@@ -68,8 +71,7 @@ def pose(
     """
     _needs_vina()
     text, numbers = pocket(receptor, box)
-    score, engine = _docked(sample, text, numbers, exhaustiveness, seed, max_evals)
-    return _record(engine.poses(n_poses=1), sample, score)
+    return _record(*_docked(sample, text, numbers, exhaustiveness, seed, max_evals), sample)
 
 
 @register_reward("docking", modality="molecules", check=_check, tolerant=True, single=True, pose=pose)
@@ -129,8 +131,8 @@ def _affinity(smiles: str | None, *how: Any) -> float:
 
 def _docked(
     smiles: str | None, text: str, box: Box, exhaustiveness: int, seed: int, max_evals: int
-) -> tuple[float, Any]:
-    """Minus the energy of the best pose, and the engine that holds the pose until its next ligand.
+) -> tuple[float, str]:
+    """Minus the energy of the best pose, and the pose as PDBQT text.
 
     Raises:
         ValueError: The molecule cannot be prepared or docked.
@@ -138,17 +140,18 @@ def _docked(
     ligand = _ligand(smiles, seed)
     engine = _vina(text, box, seed)
     try:
-        engine.set_ligand_from_string(ligand)
-        engine.dock(exhaustiveness=exhaustiveness, n_poses=1, max_evals=max_evals)
-        energies = engine.energies(n_poses=1)
+        with _turn:
+            engine.set_ligand_from_string(ligand)
+            engine.dock(exhaustiveness=exhaustiveness, n_poses=1, max_evals=max_evals)
+            energies, found = engine.energies(n_poses=1), engine.poses(n_poses=1)
     except (RuntimeError, ValueError, TypeError) as error:  # its own failures are RuntimeErrors
         raise ValueError(f"Vina cannot dock it: {' '.join(str(error).split())[:200]}") from error
     if not len(energies) or not math.isfinite(energies[0][0]):
         raise ValueError("Vina found no pose")
-    return -float(energies[0][0]), engine
+    return -float(energies[0][0]), str(found)
 
 
-def _record(text: str, smiles: str, score: float) -> str:
+def _record(score: float, text: str, smiles: str) -> str:
     """An SDF record of a pose, whose PDBQT text names the molecule's atoms."""
     from meeko import PDBQTMolecule, RDKitMolCreate
     from rdkit import Chem

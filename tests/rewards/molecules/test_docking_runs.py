@@ -110,6 +110,26 @@ def run(place, out, **options):
         )
 
 
+def test_a_sample_without_a_score_stays_in_its_run(place, monkeypatch):
+    """With the others as they are, and -inf in its place."""
+    first = run(place, "a")
+    prepare = module._embedded
+
+    def fails(molecule, seed):
+        if len(molecules) == 0:
+            molecules.append(molecule)
+            raise ValueError("it cannot be embedded")
+        return prepare(molecule, seed)
+
+    molecules: list[object] = []
+    monkeypatch.setattr(module, "_embedded", fails)
+    _forget()
+    options = {"n": 2, "steps": 4, "out": place / "b"}
+    other = guided.sample("molecules", reward(place, "&seed=2"), "unguided", **options)
+    assert other.samples == first.samples
+    assert sorted(other.rewards.tolist())[0] == -math.inf and other.rewards.isfinite().sum() == 1
+
+
 def test_the_second_run_of_a_command_docks_nothing(place):
     first = run(place, "a")
     assert len(docked(place)) == len(set(filter(None, first.samples)))
