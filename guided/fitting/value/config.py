@@ -14,6 +14,7 @@ from guided.runs.config import Aggregate, Cache, Device, Dtype, OnError, TimeLim
 from guided.runs.options import REQUIRED, Config, Option, spelled
 
 TARGETS = ("mean", "soft", "bootstrap")
+OBJECTIVES = ("regression", "contrastive")
 POSITIONAL = ("model", "reward", "target", "alpha", "n", "out")
 HELD_OUT = 10  # the least number of trajectories: one in ten is held out
 
@@ -109,6 +110,14 @@ class FitConfig(Config):
             shell=str,
         ),
     ] = None
+    objective: Annotated[
+        str,
+        SkipValidation,
+        Option(
+            "How a soft value is learned: regression on rewards, or contrastive, states of good samples against all.",
+            "Fit",
+        ),
+    ] = "regression"
     updates: Annotated[int, Option("The number of training updates.", "Fit", least=2)] = 2000
     batch: Annotated[int, Option("The number of states per update.", "Fit", least=1)] = 128
     lr: Annotated[float, Option("The learning rate.", "Fit", least=0)] = 2e-3
@@ -144,6 +153,11 @@ class FitConfig(Config):
         if target not in TARGETS:
             known = ", ".join(TARGETS)
             raise GuidedError(f"{spelled('target')} is {target!r}{nearest(str(target), TARGETS)}; it is one of {known}")
+        if self.objective not in OBJECTIVES:
+            hint, known = nearest(str(self.objective), OBJECTIVES), ", ".join(OBJECTIVES)
+            raise GuidedError(f"{spelled('objective')} is {self.objective!r}{hint}; it is one of {known}")
+        if self.objective == "contrastive" and target != "soft":
+            raise GuidedError(f"{spelled('objective')} is 'contrastive', which is for the target soft, not {target}")
         if target != "mean":
             object.__setattr__(self, "alpha", _checked_alpha(alpha))
         if target == "bootstrap" and self.candidates == 1:

@@ -1,6 +1,7 @@
 r"""The fit of a value network to rollouts.
 
-Every target is a regression, :mod:`guided.fitting.value.regression`, on a number `y` for each kept state:
+Every target is a regression, :mod:`guided.fitting.value.regression`, on a number `y` for each kept state; a soft value
+may be fitted by contrast instead, :mod:`guided.fitting.value.contrast`, after the squared loss:
 
     mean, soft    y = r(x_K), the reward at the end of the state's trajectory (Monte Carlo)
     bootstrap     y = alpha log mean_m exp(v(x_{k+1}^(m)) / alpha) over its M' candidates, with a frozen copy of the
@@ -40,6 +41,7 @@ from torch import Tensor, nn
 from guided.errors import check_number
 from guided.fitting.loop import Loop
 from guided.fitting.state import check_history, check_like, intact
+from guided.fitting.value.contrast import contrast
 from guided.fitting.value.regression import loss
 from guided.fitting.value.states import Data, Scaled
 from guided.values.posterior_mean import soft_mean
@@ -62,6 +64,7 @@ class Settings:
         lr: The learning rate; it rises over the first 5 % of the updates and falls to zero over the last 30 %.
         weight_decay: The weight decay of AdamW.
         seed: The seed.
+        objective: "regression", or "contrastive" for a soft value.
     """
 
     target: str
@@ -71,6 +74,7 @@ class Settings:
     lr: float = 2e-3
     weight_decay: float = 0.01
     seed: int = 0
+    objective: str = "regression"
 
     @property
     def first(self) -> int:
@@ -125,7 +129,8 @@ class Fit:
     Attributes:
         scaled: Maps its output to a value.
         constant: The best constant value.
-        history: The number of updates and the held-out loss at each measurement; the loss of the best constant is 1.
+        history: The number of updates and the held-out loss at each measurement; the loss of the best constant is 1
+            (the contrastive loss is 0 for it, and below 0 for what is better: 1 is added).
     """
 
     def __init__(self, net: nn.Module, train: Data, held_out: Data, settings: Settings) -> None:
@@ -167,6 +172,8 @@ class Fit:
                 self._measure()
         self.net.load_state_dict(self.best)
         self.net.eval()
+        if self.alpha is not None and self.contrasts:
+            self._shift(self.train, self.net, self.alpha)  # the constant that the loss leaves open
 
     @property
     def update(self) -> int:
@@ -201,10 +208,19 @@ class Fit:
         if self.settings.target == "soft":
             self.net.load_state_dict(self.best)
             self.average.load_state_dict(self.best)
-            over = self.held_out.r - self.held_out.values(self.scaled, self.average)
-            self.scaled = Scaled(self.scaled.shift + soft_mean(over[None], alpha).item(), self.scaled.scale)
+            self._shift(self.held_out, self.average, alpha)
         self.alpha, self.least = alpha, math.inf
         self._measure()
+
+    def _shift(self, data: Data, net: nn.Module, alpha: float) -> None:
+        """Adds the constant to all values with which their soft loss on some states is least."""
+        over = data.r - data.values(self.scaled, net)
+        self.scaled = Scaled(self.scaled.shift + soft_mean(over[None], alpha).item(), self.scaled.scale)
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether the loss is the contrastive one by now."""
+        return self.settings.objective == "contrastive" and self.alpha is not None
 
     def _draw(self, count: int) -> Tensor:
         """The states of an update, among the first `count`."""
@@ -214,13 +230,20 @@ class Fit:
         )
 
     def _loss(self, v: Tensor, y: Tensor) -> Tensor:
+        if self.alpha is not None and self.contrasts:
+            return contrast(v, y, self.alpha, self.constant, self.scaled.scale)
         return loss(v, y, self.alpha, self.scaled.scale, len(self.train))
+
+    def _held_out(self) -> float:
+        """The held-out loss of the average, where that of the best constant is 1."""
+        r, loss = self.held_out.r, self._loss(self.held_out.values(self.scaled, self.average), self.held_out.r)
+        if self.contrasts:
+            return 1 + loss.mean().item()
+        return loss.mean().item() / (self._loss(torch.full_like(r, self.constant), r).mean().item() or 1.0)
 
     def _measure(self) -> None:
         """Measures the held-out loss; keeps the weights if they are the best since all steps are open."""
-        r = self.held_out.r
-        least = self._loss(torch.full_like(r, self.constant), r).mean().item() or 1.0
-        held_out = self._loss(self.held_out.values(self.scaled, self.average), r).mean().item() / least
+        held_out = self._held_out()
         self.history.append((self.update, held_out))
         if self.settings.horizon(self.update, len(self.train.times) - 1) == 0 and not held_out >= self.least:
             self.least, self.best = held_out, copy.deepcopy(self.average.state_dict())

@@ -104,7 +104,8 @@ def _model(config: FitConfig) -> Diffusion:
 
 def _settings(config: FitConfig) -> Settings:
     alpha = None if config.target == "mean" else config.alpha
-    return Settings(config.target, alpha, config.updates, config.batch, config.lr, config.weight_decay, config.seed)
+    rates = (config.updates, config.batch, config.lr, config.weight_decay)
+    return Settings(config.target, alpha, *rates, config.seed, config.objective)
 
 
 def _rolling(config: FitConfig, source: Source) -> dict[str, int]:

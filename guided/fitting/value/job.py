@@ -72,9 +72,15 @@ class ValueJob(Job):
             **self.trajectories,
             "n": self.n,
             "network": self.network,
-            "fit": {name: entry for name, entry in asdict(self.settings).items() if name not in ("target", "alpha")},
+            "fit": self.fitting,
             "times": [model.process.time(0), model.process.time(model.steps)],
         }
+
+    @property
+    def fitting(self) -> dict[str, Any]:
+        """The hyperparameters of the fit; a regression is not named, as in the folders of before there was another."""
+        given = {name: entry for name, entry in asdict(self.settings).items() if name not in ("target", "alpha")}
+        return given if given["objective"] != "regression" else {k: v for k, v in given.items() if k != "objective"}
 
     @property
     def trajectories(self) -> dict[str, Any]:

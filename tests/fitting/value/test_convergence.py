@@ -22,12 +22,18 @@ def fitted(tmp_path_factory):
     options = {"rollouts": folder / "rollouts", "candidates": 4, "batch_size": SIZES[0], "states": 3, "n_check": 0}
     options |= {"network": Table, "updates": 200, "batch": 512, "lr": 0.05, "weight_decay": 0.0}
     model = CHAIN.model(identity="chain")
-    return {
+    found = {
         (target, n): guided.fit_value(model, chain_reward, target, ALPHA, n, folder / f"{target}-{n}", **options)
         for n in SIZES
         for target in ("mean", "soft", "bootstrap")
         if target != "mean" or n != SIZES[1]
     }
+    options |= {"objective": "contrastive", "batch": 2048}
+    for n in SIZES[::2]:
+        found["contrastive", n] = guided.fit_value(
+            model, chain_reward, "soft", ALPHA, n, folder / f"contrastive-{n}", **options
+        )
+    return found
 
 
 def predicted(value, k):
@@ -41,7 +47,7 @@ def error(value, target):
     return (sum(parts) / CHAIN.K).sqrt().item()
 
 
-@pytest.mark.parametrize("target", ["mean", "soft", "bootstrap"])
+@pytest.mark.parametrize("target", ["mean", "soft", "bootstrap", "contrastive"])
 def test_the_value_converges_to_the_exact_one(fitted, target):
     errors = [error(fitted[target, n], target) for n in reversed(SIZES) if (target, n) in fitted]
     assert all(few > 1.4 * more for few, more in pairwise(errors))
@@ -59,9 +65,9 @@ def test_svdd_with_it_samples_the_tilted_law(fitted):
     tilted = CHAIN.distribution() * (exact("soft", ALPHA)[-1] / ALPHA).exp()
     tilted /= tilted.sum()
     model, n = CHAIN.model(identity="chain"), 6000
-    values = {target: fitted[target, SIZES[0]] for target in ("soft", "bootstrap")}
+    values = {target: fitted[target, SIZES[0]] for target in ("soft", "bootstrap", "contrastive")}
     values = {target: value.bind(model, value.reward) for target, value in values.items()}
     values["look-ahead"] = PosteriorMean(chain_reward)
     off = {name: distance(frequencies(CHAIN, SVDD(24, ALPHA), value, n), tilted) for name, value in values.items()}
     assert distance(CHAIN.distribution(), tilted) > 0.2
-    assert off["soft"] < 0.04 > off["bootstrap"] and off["look-ahead"] > 0.08
+    assert max(off["soft"], off["bootstrap"], off["contrastive"]) < 0.04 and off["look-ahead"] > 0.08

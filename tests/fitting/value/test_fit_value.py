@@ -214,6 +214,8 @@ def test_the_report_is_zero_bias_and_full_correlation_for_what_is_right():
         ({"seed": -1}, "seed is -1"),
         ({"steps": 0}, "steps is 0"),
         ({"model": 3}, "model is an int"),
+        ({"objective": "contrast"}, "objective is 'contrast' \\(did you mean 'contrastive'\\?\\)"),
+        ({"objective": "contrastive", "target": "mean"}, "is for the target soft, not mean"),
         ({"model": "molecule"}, "did you mean 'molecules'"),
         ({"prompt": "XX"}, "unknown prompt 'XX'"),
         ({"prompt": []}, "prompt is an empty list"),
