@@ -14,7 +14,7 @@ References:
     | https://doi.org/10.1145/2330163.2330230
 """
 
-__all__ = ["hypervolume", "non_dominated", "r2", "simplex"]
+__all__ = ["corners", "gain", "hypervolume", "non_dominated", "r2", "simplex"]
 
 from collections.abc import Sequence
 from itertools import combinations, pairwise
@@ -55,6 +55,42 @@ def hypervolume(scores: Array, reference: Sequence[float]) -> float:
     found = _checked(scores, len(reference))
     above = found[(found > np.asarray(reference)).all(1)]
     return float(moocore.hypervolume(above, ref=np.asarray(reference), maximise=True)) if len(above) else 0.0
+
+
+def gain(point: Array, scores: Array, reference: Sequence[float]) -> float:
+    """The volume that a point would add to that of the scores; at least 0.
+
+    Args:
+        point: With shape `(T,)`.
+        scores: With shape `(n, T)`.
+        reference: As of the hypervolume.
+    """
+    alone = float(np.prod(np.maximum(point - np.asarray(reference), 0.0)))
+    return max(0.0, alone - hypervolume(np.minimum(scores, point), reference))
+
+
+def corners(scores: Array, ideal: Sequence[float]) -> Array:
+    """The best points that the gaps of a front leave room for, with shape `(m, T)`.
+
+    They are the best of both scores of each pair of neighbours, that is, of two points of the front between whose worst
+    and best of both no other lies; and the point that is best in a score, raised to the ideal one.
+
+    Args:
+        scores: Of all samples, with shape `(n, T)`.
+        ideal: The best scores there are, `T` numbers.
+    """
+    front = np.unique(scores[non_dominated(scores)], axis=0)  # sorted
+    low, high = (f(front[:, None], front[None]) for f in (np.minimum, np.maximum))  # (F, F, T)
+    found = []
+    for i, j in combinations(range(len(front)), 2):
+        between = ((front >= low[i, j]) & (front <= high[i, j])).all(1)
+        if between.sum() == 2:
+            found.append(high[i, j])
+    for t, best in enumerate(ideal):
+        point = front[front[:, t].argmax()].copy()
+        point[t] = max(best, point[t])
+        found.append(point)
+    return np.array(found)
 
 
 def r2(scores: Array, ideal: Sequence[float]) -> float:

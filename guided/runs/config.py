@@ -286,7 +286,7 @@ class RewardOptions(Config):
         Any,
         Option(
             "Weights of several rewards that differ from sample to sample: `grid=16` takes 16 vectors of weights in "
-            "turn, `dirichlet` draws one for each sample.",
+            "turn, `dirichlet` draws one for each sample, `adaptive` aims each batch at gaps of the front so far.",
             "Reward",
             metavar="HOW",
             more="In Python also `n` rows of weights.",

@@ -214,9 +214,12 @@ class _Drawing:
 
     @property
     def waits(self) -> bool:
-        """Whether there is something to do while workers score, and the value is one of ours, which may be shared."""
+        """Whether there is something to do while workers score: no batch needs another, and the value is one of ours,
+        which may be shared.
+        """
         ours = self.value is None or isinstance(self.value, PosteriorMean | LearnedValue)
-        return ours and self.objective is not None and self.objective.spread
+        apart = self.preferences is None or not self.preferences.adaptive
+        return ours and apart and self.objective is not None and self.objective.spread
 
     def cancel(self) -> None:
         """Ends scoring that is under way: it is not wanted any more."""

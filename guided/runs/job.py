@@ -3,6 +3,7 @@
 __all__ = ["Job"]
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -94,7 +95,19 @@ class Job:
             self.preferences,
             self.config.budgets.budget,
         )
-        return numbered(batches)
+        return numbered(batches if sampler else self._learnt(batches))
+
+    def _learnt(self, batches: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+        """Batches of the run's own sampler, which the preferences learn from before the next one begins."""
+        with closing(batches):
+            for batch in batches:
+                self.learn(batch)
+                yield batch
+
+    def learn(self, batch: Batch) -> None:
+        """Tells the preferences of a finished batch."""
+        if self.preferences is not None:
+            self.preferences.learn(batch.requests, batch.columns)
 
     @property
     def spread(self) -> int:

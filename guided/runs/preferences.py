@@ -1,11 +1,12 @@
 """Preferences: weights of several rewards that differ from request to request, so that one run covers a Pareto front.
 
-The weights of a request depend on its number and the seed only, never on how many requests there are.
+The weights of a request depend on its number and the seed only, never on how many requests there are; or, if they are
+adaptive, on the samples of the batches before its own.
 """
 
-__all__ = ["Preferences"]
+__all__ = ["ADAPTIVE", "Preferences"]
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,9 @@ from torch import Tensor
 from guided.core.random import Streams
 from guided.errors import GuidedError, shown
 from guided.metrics.pareto import simplex
+from guided.runs.adaptive import Adaptive
 
+ADAPTIVE = "adaptive"
 MOST = 100_000  # vectors of a grid
 
 
@@ -28,6 +31,16 @@ class Preferences:
     """
 
     of: Callable[[Sequence[int]], Tensor]
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the weights of a batch depend on the samples of those before it."""
+        return isinstance(self.of, Adaptive)
+
+    def learn(self, requests: Sequence[int], columns: Mapping[str, Sequence[float]]) -> None:
+        """Takes the columns of finished requests."""
+        if isinstance(self.of, Adaptive):
+            self.of.learn(requests, columns)
 
     @classmethod
     def given(cls, how: Any, name: str, terms: int, n: int, seed: int) -> "Preferences":
@@ -50,8 +63,8 @@ class Preferences:
             return cls(_Dirichlet(terms, seed))
         if kind != "grid" or not number.isdecimal() or not terms <= int(number) <= MOST:
             raise GuidedError(
-                f"{name} is {how!r}; it is dirichlet, or grid= with the number of vectors, from {terms}, one for each "
-                f"reward, to {MOST}"
+                f"{name} is {how!r}; it is dirichlet, {ADAPTIVE}, or grid= with the number of vectors, from {terms}, "
+                f"one for each reward, to {MOST}"
             )
         return cls(_Grid(torch.from_numpy(simplex(terms, int(number)))))
 

@@ -16,6 +16,7 @@ from guided.runs.engine import Batch, Stats
 from guided.runs.folder import RunFolder, table
 from guided.runs.job import Job
 from guided.runs.media import IMAGE_MODALITIES, stored
+from guided.runs.opened import batches_in
 from guided.runs.parked import FOLDER
 from guided.runs.poses import write_poses
 from guided.runs.watch import watch
@@ -59,6 +60,9 @@ def _check_reward(job: Job, out: Path) -> None:
 
 def record(job: Job, folder: RunFolder, progress: Hook = None) -> Iterator[Batch]:
     """Draws the batches that the folder does not hold yet, writes them in their order, and yields them."""
+    if job.preferences is not None and job.preferences.adaptive:
+        for batch in batches_in(folder.path):
+            job.learn(batch)
     yield from folder.due()
     with closing(job.drawn(folder.missing, progress)) as batches:
         for _, batch in batches:

@@ -17,6 +17,7 @@ from guided.core.diffusion import Diffusion
 from guided.core.monitor import Progress, check_progress
 from guided.errors import GuidedError
 from guided.loading import check_name, check_options, load, split_options, with_guider
+from guided.runs.adaptive import Adaptive
 from guided.runs.config import POSITIONAL, ModelOptions, RunConfig
 from guided.runs.devices import devices_of
 from guided.runs.editing import Start
@@ -27,7 +28,7 @@ from guided.runs.opened import batches_in, open_run
 from guided.runs.options import spelled
 from guided.runs.paths import check_folder, full
 from guided.runs.pipe_args import opened
-from guided.runs.preferences import Preferences
+from guided.runs.preferences import ADAPTIVE, Preferences
 from guided.runs.prompts import Prompts
 from guided.runs.record import draw_alone, finish, folder_of, record
 from guided.runs.signatures import described, signature
@@ -177,9 +178,13 @@ def _check_slope(job: Job) -> None:
 
 def _named(value: Any) -> Any:
     """The value of an option: a rollout, or one from its folder."""
-    if not isinstance(value, str | Path):
-        return value
-    return read_rollout(str(value)) or load_value(expanduser(value))
+    found = _rollout(value)
+    return load_value(expanduser(found)) if isinstance(found, str | Path) else found
+
+
+def _rollout(value: Any) -> Any:
+    """The rollout that a text names; anything else as it is."""
+    return (read_rollout(str(value)) or value) if isinstance(value, str | Path) else value
 
 
 def _sampler(config: RunConfig) -> Sampler:
@@ -237,9 +242,31 @@ def _preferences(config: RunConfig, objective: Objective | None) -> Preferences 
     terms = [] if objective is None else objective.objectives
     if len(terms) < 2:
         raise GuidedError(f"{name} weighs several rewards, and the run has {len(terms)} that are no constraints")
-    if config.search.value is not None:
-        raise GuidedError(f"{name} and {spelled('value')} do not go together: a value is of one reward")
+    if not (config.search.value is None or isinstance(_rollout(config.search.value), Rollout)):
+        raise GuidedError(
+            f"{name} and {spelled('value')} do not go together: a value is of one reward, unless it is a rollout"
+        )
+    if isinstance(given, str) and given == ADAPTIVE and objective is not None:
+        _check_adaptive(config, objective)
+        limits = [term.name for term in objective.terms if term not in terms]
+        return Preferences(Adaptive([term.name for term in terms], limits, [term.weight for term in terms]))
     return Preferences.given(given, name, len(terms), config.run.n, config.run.seed)
+
+
+def _check_adaptive(config: RunConfig, objective: Objective) -> None:
+    """Refuses runs whose batches cannot learn from those before them."""
+    said, run = f"{spelled('preferences')} {ADAPTIVE}", config.run
+    if objective.aggregate != "tchebycheff":
+        raise GuidedError(f"{said} aims at gaps of the front, which {spelled('aggregate')} tchebycheff only reaches")
+    if run.n <= run.batch_size:
+        raise GuidedError(
+            f"{said} learns from the batches before: with {run.n} samples take a {spelled('batch_size')} below "
+            f"{run.n}, as {max(1, run.n // 8)}"
+        )
+    if run.only is not None:
+        raise GuidedError(f"{said} depends on the samples before; for a single one give its weights as rows")
+    if config.places.devices is not None or config.places.cluster is not None:
+        raise GuidedError(f"{said} needs each batch before the next begins; draw in one process")
 
 
 def _homes(reward: Any) -> Any:

@@ -1,6 +1,6 @@
 """The front, the hypervolume and R2 against their definitions."""
 
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guided.errors import GuidedError
-from guided.metrics.pareto import hypervolume, non_dominated, r2, simplex
+from guided.metrics.pareto import corners, gain, hypervolume, non_dominated, r2, simplex
 
 sets = st.integers(2, 3).flatmap(
     lambda t: st.lists(st.tuples(*[st.integers(0, 5)] * t), min_size=1, max_size=12).map(
@@ -28,6 +28,26 @@ def test_the_hypervolume_is_the_share_of_the_cells_that_a_sample_reaches(scores)
     cells = list(product(range(5), repeat=scores.shape[1]))
     reached = sum(any((s >= (np.array(cell) + 1) / 5 - 1e-9).all() for s in scores) for cell in cells)
     assert hypervolume(scores, [0.0] * scores.shape[1]) == pytest.approx(reached / len(cells))
+
+
+@given(sets, st.integers(0, 5), st.integers(0, 5))
+def test_a_gain_is_the_difference_of_hypervolumes(scores, x, y):
+    point, reference = np.array([x, y, 3])[: scores.shape[1]] / 5, [0.0] * scores.shape[1]
+    more = hypervolume(np.vstack([scores, point]), reference) - hypervolume(scores, reference)
+    assert gain(point, scores, reference) == pytest.approx(more, abs=1e-12)
+
+
+@given(sets)
+def test_corners_are_those_of_gaps(scores):
+    """With two scores they are those of the staircase; no sample dominates one, and each lies above two."""
+    T = scores.shape[1]
+    front, found = np.unique(scores[non_dominated(scores)], axis=0), corners(scores, [1.0] * T)
+    ends = [np.where(np.arange(T) == t, 1.0, front[front[:, t].argmax()]) for t in range(T)]
+    assert found[-T:].tolist() == np.array(ends).tolist()
+    if T == 2:
+        assert found[:-T].tolist() == [[b[0], a[1]] for a, b in pairwise(front)]
+    for corner in found[:-T]:
+        assert (front <= corner).all(1).sum() >= 2 and not ((front >= corner).all(1)).any()
 
 
 @given(sets)

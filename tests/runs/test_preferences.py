@@ -6,6 +6,8 @@ import torch
 
 import guided
 from guided.errors import GuidedError
+from guided.metrics.pareto import corners
+from guided.runs.adaptive import NEAR, Adaptive
 from guided.runs.preferences import Preferences
 from guided.samplers import SVDD, BestOfN
 from guided.values.posterior_mean import PosteriorMean
@@ -24,6 +26,7 @@ def few_a(samples):
 
 WEIGHTS = [[1, 0], [1, 3], [0.5, 0.5], [0, 2]]
 RUN = {"sampler": SVDD(4), "n": 4, "seed": 3}
+ADAPTIVE = {"preferences": "adaptive", "aggregate": "tchebycheff", "batch_size": 3}
 
 
 @pytest.mark.parametrize("aggregate", ["mean", "product", "tchebycheff"])
@@ -78,7 +81,7 @@ def test_constraints_have_no_weights(tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"preferences": "grid"}, "preferences is 'grid'; it is dirichlet, or grid="),
+        ({"preferences": "grid"}, "preferences is 'grid'; it is dirichlet, adaptive, or grid="),
         ({"preferences": "grid=1"}, "from 2, one for each reward"),
         ({"preferences": [[1, 2]]}, r"has shape \(1, 2\); 4 samples and 2 rewards need \(4, 2\)"),
         ({"preferences": [[1, -2]] * 4}, "a finite number >= 0"),
@@ -88,6 +91,10 @@ def test_constraints_have_no_weights(tmp_path):
         ({"preferences": "dirichlet", "value": PosteriorMean(gc)}, "a value is of one reward"),
         ({"preferences": "dirichlet", "reward": gc}, "the run has 1 that are no constraints"),
         ({"preferences": "dirichlet", "reward": None, "sampler": "unguided"}, "the run has 0"),
+        ({"preferences": "adaptive"}, "aims at gaps of the front, which aggregate tchebycheff only reaches"),
+        ({"preferences": "adaptive", "aggregate": "tchebycheff"}, "with 4 samples take a batch_size below 4, as 1"),
+        ({**ADAPTIVE, "only": 2}, "give its weights as rows"),
+        ({**ADAPTIVE, "devices": 2}, "draw in one process"),
     ],
 )
 def test_wrong_preferences_are_refused(given, said):
@@ -109,3 +116,63 @@ def test_a_value_of_requests_with_weights_needs_an_objective():
     particles = model.start(guided.core.random.Streams(0, [0]))
     with pytest.raises(GuidedError, match="which only an objective takes"):
         PosteriorMean(gc)(particles, 0.0)
+
+
+def test_adaptive_weights_are_those_of_the_gaps_of_the_batches_before():
+    """Each sample is the one of a run with its weights; those of a batch lie on the rays through corners."""
+    given = {**ADAPTIVE, "sampler": BestOfN(4), "n": 12, "seed": 3}
+    run = guided.sample(dna(), [gc, purines], **given)
+    weights = np.array([run.columns["gc_weight"], run.columns["purines_weight"]]).T
+    assert weights[:3].tolist() == [[0, 1], [0.5, 0.5], [1, 0]]
+    scores = np.array([run.columns["gc"], run.columns["purines"]]).T
+    for start in (3, 6, 9):
+        rays = 1 / np.maximum(1 - corners(scores[:start], [1, 1]), NEAR)
+        rays /= rays.sum(1, keepdims=True)
+        for w in weights[start : start + 3]:
+            assert np.abs(rays - w).sum(1).min() < 1e-12
+    again = guided.sample(dna(), [gc, purines], **{**given, "preferences": weights, "batch_size": 64})
+    assert again.samples == run.samples and again.rewards.tolist() == pytest.approx(run.rewards.tolist())
+    longer = guided.sample(dna(), [gc, purines], **{**given, "n": 15})
+    assert longer.samples[:12] == run.samples
+
+
+def test_an_adaptive_run_that_was_stopped_is_resumed(tmp_path):
+    given = {**ADAPTIVE, "sampler": BestOfN(3), "n": 8, "seed": 3, "trust_rewards": True}
+    whole = guided.sample(dna(), [gc, purines], out=tmp_path / "whole", **given)
+    batches = guided.stream(dna(), [gc, purines], out=tmp_path / "stopped", **given)
+    next(batches), next(batches)
+    batches.close()
+    resumed = guided.sample(dna(), [gc, purines], out=tmp_path / "stopped", **given)
+    assert resumed.samples == whole.samples and resumed.columns == whole.columns
+    texts = [(tmp_path / name / "samples.csv").read_bytes() for name in ("whole", "stopped")]
+    assert texts[0] == texts[1]
+
+
+def test_adaptive_weights_take_the_rewards_own_into_account():
+    """Tchebycheff's weights are products: what is twice as heavy already is asked for half as much."""
+    scores = {"a": [0.2, 0.8], "b": [0.9, 0.5], "a_weight": [0.5, 0.5], "b_weight": [0.5, 0.5]}
+    plain, heavy = Adaptive(["a", "b"], [], [1.0, 1.0]), Adaptive(["a", "b"], [], [2.0, 1.0])
+    for weights in (plain, heavy):
+        weights.learn([0, 1], scores)
+    one, two = plain(range(2, 9)), heavy(range(2, 9))
+    scaled = two * torch.tensor([2.0, 1.0])
+    assert torch.allclose(scaled / scaled.sum(1, keepdim=True), one)
+    assert len(one.unique(dim=0)) > 1 and torch.equal(plain([0]), torch.tensor([[0.5, 0.5]]).double())
+
+
+def test_failed_samples_and_violated_constraints_teach_nothing():
+    weights = Adaptive(["a", "b"], ["limit"], [1.0, 1.0])
+    even = {"a_weight": [0.5] * 2, "b_weight": [0.5] * 2}
+    weights.learn([0, 1], {"a": [0.9, -np.inf], "b": [0.9, 0.1], "limit": [-0.1, 0.0], **even})
+    assert weights.chosen(3).tolist() == [[0, 1], [0.5, 0.5], [1, 0]]
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "tchebycheff"])
+def test_rollouts_go_with_preferences(aggregate):
+    """Each sample is the one that a run with its weights and the same rollouts would draw."""
+    given = {**RUN, "aggregate": aggregate, "value": "rollout?steps=2", "draws": 2}
+    run = guided.sample(dna(), [gc, purines], preferences=WEIGHTS, **given)
+    for i, weights in enumerate(WEIGHTS):
+        kept = {reward: w for reward, w in zip([gc, purines], weights, strict=True) if w}
+        assert run.samples[i] == guided.sample(dna(), kept, **given).samples[i]
+    assert run.samples != guided.sample(dna(), [gc, purines], preferences=WEIGHTS, **{**given, "value": None}).samples
