@@ -72,9 +72,7 @@ def show(rows: Sequence[Mapping[str, str]]) -> None:
     groups: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in KEY[:-1]), []).append(row)
-    print(
-        "| rewards | way | calls a sample | hypervolume | points on the front | reward calls |\n|---|---|---|---|---|---|"
-    )
+    print(f"| rewards | way | calls a sample | hypervolume | on the front | reward calls |\n{'|---' * 6}|")
     for (task, way, calls, _), group in groups.items():
         volume, front, spent = ([float(row[key]) for row in group] for key in ("hypervolume", "front", "spent"))
         means = f"{statistics.fmean(front):.1f} | {statistics.fmean(spent):.0f}"

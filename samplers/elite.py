@@ -5,6 +5,8 @@ probability `crossover` it takes a span of tokens of one parent, and the rest of
 masked again, as many as are masked at the level, or noise of the level is added to real numbers, and the reverse chain
 makes a sample of it. For a model without noise in its steps the population holds starting noise :math:`z`, and a child
 is :math:`\sqrt{1 - s^2} \, z + s \epsilon`, in a trust region whose size `s` grows with success and shrinks without.
+With several rewards the rank may be that of NSGA-II: samples that no other dominates first, the lonely ones among them
+before those in a crowd.
 
 References:
     | GenMol: A Drug Discovery Generalist with Discrete Diffusion (Lee et al., 2025)
@@ -12,6 +14,9 @@ References:
 
     | Genetic-guided GFlowNets for Sample Efficient Molecular Optimization (Kim et al., 2024)
     | https://arxiv.org/abs/2402.05961
+
+    | A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II (Deb et al., 2002)
+    | https://doi.org/10.1109/4235.996017
 
     | Scalable Global Optimization via Local Bayesian Optimization (Eriksson et al., 2019)
     | https://arxiv.org/abs/1910.01465
@@ -28,12 +33,13 @@ from torch import Tensor
 from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.random import Streams
-from guided.errors import GuidedError, check_number, nearest
+from guided.errors import check_number
 from guided.metrics.buckets import bucket
 from guided.samplers.base import register_sampler
 from guided.samplers.finished import Finished, to_the_end
 from guided.samplers.population import PENALTIES, Population
-from guided.values.protocol import Value
+from guided.samplers.schedule import check_choice
+from guided.values.protocol import Value, scored
 
 
 @register_sampler("elite")
@@ -55,6 +61,8 @@ class Elite:
         penalty: What is left of the reward of samples that resemble many others: none, step, linear or sigmoid.
             Molecules resemble by their scaffold, sequences by their frequent 4-mers, images by a hash.
         room: The number of like samples at which the penalty is largest.
+        rank: What ranks a population: "reward", or "front" where there are several rewards. The best by the reward is
+            returned in both cases.
 
     Raises:
         GuidedError: A number is out of range, or there is no such penalty.
@@ -68,6 +76,7 @@ class Elite:
     pressure: float = 0.01
     penalty: str = "none"
     room: int = 25
+    rank: str = "reward"
 
     guides: ClassVar[bool] = False  # the value is asked at the end of chains only
 
@@ -77,11 +86,8 @@ class Elite:
         for name in ("level", "pressure"):
             object.__setattr__(self, name, check_number(name, getattr(self, name), float, above=0, most=1))
         object.__setattr__(self, "crossover", check_number("crossover", self.crossover, float, least=0, most=1))
-        if self.penalty not in PENALTIES:
-            known = ", ".join(PENALTIES)
-            raise GuidedError(
-                f"penalty is {self.penalty!r}{nearest(str(self.penalty), PENALTIES)}; it is one of {known}"
-            )
+        check_choice("penalty", self.penalty, PENALTIES)
+        check_choice("rank", self.rank, ("reward", "front"))
 
     def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
         """Draws one sample for each request, with shape `(B, 1, *event)`."""
@@ -149,7 +155,12 @@ class Elite:
     ) -> None:
         """Runs chains to the end and adds their samples, with shape `(B, N, *event)`, to the populations."""
         done, model = to_the_end(start), finished.model
-        before, v = finished.best[requests].clone(), finished.add(done, requests)
+        before = finished.best[requests].clone()
+        if self.rank == "front":
+            v, scores = scored(finished.value, done)
+            finished.add(done, requests, v)
+        else:
+            scores = finished.add(done, requests)[..., None]
         views, N = model.views(done.x.flatten(0, 1)), done.x.shape[1]
         keys, genomes = views.keys(), (start if still else done).x
         samples = views["samples"] if self.penalty != "none" else [""] * len(views)
@@ -157,7 +168,7 @@ class Elite:
         for i, population in enumerate(herd):
             part = slice(i * N, (i + 1) * N)
             population.adapt(bool(finished.best[requests[i]] > before[i]))
-            population.add(list(genomes[i]), v[i].tolist(), keys[part], like[part])
+            population.add(list(genomes[i]), scores[i].tolist(), keys[part], like[part])
 
 
 def _span(one: Tensor, other: Tensor, L: int) -> Tensor:

@@ -28,9 +28,11 @@ class Finished:
         self.x: Tensor = torch.empty(0, device="cpu")
         self._has = [False] * B
 
-    def add(self, particles: Particles, requests: list[int] | None = None) -> Tensor:
-        """Judges finished particles of some requests, with shape `(b, N, *event)`; their values, `(b, N)`."""
-        v = self.value(particles, 0.0)
+    def add(self, particles: Particles, requests: list[int] | None = None, v: Tensor | None = None) -> Tensor:
+        """Judges finished particles of some requests, with shape `(b, N, *event)`, unless their values are given; their
+        values, `(b, N)`.
+        """
+        v = self.value(particles, 0.0) if v is None else v
         requests = list(range(len(self._has))) if requests is None else requests
         top, at = tilt_best(v)
         if not len(self.x):

@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from guided.metrics.pareto import ranked
 
 #: What is left of a reward when `n` samples of its bucket were kept, of at most `size`: REINVENT's shapes.
 PENALTIES: dict[str, Callable[[int, int], float]] = {
@@ -20,7 +23,7 @@ PENALTIES: dict[str, Callable[[int, int], float]] = {
 
 
 class Population:
-    """The best samples of one request.
+    """The best samples of one request, by one score or by the fronts of several.
 
     Args:
         size: How many it holds.
@@ -34,7 +37,7 @@ class Population:
     def __init__(self, size: int, penalty: str = "none", room: int = 25) -> None:
         self.size, self.penalty, self.room = size, PENALTIES[penalty], room
         self.genomes: list[Tensor] = []
-        self.scores: list[float] = []
+        self.scores: list[tuple[float, ...]] = []
         self.step = 0.5
         self._seen: set[Hashable] = set()
         self._buckets: Counter[Any] = Counter()
@@ -45,27 +48,33 @@ class Population:
     def add(
         self,
         genomes: Sequence[Tensor],
-        rewards: Sequence[float],
+        scores: Sequence[Sequence[float]],
         keys: Sequence[Hashable],
         buckets: Sequence[Hashable],
     ) -> None:
-        """Adds samples that were not seen before, and keeps the best by their penalised rewards.
+        """Adds samples that were not seen before, and keeps the best by their penalised scores.
 
         Args:
             genomes: What children are made of.
-            rewards: Their rewards; those that are not finite are left out.
+            scores: Those of each; samples with one that is not finite are left out.
             keys: What equal samples share.
             buckets: What samples share that are too much alike.
         """
-        for genome, reward, key, bucket in zip(genomes, rewards, keys, buckets, strict=True):
-            if key in self._seen or not math.isfinite(reward):
+        for genome, own, key, bucket in zip(genomes, scores, keys, buckets, strict=True):
+            if key in self._seen or not all(map(math.isfinite, own)):
                 continue
             self._seen.add(key)
             self.genomes.append(genome)
-            self.scores.append(self._penalised(reward, self._buckets[bucket]))
+            self.scores.append(tuple(self._penalised(score, self._buckets[bucket]) for score in own))
             self._buckets[bucket] += 1
-        order = sorted(range(len(self)), key=lambda i: -self.scores[i])[: self.size]
+        order = self._order()[: self.size]
         self.genomes, self.scores = [self.genomes[i] for i in order], [self.scores[i] for i in order]
+
+    def _order(self) -> list[int]:
+        """The members, the best first."""
+        if self.scores and len(self.scores[0]) > 1:
+            return ranked(np.array(self.scores))
+        return sorted(range(len(self)), key=lambda i: -self.scores[i][0])
 
     def adapt(self, better: bool) -> None:
         """Moves the size of the trust region: larger after a round that found a better sample, otherwise smaller."""

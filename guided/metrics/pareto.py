@@ -14,7 +14,7 @@ References:
     | https://doi.org/10.1145/2330163.2330230
 """
 
-__all__ = ["corners", "gain", "hypervolume", "non_dominated", "r2", "simplex"]
+__all__ = ["corners", "gain", "hypervolume", "non_dominated", "r2", "ranked", "simplex"]
 
 from collections.abc import Sequence
 from itertools import combinations, pairwise
@@ -38,6 +38,32 @@ def non_dominated(scores: Array) -> NDArray[np.bool_]:
     import moocore
 
     return np.asarray(moocore.is_nondominated(_checked(scores), maximise=True, keep_weakly=True), dtype=bool)
+
+
+def ranked(scores: Array) -> list[int]:
+    """The samples in the order of NSGA-II: by the number of fronts to take away before they are on one, then lonely
+    ones first, by the sum over scores of the distance between their neighbours on the front.
+
+    Args:
+        scores: With shape `(n, T)`.
+
+    References:
+        | A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II (Deb et al., 2002)
+        | https://doi.org/10.1109/4235.996017
+    """
+    import moocore
+
+    ranks = np.asarray(moocore.pareto_rank(_checked(scores), maximise=True))
+    lonely = np.zeros(len(scores))
+    for rank in np.unique(ranks):
+        own = np.flatnonzero(ranks == rank)
+        for column in scores[own].T:
+            order = own[np.argsort(column, kind="stable")]
+            sides = np.sort(column)
+            width = (sides[-1] - sides[0]) or 1.0
+            lonely[order[[0, -1]]] = np.inf
+            lonely[order[1:-1]] += (sides[2:] - sides[:-2]) / width
+    return sorted(range(len(scores)), key=lambda i: (ranks[i], -lonely[i]))
 
 
 def hypervolume(scores: Array, reference: Sequence[float]) -> float:

@@ -30,7 +30,7 @@ from guided.scoring.objective import Objective
 from guided.scoring.rows import takes_rows
 from guided.values.learned import LearnedValue
 from guided.values.posterior_mean import PosteriorMean
-from guided.values.protocol import Value, slope
+from guided.values.protocol import Value, scored, slope
 
 #: The number of look-aheads that are decoded and scored at a time, by modality: images and sounds take memory.
 DECODED = {"images": 64, "videos": 8, "audio": 8}
@@ -135,6 +135,11 @@ class _Recorded:
         """The values and their gradients, for samplers that follow them."""
         v, g = slope(self.value, particles)
         return self._noted(particles, v), g
+
+    def scored(self, particles: Particles) -> tuple[Tensor, Tensor]:
+        """The rewards and the scores of finished particles."""
+        v, scores = scored(self.value, particles)
+        return self._noted(particles, v), scores
 
     def _noted(self, particles: Particles, v: Tensor) -> Tensor:
         mean, best = (x[x.isfinite()].mean().item() for x in (v, v.amax(1)))

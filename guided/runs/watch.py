@@ -19,7 +19,7 @@ from guided.runs.job import Job
 from guided.runs.media import stored
 from guided.samplers import Sampler
 from guided.storage import read_rows, write_csv
-from guided.values.protocol import Value
+from guided.values.protocol import Value, scored
 
 LOOKS = 8  # images
 REQUEST = 0
@@ -49,6 +49,10 @@ class _Seen:
     value: Value
     steps: list[int]
     looks: list[tuple[int, float, object]]
+
+    def scored(self, particles: Particles) -> tuple[Tensor, Tensor]:
+        """The rewards and the scores of finished particles."""
+        return scored(self.value, particles)
 
     def __call__(self, particles: Particles, alpha: float) -> Tensor:
         v = self.value(particles, alpha)

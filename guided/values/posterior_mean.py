@@ -14,7 +14,9 @@ References:
 __all__ = ["PosteriorMean", "soft_mean"]
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import torch
@@ -67,16 +69,44 @@ class PosteriorMean:
         """
         if particles.requests.weights is not None and not isinstance(self.reward, Objective):
             raise GuidedError("requests have weights of their own, which only an objective takes; see resolve_reward")
+        return self._within(particles, partial(self._values, alpha=alpha))
+
+    def scored(self, particles: Particles) -> tuple[Tensor, Tensor]:
+        """The rewards of finished particles, with shape `(B, N)`, and the scores that they are made of, `(B, N, T')`.
+
+        Scores are those of the terms that are no constraints, less what the constraints take off.
+
+        Raises:
+            GuidedError: There are fewer than two such terms.
+        """
+        objective = self.reward
+        if not isinstance(objective, Objective) or len(objective.objectives) < 2:
+            raise GuidedError("a front is one of several rewards that are no constraints, and this run has fewer")
+        table = self._within(particles, self._columns, 1 + len(objective.objectives))
+        return table[..., 0], table[..., 1:]
+
+    def _columns(self, particles: Particles) -> Tensor:
+        """The rewards of finished particles beside their scores, with shape `(B, N, 1 + T')`."""
+        r, scores = self._rewards(particles, each=True)
+        assert scores is not None
+        objective = cast("Objective", self.reward)
+        limits = [i for i, term in enumerate(objective.terms) if term not in objective.objectives]
+        aims = [i for i in range(len(objective.terms)) if i not in limits]
+        scores = scores[..., aims] + scores[..., limits].sum(-1, keepdim=True)
+        return torch.cat([r[..., None], scores], -1)[:, :, 0]
+
+    def _within(self, particles: Particles, values: Callable[[Particles], Tensor], *each: int) -> Tensor:
+        """Values, with shape `(B, N, *each)`, of the requests whose budget lets them look; -inf of the others."""
         spending = particles.requests.spending
         if spending is None or not spending.budget:
-            return self._values(particles, alpha)
+            return values(particles)
         looking = particles.looking(self.rows)
         if len(looking) == len(particles.x):
-            return self._values(particles, alpha)
-        v = torch.full(particles.x.shape[:2], -torch.inf, dtype=torch.float64, device="cpu")
+            return values(particles)
+        v = torch.full((*particles.x.shape[:2], *each), -torch.inf, dtype=torch.float64, device="cpu")
         if looking:
             part = particles.select(looking)
-            v[looking] = self._values(part, alpha)
+            v[looking] = values(part)
             particles.learn(part, looking)
         return v
 
@@ -103,17 +133,23 @@ class PosteriorMean:
 
     def _values(self, particles: Particles, alpha: float) -> Tensor:
         """The values of particles whose requests may look ahead, with shape `(B, N)`."""
+        return soft_mean(self._rewards(particles, each=particles.requests.weights is not None)[0], alpha)
+
+    def _rewards(self, particles: Particles, each: bool) -> tuple[Tensor, Tensor | None]:
+        """The rewards of particles' draws, with shape `(B, N, D)`; with `each` also their scores, `(B, N, D, T)`."""
         rows, weights, spending = self._takes_rows(particles), particles.requests.weights, particles.requests.spending
         prompted = bool(getattr(self.reward, "prompted", False)) and len(particles.requests.prompts) > 0
         ahead = particles.look_ahead(self.draws, by_request=prompted, distinct=not rows)
-        index, each = ahead.index.cpu(), weights is not None
+        index = ahead.index.cpu()
         if spending is None:
-            return soft_mean(self._preferred(self._scores(ahead, rows, each)[index], weights), alpha)
+            table = self._scores(ahead, rows, each)[index]
+            return self._preferred(table, weights, each), table if each else None
         paid, new = spending.claim(index, ahead.views.keys(rows), keep=0 if particles.done else 1)
         which = None if paid.all() else index[paid].unique()
-        r = self._preferred(self._scores(ahead, rows, each, which)[index], weights)
+        table = self._scores(ahead, rows, each, which)[index]
+        r = self._preferred(table, weights, each)
         spending.note(new, r.tolist())
-        return soft_mean(r, alpha).where(paid, -torch.inf)
+        return r.where(paid[..., None], -torch.inf), table if each else None
 
     def _scores(self, ahead: LookAhead, rows: bool, each: bool, which: Tensor | None = None) -> Tensor:
         """The rewards of look-aheads, with shape `(u,)`, or of each term, `(u, T)`; those not asked for are -inf."""
@@ -129,11 +165,13 @@ class PosteriorMean:
             r[which] = self._scores(ahead.select(which.to(ahead.rows.device)), rows, each)
         return r
 
-    def _preferred(self, r: Tensor, weights: Tensor | None) -> Tensor:
-        """Rewards, `(B, N, draws)`: as they are, or of scores `(B, N, draws, T)` by weights `(B, T')`."""
-        if weights is not None:
-            table, w = r.movedim(-1, 0), weights.T[:, :, None, None]
-            r = torch.from_numpy(cast("Objective", self.reward).preferred(table.numpy(), w.numpy()))
+    def _preferred(self, r: Tensor, weights: Tensor | None, each: bool) -> Tensor:
+        """Rewards, `(B, N, D)`: as they are, or of scores `(B, N, D, T)` by weights `(B, T')`, if there are any."""
+        if each:
+            objective = cast("Objective", self.reward)
+            alike = torch.ones(1, len(objective.objectives), dtype=torch.float64, device="cpu")
+            table, w = r.movedim(-1, 0), (alike if weights is None else weights).T[:, :, None, None]
+            r = torch.from_numpy(objective.preferred(table.numpy(), w.numpy()))
         return r.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
 
     def _takes_rows(self, particles: Particles) -> bool:

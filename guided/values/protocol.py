@@ -1,6 +1,6 @@
 """The protocols of values, by which samplers select particles, and of rewards, which values estimate."""
 
-__all__ = ["Reward", "Value", "slope"]
+__all__ = ["Reward", "Value", "scored", "slope"]
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -51,3 +51,15 @@ def slope(value: Value, particles: Particles) -> tuple[Tensor, Tensor]:
         raise GuidedError(f"{type(value).__name__} has no gradient; take the posterior mean of a reward that has one")
     v, g = own(particles)
     return v, g
+
+
+def scored(value: Value, particles: Particles) -> tuple[Tensor, Tensor]:
+    """The rewards of finished particles, with shape `(B, N)`, and the scores that they are made of, `(B, N, T)`.
+
+    Raises:
+        GuidedError: The value knows of no scores.
+    """
+    how = getattr(value, "scored", None)
+    if how is None:
+        raise GuidedError(f"a front needs the scores of several rewards, which {type(value).__name__} does not have")
+    return how(particles)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guided.errors import GuidedError
-from guided.metrics.pareto import corners, gain, hypervolume, non_dominated, r2, simplex
+from guided.metrics.pareto import corners, gain, hypervolume, non_dominated, r2, ranked, simplex
 
 sets = st.integers(2, 3).flatmap(
     lambda t: st.lists(st.tuples(*[st.integers(0, 5)] * t), min_size=1, max_size=12).map(
@@ -48,6 +48,17 @@ def test_corners_are_those_of_gaps(scores):
         assert found[:-T].tolist() == [[b[0], a[1]] for a, b in pairwise(front)]
     for corner in found[:-T]:
         assert (front <= corner).all(1).sum() >= 2 and not ((front >= corner).all(1)).any()
+
+
+@given(sets)
+def test_ranks_are_fronts_one_after_the_other(scores):
+    left, order = [*range(len(scores))], ranked(scores)
+    while left:
+        front = [left[i] for i in np.flatnonzero(non_dominated(scores[left]))]
+        assert {*order[: len(front)]} == {*front}
+        ends = {*scores[front].min(0).tolist(), *scores[front].max(0).tolist()}
+        assert {*scores[order[0]].tolist()} & ends  # one that is at an end comes first
+        left, order = [i for i in left if i not in front], order[len(front) :]
 
 
 @given(sets)

@@ -222,12 +222,12 @@ def test_a_search_in_the_noise_of_a_deterministic_model_improves():
 
 def test_parents_are_drawn_by_rank():
     herd = Population(3)
-    herd.add([torch.tensor(i) for i in range(5)], [1.0, 5.0, math.nan, 3.0, 2.0], "abcde", [""] * 5)
+    herd.add([torch.tensor(i) for i in range(5)], [[1.0], [5.0], [math.nan], [3.0], [2.0]], "abcde", [""] * 5)
     assert [int(g) for g in herd.genomes] == [1, 3, 4]
     parents = torch.tensor(herd.parents(Streams(0, [0]).gumbel(20000, 3)[0], 0.1))
     weights = 1 / (0.1 * 3 + torch.tensor([1.0, 2.0, 3.0]))
     torch.testing.assert_close(parents.bincount() / 20000, weights / weights.sum(), atol=0.02, rtol=0)
-    herd.add([torch.tensor(9)], [9.0], "b", [""])
+    herd.add([torch.tensor(9)], [[9.0]], "b", [""])
     assert [int(g) for g in herd.genomes] == [1, 3, 4]  # seen before
 
 
@@ -238,10 +238,10 @@ def test_a_full_bucket_is_penalised():
         10, 10
     )
     herd = Population(2, "step", room=1)
-    herd.add([torch.tensor(i) for i in range(3)], [3.0, 2.0, 1.0], "abc", ["x", "x", "y"])
+    herd.add([torch.tensor(i) for i in range(3)], [[3.0], [2.0], [1.0]], "abc", ["x", "x", "y"])
     assert [int(g) for g in herd.genomes] == [0, 2]
     low = Population(2, "step", room=1)
-    low.add([torch.tensor(i) for i in range(3)], [-1.0, -1.5, -1.6], "abc", ["x", "x", "y"])
+    low.add([torch.tensor(i) for i in range(3)], [[-1.0], [-1.5], [-1.6]], "abc", ["x", "x", "y"])
     assert [int(g) for g in low.genomes] == [0, 2]
 
 
