@@ -177,17 +177,21 @@ class Blocks:
 
     def propose(self, x: Tensor, y: Tensor, k: int, M: int, streams: Streams) -> Tensor:
         u = streams.uniform(x.shape[1], M, self.block)
-        token, confidence = (part.flatten(0, 2) for part in self._drawn(self._of_block(x, y), u))
+        token, confidence = (part.flatten(0, 2) for part in self._drawn(self._of_block(x, y), u, self._open(x)))
         rows = x.repeat_interleave(M, 1)
         return self._moved(rows.flatten(0, 1), token, confidence).view_as(rows)
 
     def estimate(self, x: Tensor, y: Tensor) -> Tensor:
-        return self._filled(x, y.argmax(-1))
+        live = ~self.finished(x)
+        token = torch.zeros(y.shape[:-1], dtype=torch.long, device=y.device)
+        token[live] = y[live].argmax(-1)
+        return self._filled(x, token)
 
     def draw(self, x: Tensor, y: Tensor, draws: int, streams: Streams) -> Tensor:
         u = streams.uniform(x.shape[1], draws, y.shape[-2])
         rule = self if self.commits.temperature else replace(self, commits=replace(self.commits, temperature=1.0))
-        token, _ = rule._drawn(y, u)
+        where = (~self.finished(x))[..., None].expand(y.shape[:-1])
+        token, _ = rule._drawn(y, u, where)
         return self._filled(x.repeat_interleave(draws, 1), token.flatten(1, 2))
 
     def noise(self, x: Tensor, k: int, streams: Streams) -> Tensor:
@@ -252,14 +256,24 @@ class Blocks:
         """The positions of rows' blocks, `(*, event)` to `(*, block)`; the first may be shorter, and goes on then."""
         return self.spans(x)[0][..., None] + torch.arange(self.block, device=x.device)
 
-    def _drawn(self, y: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens by uniform numbers, and their probabilities: `(*, i, V)` and `(*, M, i)` to `(*, M, i)` each."""
-        flat, numbers = y.flatten(0, -2), u.transpose(-1, -2).flatten(0, -2)
-        parts = max(1, CHUNK // self.vocabulary)
-        pairs = [self._tokens(*part) for part in zip(flat.split(parts), numbers.split(parts), strict=True)]
-        shape = (*y.shape[:-1], u.shape[-2])
-        token, confidence = (torch.cat(part).view(shape).transpose(-1, -2) for part in zip(*pairs, strict=True))
-        return token, confidence
+    def _open(self, x: Tensor) -> Tensor:
+        """The positions of rows' blocks whose tokens may change, `(*, event)` to `(*, block)`."""
+        place = self._places(x)
+        valid = (place < self.spans(x)[1][..., None]) & ~self.finished(x)[..., None]
+        masked = x.gather(-1, place.clamp(max=self.size - 1)) == self.mask
+        return valid if self.commits.editing else valid & masked
+
+    def _drawn(self, y: Tensor, u: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens by uniform numbers, and their probabilities: `(*, i, V)` and `(*, M, i)` to `(*, M, i)` each.
+
+        They are 0 at the positions that are left out of `where`, with shape `(*, i)`: most of a block, after a while.
+        """
+        u = u.transpose(-1, -2)
+        token, confidence = torch.zeros_like(u, dtype=torch.long), torch.zeros_like(u)
+        for part in where.nonzero().split(max(1, CHUNK // self.vocabulary)):
+            place = part.unbind(1)
+            token[place], confidence[place] = self._tokens(y[place], u[place])
+        return token.transpose(-1, -2), confidence.transpose(-1, -2)
 
     def _tokens(self, y: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """The same for positions in a row: `(n, V)` and `(n, M)` to `(n, M)` each."""
