@@ -45,6 +45,8 @@ class Table:
 
     def _encoded(self, prompt: str) -> Tensor:
         pipeline, call = self.call.pipeline, self.call
+        if pipeline.tokenizer is None and not prompt:
+            return self.tokens[0]
         try:
             ids, _ = pipeline._prepare_input_ids(
                 prompt=prompt,

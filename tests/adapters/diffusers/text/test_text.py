@@ -110,7 +110,8 @@ def test_each_step_is_drawn_from_the_pipelines_law(
         edges = torch.cat([torch.zeros(4, 1), step["law"].double().cumsum(-1)], -1)
         check_edges(particles, edges)
         low, high = (edges.gather(1, step["tokens"][:, None] + more)[:, 0] for more in (0, 1))
-        moved = model.process.propose(particles.x, particles.outputs.y, particles.k, 1, Given((low + high) / 2))
+        y = particles.outputs.y[particles.outputs.index]
+        moved = model.process.propose(particles.x, y, particles.k, 1, Given((low + high) / 2))
         own = tokens(model, moved[0, 0])
         theirs = step["after"][before:].tolist()
         assert own[: len(theirs)] == theirs[: len(own)]
@@ -217,6 +218,7 @@ def test_without_a_tokenizer_texts_are_numbers() -> None:
     model = wrap(given, pipe_args={**SIZES, "mask_token_id": MASK, "eos_token_id": END})
     [text] = model.decode(torch.tensor([[7, 8, END, 9, *[17] * 13]]))
     assert text == "7 8 2"
+    assert len(guided.sample(model, None, "unguided", n=2).samples) == 2
     with pytest.raises(GuidedError, match="cannot read the prompt"):
         model.prompted(["the cat"])
 
