@@ -227,6 +227,7 @@ class Diffusion:
         """The guidance, which knows the times of a run's steps if it is a guider's."""
         if guidance is None or guidance.guider is None:
             return guidance
+        guidance = replace(guidance, guider=guidance.guider.fresh())
         return replace(guidance, times=[self.process.time(k) for k in range(self.steps + 1)])
 
     def guided(self) -> Denoiser | None:
@@ -239,9 +240,21 @@ class Diffusion:
             return guidance.guider.around(self.denoiser, self.prompting.negative, guidance.times[first:])
         return Guided(self.denoiser, guidance.scale, self.prompting.negative, guidance.rescale)
 
-    def predict(self, x: Tensor, t: Tensor, conditions: Conditions | None = None) -> Tensor:
-        """The output for rows `(n, *event)` at times `(n,)`, with conditions `(n, *)` and the requests' guidance."""
+    def predict(
+        self, x: Tensor, t: Tensor, conditions: Conditions | None = None, place: tuple[Rows, int] | None = None
+    ) -> Tensor:
+        """The output for rows `(n, *event)` at times `(n,)`, with conditions `(n, *)` and the requests' guidance.
+
+        Args:
+            x: The rows.
+            t: Their times.
+            conditions: Their conditions.
+            place: Which of the rows of a step these are, and how many it has; None for all.
+        """
         conditions, guided = conditions or Conditions(), self.guided()
+        at = getattr(guided, "at", None)
+        if place is not None and at is not None:
+            guided = at(*place)
         if guided is None:
             return self.denoiser(x, t, **conditions.positive)
         return conditions.ask(guided, x, t)
@@ -263,9 +276,9 @@ class Diffusion:
 
     def _network(self, rows: Tensor, request: Tensor, k: int) -> Tensor:
         """The network's outputs, with shape `(n, *)`."""
-        return self.counted(lambda part: self.ask(rows[part], request[part], k), request, k)
+        return self.counted(lambda part: self.ask(rows[part], request[part], k, (part, len(rows))), request, k)
 
-    def ask(self, x: Tensor, request: Tensor, k: int) -> Tensor:
+    def ask(self, x: Tensor, request: Tensor, k: int, place: tuple[Rows, int] | None = None) -> Tensor:
         """The network's outputs at one micro-batch, with shape `(m, *)`; use :meth:`counted` around it.
 
         The time reaches the network here and nowhere else.
@@ -274,9 +287,10 @@ class Diffusion:
             x: The rows, with shape `(m, *event)`.
             request: The request of each, with shape `(m,)`.
             k: The step.
+            place: Which of the rows of the step these are, and how many it has; None for all.
         """
         t = torch.full((len(x),), self.process.time(k), dtype=torch.float32, device=x.device)
-        y = self.predict(x, t, self.requests.conditions.take(request))
+        y = self.predict(x, t, self.requests.conditions.take(request), place)
         check_output(y, (len(x), *self.process.output), self.process.predicts)
         return y if self.requests.editing is None else self.requests.editing.clamp(y, request)
 

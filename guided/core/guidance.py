@@ -73,8 +73,17 @@ class Guider(Protocol):
         """All that samples depend on in it, JSON-able."""
         ...
 
+    @property
+    def remembers(self) -> str:
+        """Why no particles may branch: it keeps something of each row from step to step; "" if it does not."""
+        ...
+
+    def fresh(self) -> "Guider":
+        """The same for another run: nothing is kept yet."""
+        ...
+
     def around(self, positive: Denoiser, negative: Denoiser | None, times: Sequence[float]) -> Denoiser:
-        """A denoiser that takes both sides, as :class:`Guided` does.
+        """A denoiser that takes both sides, as :class:`Guided` does; `at(rows, n)` is it for some of a step's rows.
 
         Args:
             positive: The denoiser that is guided.

@@ -241,7 +241,13 @@ class Particles:
         return self.take(torch.zeros(len(self.x), 1, dtype=torch.long, device="cpu"))
 
     def take(self, index: Tensor) -> "Particles":
-        """Keeps the particles at `index`, with shape `(B, N')`, of each request."""
+        """Keeps the particles at `index`, with shape `(B, N')`, of each request.
+
+        Raises:
+            GuidedError: The requests' guider keeps something of each particle, and this is not the end.
+        """
+        if not self.done:
+            self.requests.check_branching()
         outputs = self._outputs and self._outputs.take(index)
         parents = self._parents.take(index) if self._parents and not outputs else None  # no longer needed
         taken = Particles(self.model, gather(self.x, index), self.k, self.streams, outputs, parents)

@@ -11,6 +11,7 @@ from guided.core.editing import Editing
 from guided.core.guidance import Conditions, Guidance
 from guided.core.monitor import Monitor
 from guided.core.spending import Spending
+from guided.errors import GuidedError
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Requests:
             weights=None if self.weights is None else self.weights[index],
             spending=None if self.spending is None else self.spending.select(index),
         )
+
+    def check_branching(self) -> None:
+        """Raises GuidedError if particles may not branch: their guider keeps something of each from step to step."""
+        if self.guidance is not None and self.guidance.guider is not None and self.guidance.guider.remembers:
+            raise GuidedError(self.guidance.guider.remembers)
 
     def over(self) -> bool:
         """Whether the seconds of the budget are over; the requests count as stopped then."""

@@ -32,7 +32,7 @@ from guided.runs.preferences import ADAPTIVE, Preferences
 from guided.runs.prompts import Prompts
 from guided.runs.record import draw_alone, finish, folder_of, record
 from guided.runs.signatures import described, signature
-from guided.samplers import Sampler, Unguided, resolve_sampler, sampler_to_dict
+from guided.samplers import BestOfN, Sampler, Unguided, resolve_sampler, sampler_to_dict
 from guided.scoring.objective import Objective, resolve_reward
 from guided.storage import refuse_foreign
 from guided.values.learned import LearnedValue
@@ -158,6 +158,7 @@ def resolve(config: RunConfig, command: str = "") -> Job:
     model = model if search.steps is None else model.with_steps(search.steps)
     model = _started(with_guider(with_negative(model, asked.negative), asked.guider), start)
     wanted = Prompts.of(model, config.run.n, asked.prompt, asked.negative_prompt, asked.guidance, asked.rescale)
+    _check_branching(model, sampler)
     named = _named(search.value)
     job = Job(config, model, sampler, objective, wanted, named=named, start=start, out=out, command=command)
     job = _with_value(replace(job, executor=executor, preferences=preferences))
@@ -174,6 +175,13 @@ def _check_slope(job: Job) -> None:
     if check is None:
         raise GuidedError(f"{spelled('value')} is an object of {type(job.value).__name__}, which has no gradient")
     check(job.model)
+
+
+def _check_branching(model: Diffusion, sampler: Sampler) -> None:
+    """Raises GuidedError if the guider keeps something of each particle from step to step, and the sampler branches."""
+    guider = model.prompting.guider
+    if guider is not None and guider.remembers and not isinstance(sampler, Unguided | BestOfN):
+        raise GuidedError(guider.remembers)
 
 
 def _named(value: Any) -> Any:

@@ -3,7 +3,7 @@
 __all__ = ["check_guider"]
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import product
 from typing import Any
@@ -20,7 +20,7 @@ from guided.adapters.diffusers.guiders.denoiser import (
     prepared,
     wanted,
 )
-from guided.adapters.diffusers.guiders.names import LAYERS, described
+from guided.adapters.diffusers.guiders.names import LAYERS
 from guided.errors import GuidedError
 
 PREDICTIONS = ("pred_cond", "pred_uncond", "pred_cond_skip", "pred_cond_seg")
@@ -145,21 +145,15 @@ def _check_formula(guider: Any, event: tuple[int, ...], steps: Sequence[int], K:
         if before.shape != (ROWS, *event):
             raise GuidedError(f"guider {name!r} makes {tuple(before.shape)} of predictions of {(ROWS, *event)}")
         if not _same(again, before):
-            raise GuidedError(_remembers(described(guider), name))
+            raise GuidedError(
+                f"guider {name!r} keeps something from step to step, or draws: candidates branch, and it would be "
+                "another particle's"
+            )
         one = _of(_told(alone, step, K), {key: raw[:1] for key, raw in first.items()})
         if not _same(one, before[:1]):
             raise GuidedError(
                 f"guider {name!r} mixes rows: a sample would depend on the others; sums must leave out the first axis"
             )
-
-
-def _remembers(description: Mapping[str, Any], name: str) -> str:
-    momentum = [key for key, value in description.items() if "momentum" in key and value is not None]
-    cure = f"; set {momentum[0]} to None (null on the command line)" if momentum else ""
-    return (
-        f"guider {name!r} keeps something from step to step ({'momentum' if momentum else 'a state'}), or draws: "
-        f"candidates branch, and it would be another particle's{cure}"
-    )
 
 
 def _predictions(event: tuple[int, ...], scale: float, generator: torch.Generator) -> dict[str, Tensor]:

@@ -2,21 +2,23 @@
 
 The guider is told the step, says which predictions it wants, may change layers of the network for some of them, and
 combines them. It acts on raw predictions, as in diffusers; the clean mean comes after it. A copy of it is told the
-step, so that nothing of one call is left for another.
+step, so that nothing of one call is left for another, but for the averages of a momentum, which are kept by row.
 """
 
 __all__ = ["ByGuider", "combined", "network_of", "wanted"]
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from guided.adapters.diffusers.guiders.momentum import Momentum
 from guided.adapters.diffusers.prediction import Prediction
+from guided.core.batching import Rows
 from guided.core.denoiser import Denoiser
 
 #: The calls of the network are numbered in diffusers: the first, the second, and those for which layers change.
@@ -36,12 +38,20 @@ class ByGuider:
         positive: The denoiser that is guided.
         negative: The negative denoiser; None for the positive one again.
         times: The times of the steps that are taken, and that of the data.
+        momentum: The guider's running averages; None where it has none.
+        place: Which of the rows of a step are asked, and how many it has; None for all.
     """
 
     guider: Any
     positive: Prediction
     negative: Denoiser | None
     times: Sequence[float]
+    momentum: Momentum | None = None
+    place: tuple[Rows, int] | None = None
+
+    def at(self, rows: Rows, n: int) -> "ByGuider":
+        """The same for some of the `n` rows of a step."""
+        return replace(self, place=(rows, n))
 
     @property
     def cost(self) -> int:
@@ -74,7 +84,8 @@ class ByGuider:
 
     def _at(self, x: Tensor, t: Tensor, conditions: Mapping[str, Mapping[str, Tensor]], time: float) -> Tensor:
         """The output of rows of one time."""
-        guider = self._told(self._step(time))
+        step = self._step(time)
+        guider = self._told(step)
         batches = wanted(guider)
         sides = [self._side(batch) for batch in batches]
         if len(batches) == 2 and sides[0] is sides[1] and not changes(guider):
@@ -86,7 +97,9 @@ class ByGuider:
             for batch, side in zip(batches, sides, strict=True):
                 with prepared(guider, batch, side):
                     raws.append(self._raw(side, x, t, conditions[batch.side]))
-        return self.positive.clean(x, t, combined(guider, batches, raws))
+        place = self.place or (slice(None), len(x))
+        with nullcontext() if self.momentum is None else self.momentum.kept(guider, step, *place):
+            return self.positive.clean(x, t, combined(guider, batches, raws))
 
     def _step(self, time: float) -> int:
         """The step whose time is nearest."""
@@ -95,6 +108,9 @@ class ByGuider:
     def _told(self, step: int) -> Any:
         """A copy of the guider, told the step."""
         guider = copy.copy(self.guider)
+        if self.momentum is not None:
+            guider.set_state(0, 1, None)
+            wanted(guider)  # at its first step it makes a buffer
         time = torch.tensor(self.times[step], dtype=torch.float32, device="cpu")
         guider.set_state(step, len(self.times) - 1, time)
         return guider

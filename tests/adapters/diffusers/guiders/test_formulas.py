@@ -257,6 +257,44 @@ def walked(model: Diffusion, n: int) -> Tensor:
     return particles.x[:, 0]
 
 
+@pytest.mark.parametrize("name", ["adaptive-projected", "adaptive-projected-mix"])
+@pytest.mark.parametrize("micro_batch", [2, 16])
+def test_a_momentum_is_that_of_its_row(name: str, micro_batch: int) -> None:
+    """By hand, the rows are one batch, and the library's own average goes on from step to step."""
+    given = {**PLAIN[name], "adaptive_projected_guidance_momentum": -0.5}
+    model = posed(build("sd-v"), 3, guider={"name": name, **given}, micro_batch=micro_batch)
+    guider, particles = read_guider({"name": name, **given}), model.start(Streams(0, range(3)))
+    forgot = posed(build("sd-v"), 3, guider={"name": name, **given, "adaptive_projected_guidance_momentum": None})
+    apart = []
+    while not particles.done:
+        x, t = particles.x[:, 0], torch.full((3,), model.process.time(particles.k))
+        cond, uncond = raws(model, x, t)
+        guider.set_state(particles.k, K, t)
+        guider.prepare_inputs({"side": (0, 1)})
+        batches = [_batch("pred_cond", cond), _batch("pred_uncond", uncond)]
+        wanted = model.denoiser.clean(x, t, guider(batches).pred)  # type: ignore[attr-defined]
+        assert close(particles.outputs.y[particles.outputs.index[:, 0]], wanted)
+        apart.append(close(forgot.predict(x, t, forgot.requests.conditions), wanted))
+        particles = particles.propose(1)
+    assert apart[0] and not all(apart)
+
+
+def test_rows_that_are_asked_twice_count_once() -> None:
+    """As after running out of memory."""
+    text = "adaptive-projected?adaptive_projected_guidance_momentum=-0.5"
+    model = posed(build("sd-v"), 2, guider=text)
+    x = [torch.randn(2, 1, *model.process.event, generator=torch.Generator().manual_seed(k)) for k in range(3)]
+    once = [model.evaluate(x[k], k).y for k in range(3)]
+    twice = [model.evaluate(x[k], k).y for k in (0, 0, 1, 1, 1, 2)]
+    for a, b in zip(once, (twice[0], twice[2], twice[5]), strict=True):
+        assert torch.equal(a, b)
+    with pytest.raises(ValueError, match="running average"):
+        model.evaluate(torch.cat([x[0], x[1]], 1), 3)
+    model.evaluate(x[0], 0)
+    with pytest.raises(ValueError, match="running average"):
+        model.evaluate(x[0], 2)
+
+
 def test_rows_are_counted_as_they_are_asked() -> None:
     """One side outside of the start and the stop, where a weight has two."""
     pipeline = build("sd-v")

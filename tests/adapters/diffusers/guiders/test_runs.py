@@ -14,11 +14,14 @@ import guided
 from guided.adapters.diffusers import wrap
 from guided.adapters.diffusers.guiders.names import described, read_guider
 from guided.core.diffusion import Diffusion
+from guided.core.random import Streams
 from guided.errors import GuidedError
 from guided.loading import with_guider
 from guided.runs.config import RunConfig
 from guided.runs.files import read_options
-from guided.samplers import SVDD, Unguided
+from guided.samplers import SMC, SVDD, BestOfN, Unguided
+from guided.scoring.objective import resolve_reward
+from guided.values.posterior_mean import PosteriorMean
 from tests.adapters.diffusers.pipelines import build
 
 K = 3
@@ -123,10 +126,11 @@ class Halved(Counting):
 
 
 REFUSED: list[tuple[Any, str]] = [
-    ("adaptive-projected?adaptive_projected_guidance_momentum=-0.5", "from step to step .*_momentum to None"),
-    ("adaptive-projected-mix?adaptive_projected_guidance_start_step=0", "from step to step .*_momentum to None"),
-    (library.AdaptiveProjectedGuidance(adaptive_projected_guidance_momentum=0.2), "candidates branch"),
     ("adaptive-projected?adaptive_projected_guidance_norm_dim=0", "mixes rows"),
+    (
+        "adaptive-projected?adaptive_projected_guidance_norm_dim=0&adaptive_projected_guidance_momentum=0.5",
+        "mixes rows",
+    ),
     ("adaptive-projected?adaptive_projected_guidance_norm_dim=7", "does not work with rows"),
     (Counting(), "from step to step"),
     (Centred(), "mixes rows"),
@@ -163,6 +167,38 @@ def test_what_cannot_guide_says_why(guider: Any, message: str) -> None:
     with pytest.raises(GuidedError, match=message) as error:
         wrap(build("sd-v"), steps=K, guider=guider)
     assert "\n" not in str(error.value)
+
+
+MOMENTUM = "adaptive-projected?guidance_scale=4&eta=0.3&adaptive_projected_guidance_momentum=-0.5"
+REASON = "running average from step to step.*_momentum to None .null on the command line., or sample with unguided"
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [SVDD(M=2), SVDD(M=1), *({"name": name} for name in ("smc", "beam", "particle-gibbs", "noise-search", "refine"))],
+)
+def test_nothing_branches_where_a_momentum_is_kept(sampler: Any) -> None:
+    model = wrap(build("sd-v"), steps=K)
+    for guider in (MOMENTUM, "adaptive-projected-mix"):
+        with pytest.raises(GuidedError, match=REASON):
+            guided.sample(model, bright, sampler, n=1, prompt="red cat", guider=guider)
+
+
+@pytest.mark.parametrize("sampler", [SVDD(M=2), SMC(N=2)])
+def test_nor_where_a_sampler_is_called_itself(sampler: Any) -> None:
+    model = wrap(build("sd-v"), steps=K, guider=MOMENTUM).prompted(["red cat"])
+    value = PosteriorMean(resolve_reward(bright))
+    with pytest.raises(GuidedError, match=REASON):
+        sampler(model, value, Streams(0, [0]))
+
+
+def test_independent_chains_have_their_momentum() -> None:
+    model = wrap(build("sd-v"), steps=K, micro_batch=3)
+    given: dict[str, Any] = {"n": 2, "prompt": "red cat", "guider": MOMENTUM}
+    best = guided.sample(model, bright, BestOfN(N=4), **given)
+    alone = guided.sample(model, bright, BestOfN(N=4), batch_size=1, **given)
+    assert pixels(best) == pixels(alone)
+    assert pixels(best) != pixels(guided.sample(model, bright, BestOfN(N=4), **{**given, "guider": APG}))
 
 
 def test_one_of_ones_own_is_taken() -> None:
