@@ -57,7 +57,7 @@ def with_guider(model: Diffusion, guider: Any) -> Diffusion:
             steps, mixes rows, or changes layers that the network does not have.
     """
     if not isinstance(model.denoiser, Prediction):
-        raise GuidedError(f"{model.name} takes no guider: it is no pipeline of diffusers; give guidance, the weight")
+        raise GuidedError(f"{model.name} takes no guider: only pipelines of latents do; give guidance, the weight")
     made = read_guider(guider)
     description = described(made)
     name, entry = description["name"], "adaptive_projected_guidance_momentum"

@@ -232,7 +232,7 @@ def test_a_weight_beside_a_guider_is_refused() -> None:
 def test_models_without_two_sides_are_refused(toy: Diffusion) -> None:
     with pytest.raises(GuidedError, match="takes no prompt and no guidance"):
         guided.sample(wrap(build("ddpm"), steps=K), sampler="unguided", guider=APG)
-    with pytest.raises(GuidedError, match="takes no guider: it is no pipeline"):
+    with pytest.raises(GuidedError, match="takes no guider: only pipelines of latents"):
         guided.sample(toy, sampler="unguided", guider=APG)
 
 
