@@ -2,8 +2,8 @@
 
 A step of the process is one of first order, with a share `eta` of fresh noise: at 0 it is DDIM's, or the Euler step
 of a flow. A multistep solver takes its step from predictions of earlier times, which candidates do not have of their
-own; a solver of second order calls the network between the times. Of both only the times are used, and nobody is to
-find that out from the samples: it is said, or refused where such a solver was asked for by name.
+own. Only its times are used, and nobody is to find that out from the samples: it is said, or refused where such a
+solver was asked for by name. (Solvers that call the network between the times have no usable grid, see `levels`.)
 """
 
 __all__ = ["check_named", "share_of", "solver_of"]
@@ -13,9 +13,8 @@ from typing import Any
 
 from guided.errors import GuidedError, check_number
 
-#: In the names of multistep solvers, and of those of second order.
+#: In the names of multistep solvers.
 MULTISTEP = ("Multistep", "PNDM", "Singlestep", "LMS", "SASolver", "CogVideoXDPM")
-SECOND = ("Heun", "KDPM2", "DPMSolverSDE")
 
 
 def solver_of(scheduler: Any) -> str:
@@ -25,8 +24,6 @@ def solver_of(scheduler: Any) -> str:
         return ""
     if any(word in name for word in MULTISTEP):
         return f"{name} takes each step from several predictions, and candidates branch"
-    if any(word in name for word in SECOND):
-        return f"{name} calls the network twice a step"
     return ""
 
 

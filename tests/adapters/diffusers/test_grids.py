@@ -158,9 +158,6 @@ FIRST, FLOW = {"solver_order": 1}, {"use_flow_sigmas": True, "prediction_type": 
         ("UniPCMultistepScheduler", FLOW, "several predictions"),
         ("UniPCMultistepScheduler", FIRST, "several predictions"),
         ("CogVideoXDPMScheduler", {}, "several predictions"),
-        ("HeunDiscreteScheduler", {}, "twice a step"),
-        ("KDPM2AncestralDiscreteScheduler", {}, "twice a step"),
-        ("FlowMatchHeunDiscreteScheduler", {}, "twice a step"),
     ],
 )
 def test_the_steps_of_a_scheduler(kind: str, config: dict[str, Any], reason: str) -> None:
