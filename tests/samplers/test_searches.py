@@ -129,6 +129,7 @@ K = 6
     [
         (Beam(3, 2), 3 + 6 * (K - 1), 6 * (K - 1) + 3 + 6 * 0),
         (BlockBestOfN(3, 2), 1 + 3 * (K - 1), 3 * K / 2),
+        (BlockBestOfN(3, 2, interval=(0.5, 1)), 1 + 3 * (K - 1), 9),
         (NoiseSearch(3, 4), 12 * K, 12),
         (Tree(1), K, 1),
         (Elite(4, 3, level=0.5), 4 * K + 2 * 4 * 3, 12),
@@ -182,6 +183,27 @@ def test_a_beam_of_one_is_svdd():
     assert torch.equal(
         BlockBestOfN(4, 1)(model, value, Streams(3, range(9))).x, SVDD(4)(model, value, Streams(3, range(9))).x
     )
+
+
+@pytest.mark.parametrize(
+    ("block", "interval", "ends"),
+    [
+        (2, (0, 1), [2, 4, 6]),
+        (2, (0.5, 1), [3, 5, 6]),
+        (4, (0.5, 1), [3, 6]),
+        (2, (0, 0.7), [2, 4, 6]),
+        (1, (0.4, 0.7), [3, 4, 6]),
+    ],
+)
+def test_chains_are_compared_in_the_interval_and_at_the_end(block, interval, ends):
+    seen = []
+
+    def value(particles, alpha):
+        seen.append(particles.k)
+        return torch.zeros(particles.x.shape[:2]).double()
+
+    assert BlockBestOfN(2, block, interval=interval)(gaussian(K), value, Streams(0, [0])).done
+    assert seen == ends
 
 
 def test_a_block_of_the_whole_chain_is_best_of_n():
@@ -267,6 +289,7 @@ def test_unusable_rewards_still_give_samples(search):
     [
         (lambda: Beam(0), "N is 0"),
         (lambda: BlockBestOfN(block=0), "block is 0"),
+        (lambda: BlockBestOfN(interval=(1, 0.5)), "interval is"),
         (lambda: Rollover(chunk=0), "chunk is 0"),
         (lambda: NoiseSearch(step=0), "step is 0"),
         (lambda: Tree(alpha=-1), "alpha is -1"),
