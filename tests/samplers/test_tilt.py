@@ -62,6 +62,18 @@ def test_a_temperature_of_the_model_is_counted(reward):
     assert errors(measure, target * Z).abs().max() < 3.7
 
 
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_the_worth_is_added_to_log_probabilities_at_the_models_temperature(monkeypatch, reward, temperature):
+    """One step reveals all tokens, each from softmax(eta / T + gamma g / alpha)."""
+    chain, g = Chain(K=1), torch.tensor([[0.3, -0.2], [0.0, 0.4], [-0.5, 0.0]]).double()
+    chain.process = replace(chain.process, temperature=temperature)
+    monkeypatch.setattr(tilt, "worth", lambda x, *rest: g.expand(*x.shape[:2], *g.shape))
+    sampler, n = Tilt(1, ALPHA, rise=0.0, draws=1, gamma=1.5), 8000
+    x = sampler(chain.model(), looking_ahead(chain, reward), Streams(0, range(n))).x[:, 0]
+    p = (chain.conditionals[-1].double() / temperature + 1.5 * g / ALPHA).softmax(-1)
+    torch.testing.assert_close(x.double().mean(0), p[:, 1], atol=4 * (0.25 / n) ** 0.5, rtol=0)
+
+
 def test_tokens_are_drawn_by_their_worth(chain, reward):
     """Without weights the reward of the particles rises with gamma, and the weights of one draw are more alike."""
     value, mean, spread = looking_ahead(chain, reward), [], []
