@@ -37,6 +37,8 @@ def check_gradients(model: Any) -> None:
     if not isinstance(model.process, Gaussian | Masked):
         kind = type(model.process).__name__
         raise GuidedError(f"{model.name} has no gradients: its process is {kind}; it must be Gaussian or Masked")
+    if not getattr(model.denoiser, "differentiable", True):
+        raise GuidedError(f"{model.name} runs its pipeline's own loop, which has no gradients")
 
 
 def slope(particles: Particles, score: Score, evaluator: Evaluator) -> tuple[Tensor, Tensor]:

@@ -148,7 +148,8 @@ def resolve(config: RunConfig, command: str = "") -> Job:
         warnings.warn(idle, stacklevel=2)  # the command line refuses it
     start = Start.read(config.editing.image, config.editing.mask, config.editing.strength)
     objective = _objective(config)
-    _check_gradient(sampler, objective)
+    if config.search.value is None:
+        _check_gradient(sampler, objective)
     preferences = _preferences(config, objective)
     executor = executor_for(config)
     if executor is not None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import guided
+from guided.adapters.diffusers.loops.asked import Looped
 from guided.core.masked import Masked
 from guided.core.random import Streams
 from guided.samplers import SMC, resolve_sampler, samplers
@@ -341,6 +342,10 @@ def test_what_has_no_gradient_is_refused(chain, reward):
         ClassifierGuidance()(chain.model(), PosteriorMean(of_chain(chain, reward).reward, 2), Streams(0, [0]))
     with pytest.raises(ValueError, match="a rollout has no gradient"):
         DPS()(gaussian(), Rollout(smooth(first).reward), Streams(0, [0]))
+    looped = gaussian()
+    looped.denoiser.differentiable = Looped.differentiable
+    with pytest.raises(ValueError, match="runs its pipeline's own loop, which has no gradients"):
+        TDS()(looped, smooth(first), Streams(0, [0]))
     with pytest.raises(ValueError, match="takes samples, which have no gradient"):
         register_reward("text", differentiable=True)
     for cls in (DPS, ClassifierGuidance, TDS):

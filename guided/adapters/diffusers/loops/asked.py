@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -174,6 +174,8 @@ class Looped(Prediction):
     network: Asked
     levels: Any
     at: Callable[[int], Any]
+
+    differentiable: ClassVar[bool] = False  # a pipeline runs without gradients, in another thread
 
     @property
     def cost(self) -> int:
