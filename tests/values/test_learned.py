@@ -220,9 +220,7 @@ def test_the_gradient_of_a_learned_value():
     with torch.no_grad():
         ClassifierGuidance(1.0)(model, replace(value, reward=calls), Streams(0, range(3)))
     assert calls.calls == 0
-    run = guided.sample(
-        model, first, ClassifierGuidance(1.0), n=3, value=value
-    )  # of a reward without a gradient
+    run = guided.sample(model, first, ClassifierGuidance(1.0), n=3, value=value)  # of a reward without a gradient
     assert run.stats.reward_calls == 3
     with pytest.raises(ValueError, match="a learned value of tokens has no gradient"):
         value_of(dna()).check_slope(dna())
