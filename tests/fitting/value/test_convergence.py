@@ -52,6 +52,7 @@ def test_the_value_converges_to_the_exact_one(fitted, target):
     errors = [error(fitted[target, n], target) for n in reversed(SIZES) if (target, n) in fitted]
     assert all(few > 1.4 * more for few, more in pairwise(errors))
     assert errors[-1] < 0.03
+    assert fitted[target, SIZES[0]].config["fit"].get("objective") == (target if target == "contrastive" else None)
 
 
 def test_mean_and_soft_value_are_different_things(fitted):

@@ -87,6 +87,7 @@ def test_what_it_saves(whole):
     assert {"config.json", "model.safetensors", "rollouts/rollouts.json", "rollouts/00003.npz"} <= files(whole).keys()
     config = json.loads((whole / "config.json").read_text())
     assert config["kind"] == "value" and config["target"] == "bootstrap" and config["alpha"] == 0.2
+    assert "objective" not in config["fit"]  # as in the folders of before there was a choice
     assert config["model"]["identity"] == "dna" and config["model"]["prompts"] == ["GC"]
     assert config["reward"]["terms"][0]["reward"].endswith(":gc")
     metrics = config["metrics"]
