@@ -4,9 +4,9 @@ r"""The front of two rewards: one run whose weights adapt, beside separate runs 
     python benchmarks/pareto.py --show --out runs/pareto
 
 Each way draws `n` samples with at most `calls` reward calls for each. `separate` draws 16 runs of n / 16 samples, with
-weights (i + 1/2) / 16 of the first reward, each run with a seed of its own; `grid` and `adaptive` are one run of n.
-The hypervolume is that of all n samples above 0 in both rewards, which are between 0 and 1; intervals are those of the
-mean over seeds. Each run is a line of `results.csv`, written when it is finished.
+weights (i + 1/2) / 16 of the first reward, each run with a seed of its own; `grid` and `adaptive` are one run of n, in
+eight batches. The hypervolume is that of all n samples above 0 in both rewards, which are between 0 and 1; intervals
+are those of the mean over seeds. Each run is a line of `results.csv`, written when it is finished.
 """
 
 import statistics
@@ -34,8 +34,9 @@ FIELDS = (*KEY, "hypervolume", "front", "spent", "seconds")
 WAYS = {
     "separate, mean": ("mean", None),
     "separate, tchebycheff": ("tchebycheff", None),
-    "grid": ("tchebycheff", f"grid={RUNS}"),
-    "adaptive": ("tchebycheff", "adaptive"),
+    "grid, tchebycheff": ("tchebycheff", f"grid={RUNS}"),
+    "adaptive, mean": ("mean", "adaptive"),
+    "adaptive, tchebycheff": ("tchebycheff", "adaptive"),
 }
 
 

@@ -14,7 +14,7 @@ References:
     | https://doi.org/10.1145/2330163.2330230
 """
 
-__all__ = ["corners", "gain", "hypervolume", "non_dominated", "r2", "ranked", "simplex"]
+__all__ = ["gain", "gaps", "hypervolume", "non_dominated", "r2", "ranked", "simplex"]
 
 from collections.abc import Sequence
 from itertools import combinations, pairwise
@@ -95,28 +95,26 @@ def gain(point: Array, scores: Array, reference: Sequence[float]) -> float:
     return max(0.0, alone - hypervolume(np.minimum(scores, point), reference))
 
 
-def corners(scores: Array, ideal: Sequence[float]) -> Array:
-    """The best points that the gaps of a front leave room for, with shape `(m, T)`.
+def gaps(scores: Array, ideal: Sequence[float]) -> Array:
+    """The gaps of a front: the two points on the sides of each, with shape `(m, 2, T)`.
 
-    They are the best of both scores of each pair of neighbours, that is, of two points of the front between whose worst
-    and best of both no other lies; and the point that is best in a score, raised to the ideal one.
+    They are the pairs of neighbours, that is, of two points of the front between whose worst and best no other lies;
+    and at the ends the point that is best in a score, with itself raised to the ideal one there, if there is room.
 
     Args:
         scores: Of all samples, with shape `(n, T)`.
         ideal: The best scores there are, `T` numbers.
     """
     front = np.unique(scores[non_dominated(scores)], axis=0)  # sorted
-    low, high = (f(front[:, None], front[None]) for f in (np.minimum, np.maximum))  # (F, F, T)
     found = []
-    for i, j in combinations(range(len(front)), 2):
-        between = ((front >= low[i, j]) & (front <= high[i, j])).all(1)
-        if between.sum() == 2:
-            found.append(high[i, j])
+    for a, b in combinations(front, 2):
+        if ((front >= np.minimum(a, b)) & (front <= np.maximum(a, b))).all(1).sum() == 2:
+            found.append((a, b))
     for t, best in enumerate(ideal):
-        point = front[front[:, t].argmax()].copy()
-        point[t] = max(best, point[t])
-        found.append(point)
-    return np.array(found)
+        point = front[front[:, t].argmax()]
+        if best > point[t]:
+            found.append((point, np.where(np.arange(len(point)) == t, best, point)))
+    return np.array(found).reshape(-1, 2, scores.shape[1])
 
 
 def r2(scores: Array, ideal: Sequence[float]) -> float:

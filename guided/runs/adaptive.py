@@ -1,13 +1,16 @@
 r"""Weights of rewards that are chosen in the run: each batch aims where the samples so far leave most room.
 
-A corner c of the front (:func:`~guided.metrics.pareto.corners`) is the best point that one of its gaps has room for,
-and its worth the hypervolume that it would add. The n-th request that aims at the same gap counts for 1/n of that, and
-a batch takes the largest. The best sample of Tchebycheff's distance with the weights
+A gap of the front (:func:`~guided.metrics.pareto.gaps`) lies between two points a and b. Its corner c, the best of both
+in each score, is the best point that it has room for, and its worth the hypervolume that the corner would add. The n-th
+request that aims at the same gap counts for 1/n of that, and a batch takes the largest. The weights of a gap are
 
-.. math:: w_i \propto \frac{1}{1 - c_i}
+- for a mean, or a product (of logarithms), those by which a and b are equally good, so that what is better than both
+  lies beyond the line through them: :math:`w_i \propto 1 / |a_i - b_i|`, where the scores in which a is better have as
+  much weight together as those in which b is;
+- for Tchebycheff's distance :math:`w_i \propto 1 / (1 - c_i)`, those of the ray from the ideal point 1 through c.
 
-lies on the ray from the ideal point 1 through c, so it fills the gap if anything does. The first batch takes an even
-grid of weights. Nothing is drawn at random: the weights of a batch depend on the samples of the batches before it.
+The first batch takes an even grid of weights. Nothing is drawn at random: the weights of a batch depend on the samples
+of the batches before it.
 
 References:
     | MOEA/D with Adaptive Weight Adjustment (Qi et al., 2014), for weights through sparse parts of a front
@@ -24,10 +27,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from guided.metrics.pareto import corners, gain, non_dominated, simplex
+from guided.metrics.pareto import gain, gaps, non_dominated, simplex
+from guided.scoring.scalarise import Aggregate
 
 Array = NDArray[np.float64]
-NEAR = 1e-3  # the least distance of a corner to the ideal
+NEAR = 1e-3  # the least distance of a corner to the ideal, and the least score of a product
+EDGE = 0.2  # of the largest weight: that of scores in which both sides of a gap are equal
 
 
 @dataclass
@@ -38,11 +43,13 @@ class Adaptive:
         names: The columns of the rewards, `T` of them.
         limits: The columns of the constraints.
         own: The rewards' own weights, which those of requests multiply.
+        aggregate: How the rewards become one number.
     """
 
     names: Sequence[str]
     limits: Sequence[str]
     own: Sequence[float]
+    aggregate: Aggregate = "mean"
     weights: dict[int, Tensor] = field(default_factory=dict)
     scores: list[Array] = field(default_factory=list)
 
@@ -62,24 +69,32 @@ class Adaptive:
 
     def chosen(self, n: int) -> Tensor:
         """The weights of the next n requests, with shape `(n, T)`."""
-        if not self.scores:
+        found = gaps(np.array(self.scores), [1.0] * len(self.names)) if self.scores else ()
+        if not len(found):
             grid = simplex(len(self.names), n)
             return torch.from_numpy(grid[np.arange(n) % len(grid)])
-        scores = np.array(self.scores)
-        aims = self.aims(scores, n)
-        weights = 1 / np.maximum(1 - aims, NEAR) / np.asarray(self.own)
-        return torch.from_numpy(weights / weights.sum(1, keepdims=True))
+        weights = np.array([self.across(*gap) for gap in found]) / np.asarray(self.own)
+        weights /= weights.sum(1, keepdims=True)
+        return torch.from_numpy(weights[self.aims(found, n)])
 
-    def aims(self, scores: Array, n: int) -> Array:
-        """The corners that n requests aim at, with shape `(n, T)`."""
-        reference = np.minimum(scores.min(0), 0.0).tolist()
-        found = corners(scores, [1.0] * scores.shape[1])
-        front = scores[non_dominated(scores)]
-        worth = np.array([gain(corner, front, reference) for corner in found])
-        times = np.zeros(len(found))
-        chosen = []
+    def aims(self, found: Array, n: int) -> list[int]:
+        """The gaps that n requests aim at, as positions."""
+        scores = np.array(self.scores)
+        reference, front = np.minimum(scores.min(0), 0.0).tolist(), scores[non_dominated(scores)]
+        worth = np.array([gain(corner, front, reference) for corner in found.max(1)])
+        times, chosen = np.zeros(len(found)), []
         for _ in range(n):
-            best = int((worth / (1 + times)).argmax())
-            times[best] += 1
-            chosen.append(found[best])
-        return np.array(chosen)
+            chosen.append(int((worth / (1 + times)).argmax()))
+            times[chosen[-1]] += 1
+        return chosen
+
+    def across(self, a: Array, b: Array) -> Array:
+        """The weights that look across a gap between two points, with shape `(T,)`."""
+        if self.aggregate == "tchebycheff":
+            return np.asarray(1 / np.maximum(1 - np.maximum(a, b), NEAR))
+        if self.aggregate == "product":
+            a, b = (np.log(np.maximum(point, NEAR)) for point in (a, b))
+        weights = np.zeros(len(a))
+        for better in (a > b, b > a):
+            weights[better] = 1 / np.abs(a - b)[better] / max(1, better.sum())
+        return np.where(weights > 0, weights, EDGE * max(weights.max(), NEAR))

@@ -256,17 +256,16 @@ def _preferences(config: RunConfig, objective: Objective | None) -> Preferences 
             f"{name} and {spelled('value')} do not go together: a value is of one reward, unless it is a rollout"
         )
     if isinstance(given, str) and given == ADAPTIVE and objective is not None:
-        _check_adaptive(config, objective)
+        _check_adaptive(config)
         limits = [term.name for term in objective.terms if term not in terms]
-        return Preferences(Adaptive([term.name for term in terms], limits, [term.weight for term in terms]))
+        own = [term.weight for term in terms]
+        return Preferences(Adaptive([term.name for term in terms], limits, own, objective.aggregate))
     return Preferences.given(given, name, len(terms), config.run.n, config.run.seed)
 
 
-def _check_adaptive(config: RunConfig, objective: Objective) -> None:
+def _check_adaptive(config: RunConfig) -> None:
     """Refuses runs whose batches cannot learn from those before them."""
     said, run = f"{spelled('preferences')} {ADAPTIVE}", config.run
-    if objective.aggregate != "tchebycheff":
-        raise GuidedError(f"{said} aims at gaps of the front, which {spelled('aggregate')} tchebycheff only reaches")
     if run.n <= run.batch_size:
         raise GuidedError(
             f"{said} learns from the batches before: with {run.n} samples take a {spelled('batch_size')} below "

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guided.errors import GuidedError
-from guided.metrics.pareto import corners, gain, hypervolume, non_dominated, r2, ranked, simplex
+from guided.metrics.pareto import gain, gaps, hypervolume, non_dominated, r2, ranked, simplex
 
 sets = st.integers(2, 3).flatmap(
     lambda t: st.lists(st.tuples(*[st.integers(0, 5)] * t), min_size=1, max_size=12).map(
@@ -38,16 +38,18 @@ def test_a_gain_is_the_difference_of_hypervolumes(scores, x, y):
 
 
 @given(sets)
-def test_corners_are_those_of_gaps(scores):
-    """With two scores they are those of the staircase; no sample dominates one, and each lies above two."""
+def test_gaps_are_between_neighbours(scores):
+    """With two scores these are the steps of the staircase; the corner of a gap lies above both sides and no other."""
     T = scores.shape[1]
-    front, found = np.unique(scores[non_dominated(scores)], axis=0), corners(scores, [1.0] * T)
-    ends = [np.where(np.arange(T) == t, 1.0, front[front[:, t].argmax()]) for t in range(T)]
-    assert found[-T:].tolist() == np.array(ends).tolist()
+    front, found = np.unique(scores[non_dominated(scores)], axis=0), gaps(scores, [1.0] * T)
+    room = int((front.max(0) < 1).sum())
+    ends = found[len(found) - room :]
+    assert (ends[:, 1] > ends[:, 0]).sum(1).tolist() == [1] * room and (ends.max(1).max(1) == 1).all()
     if T == 2:
-        assert found[:-T].tolist() == [[b[0], a[1]] for a, b in pairwise(front)]
-    for corner in found[:-T]:
-        assert (front <= corner).all(1).sum() >= 2 and not ((front >= corner).all(1)).any()
+        assert found[: len(found) - room].tolist() == [[a.tolist(), b.tolist()] for a, b in pairwise(front)]
+    for a, b in found[: len(found) - room]:
+        inside = (front >= np.minimum(a, b)) & (front <= np.maximum(a, b))
+        assert inside.all(1).sum() == 2 and not (front >= np.maximum(a, b)).all(1).any()
 
 
 @given(sets)

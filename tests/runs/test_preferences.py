@@ -6,10 +6,11 @@ import torch
 
 import guided
 from guided.errors import GuidedError
-from guided.metrics.pareto import corners
-from guided.runs.adaptive import NEAR, Adaptive
+from guided.metrics.pareto import gaps
+from guided.runs.adaptive import Adaptive
 from guided.runs.preferences import Preferences
 from guided.samplers import SVDD, BestOfN
+from guided.scoring.scalarise import AGGREGATES
 from guided.values.posterior_mean import PosteriorMean
 from tests.runs.test_sample import dna, gc
 
@@ -26,7 +27,7 @@ def few_a(samples):
 
 WEIGHTS = [[1, 0], [1, 3], [0.5, 0.5], [0, 2]]
 RUN = {"sampler": SVDD(4), "n": 4, "seed": 3}
-ADAPTIVE = {"preferences": "adaptive", "aggregate": "tchebycheff", "batch_size": 3}
+ADAPTIVE = {"preferences": "adaptive", "batch_size": 3}
 
 
 @pytest.mark.parametrize("aggregate", ["mean", "product", "tchebycheff"])
@@ -91,8 +92,7 @@ def test_constraints_have_no_weights(tmp_path):
         ({"preferences": "dirichlet", "value": PosteriorMean(gc)}, "a value is of one reward"),
         ({"preferences": "dirichlet", "reward": gc}, "the run has 1 that are no constraints"),
         ({"preferences": "dirichlet", "reward": None, "sampler": "unguided"}, "the run has 0"),
-        ({"preferences": "adaptive"}, "aims at gaps of the front, which aggregate tchebycheff only reaches"),
-        ({"preferences": "adaptive", "aggregate": "tchebycheff"}, "with 4 samples take a batch_size below 4, as 1"),
+        ({"preferences": "adaptive"}, "with 4 samples take a batch_size below 4, as 1"),
         ({**ADAPTIVE, "only": 2}, "give its weights as rows"),
         ({**ADAPTIVE, "devices": 2}, "draw in one process"),
     ],
@@ -118,18 +118,20 @@ def test_a_value_of_requests_with_weights_needs_an_objective():
         PosteriorMean(gc)(particles, 0.0)
 
 
-def test_adaptive_weights_are_those_of_the_gaps_of_the_batches_before():
-    """Each sample is the one of a run with its weights; those of a batch lie on the rays through corners."""
-    given = {**ADAPTIVE, "sampler": BestOfN(4), "n": 12, "seed": 3}
+@pytest.mark.parametrize("aggregate", ["mean", "product", "tchebycheff"])
+def test_adaptive_weights_are_those_of_the_gaps_of_the_batches_before(aggregate):
+    """Each sample is the one of a run with its weights; those of a batch look across gaps."""
+    given = {**ADAPTIVE, "sampler": BestOfN(4), "n": 12, "seed": 3, "aggregate": aggregate}
     run = guided.sample(dna(), [gc, purines], **given)
     weights = np.array([run.columns["gc_weight"], run.columns["purines_weight"]]).T
     assert weights[:3].tolist() == [[0, 1], [0.5, 0.5], [1, 0]]
     scores = np.array([run.columns["gc"], run.columns["purines"]]).T
     for start in (3, 6, 9):
-        rays = 1 / np.maximum(1 - corners(scores[:start], [1, 1]), NEAR)
-        rays /= rays.sum(1, keepdims=True)
+        there = Adaptive([], [], [], aggregate)
+        across = np.array([there.across(*gap) for gap in gaps(scores[:start], [1, 1])])
+        across /= across.sum(1, keepdims=True)
         for w in weights[start : start + 3]:
-            assert np.abs(rays - w).sum(1).min() < 1e-12
+            assert np.abs(across - w).sum(1).min() < 1e-12
     again = guided.sample(dna(), [gc, purines], **{**given, "preferences": weights, "batch_size": 64})
     assert again.samples == run.samples and again.rewards.tolist() == pytest.approx(run.rewards.tolist())
     longer = guided.sample(dna(), [gc, purines], **{**given, "n": 15})
@@ -149,7 +151,7 @@ def test_an_adaptive_run_that_was_stopped_is_resumed(tmp_path):
 
 
 def test_adaptive_weights_take_the_rewards_own_into_account():
-    """Tchebycheff's weights are products: what is twice as heavy already is asked for half as much."""
+    """Weights are products: what is twice as heavy already is asked for half as much."""
     scores = {"a": [0.2, 0.8], "b": [0.9, 0.5], "a_weight": [0.5, 0.5], "b_weight": [0.5, 0.5]}
     plain, heavy = Adaptive(["a", "b"], [], [1.0, 1.0]), Adaptive(["a", "b"], [], [2.0, 1.0])
     for weights in (plain, heavy):
@@ -158,6 +160,21 @@ def test_adaptive_weights_take_the_rewards_own_into_account():
     scaled = two * torch.tensor([2.0, 1.0])
     assert torch.allclose(scaled / scaled.sum(1, keepdim=True), one)
     assert len(one.unique(dim=0)) > 1 and torch.equal(plain([0]), torch.tensor([[0.5, 0.5]]).double())
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "product", "tchebycheff"])
+@pytest.mark.parametrize("points", [[(0.2, 0.9), (0.7, 0.4)], [(0.2, 0.9, 0.3), (0.7, 0.4, 0.5)]], ids=str)
+def test_the_weights_of_a_gap_prefer_its_corner_and_neither_side(aggregate, points):
+    """By mean and product both sides are equally good; Tchebycheff's distances of the corner are the same in all."""
+    a, b = map(np.array, points)
+    w = Adaptive([], [], [], aggregate).across(a, b)
+    side, other, corner = (float(AGGREGATES[aggregate](x[:, None], w[:, None])[0]) for x in (a, b, np.maximum(a, b)))
+    assert corner > max(side, other)
+    if aggregate == "tchebycheff":
+        distances = w * (1 - np.maximum(a, b))
+        assert distances == pytest.approx(distances.mean())
+    else:
+        assert side == pytest.approx(other)
 
 
 def test_failed_samples_and_violated_constraints_teach_nothing():
