@@ -127,6 +127,11 @@ class Diffusion:
             raise GuidedError(f"{self.name} does not say which network it has: {otherwise}")
         return self.network
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients go through its network; they do not where a pipeline's own loop calls it."""
+        return bool(getattr(self.denoiser, "differentiable", True))
+
     def with_steps(self, K: int) -> "Diffusion":
         """The same model with `K` reverse steps."""
         model = replace(self, process=self.process.with_steps(K))

@@ -34,11 +34,11 @@ def check_gradients(model: Any) -> None:
     Raises:
         GuidedError: It is neither a Gaussian nor a masked one, or its steps are a pipeline's own.
     """
+    if not model.differentiable:
+        raise GuidedError(f"{model.name} by its own loop has no gradients; its class, if it has one, has (loop=false)")
     if not isinstance(model.process, Gaussian | Masked):
         kind = type(model.process).__name__
         raise GuidedError(f"{model.name} has no gradients: its process is {kind}; it must be Gaussian or Masked")
-    if not getattr(model.denoiser, "differentiable", True):
-        raise GuidedError(f"{model.name} runs its pipeline's own loop, which has no gradients")
 
 
 def slope(particles: Particles, score: Score, evaluator: Evaluator) -> tuple[Tensor, Tensor]:

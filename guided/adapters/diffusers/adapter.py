@@ -2,10 +2,8 @@
 
 __all__ = ["wrap_family"]
 
-import importlib
-import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from guided.adapters.diffusers.frozen import freeze
 from guided.adapters.diffusers.identity import fingerprint
 from guided.adapters.diffusers.levels import Levels, grid
 from guided.adapters.diffusers.lookahead import preview
+from guided.adapters.diffusers.lora import lora_reader
 from guided.adapters.diffusers.pixels import Decoder, Encoder, images, region
 from guided.adapters.diffusers.prediction import Prediction, target_of
 from guided.adapters.diffusers.sizes import Size
@@ -152,19 +151,7 @@ def _network(family: Family, denoiser: Prediction) -> Network:
     def around(net: torch.nn.Module) -> Prediction:
         return replace(denoiser, network=family.on(net))
 
-    def read_lora(given: Mapping[str, Tensor]) -> Any:
-        read = type(family.pipeline).lora_state_dict
-        takes = inspect.signature(read).parameters
-        options = {"unet_config": family.net.config} if "unet_config" in takes else {}
-        found = read(dict(given), **options, **({"return_alphas": True} if "return_alphas" in takes else {}))
-        weights, alphas = found[:2] if isinstance(found, tuple) else (found, None)
-        if any(".lora_A." in key for key in weights):
-            return weights, alphas
-        to_peft: Any = importlib.import_module("diffusers.utils").convert_unet_state_dict_to_peft
-        return to_peft(weights), alphas and to_peft(alphas)
-
-    reads = hasattr(family.pipeline, "lora_state_dict")
-    return Network(family.net, around, family.component, read_lora if reads else None)
+    return Network(family.net, around, family.component, lora_reader(family.pipeline, family.net))
 
 
 def _examples(folder: Path | None) -> list[str]:

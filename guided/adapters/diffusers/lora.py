@@ -4,11 +4,13 @@ Diffusers treats a file with unknown names as one without weights, and only warn
 compared with the file's, number by number.
 """
 
-__all__ = ["add_lora"]
+__all__ = ["add_lora", "lora_reader"]
 
 import hashlib
+import importlib
+import inspect
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +101,30 @@ def _check_used(given: Mapping[str, Any], loaded: Iterable[Tensor], name: str) -
 def _digest(weight: Tensor) -> str:
     entries = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
     return hashlib.sha256(entries.numpy().tobytes()).hexdigest()
+
+
+def lora_reader(pipeline: Any, net: Any) -> Callable[[Mapping[str, Tensor]], Any] | None:
+    """What reads LoRA weights in any layout that a pipeline knows, as :class:`guided.core.denoiser.Network` takes it.
+
+    Args:
+        pipeline: A pipeline of diffusers.
+        net: Its network.
+
+    Returns:
+        None where the pipeline knows of no LoRA weights.
+    """
+    read = getattr(type(pipeline), "lora_state_dict", None)
+    if read is None:
+        return None
+    takes = inspect.signature(read).parameters
+
+    def reader(given: Mapping[str, Tensor]) -> Any:
+        options = {"unet_config": net.config} if "unet_config" in takes else {}
+        found = read(dict(given), **options, **({"return_alphas": True} if "return_alphas" in takes else {}))
+        weights, alphas = found[:2] if isinstance(found, tuple) else (found, None)
+        if any(".lora_A." in key for key in weights):
+            return weights, alphas
+        to_peft: Any = importlib.import_module("diffusers.utils").convert_unet_state_dict_to_peft
+        return to_peft(weights), alphas and to_peft(alphas)
+
+    return reader

@@ -201,6 +201,9 @@ class NegativeJob(Job):
             GuidedError: The reward is for another modality, a prompt is unknown, or there are no such noise levels, no
                 pairs, or no layers for LoRA weights.
         """
+        if not self.model.differentiable:
+            what = f"{self.model.name} by its own loop cannot be trained: no gradients go through a loop"
+            raise GuidedError(f"{what}; its class, if it has one, can (loop=false)")
         if self.objective is not None:
             self.objective.check(self.model.modality)
         self.wanted.checked(self.model)

@@ -18,7 +18,7 @@ from guided.adapters.diffusers.loops.scheduler import Refused, Told
 from guided.adapters.diffusers.loops.thread import Loop
 from guided.adapters.diffusers.prediction import Prediction
 from guided.core.batching import Evaluator
-from guided.errors import out_of_memory
+from guided.errors import GuidedError, out_of_memory
 
 OPEN = 256  # the number of loops that are kept; those that were asked longest ago end first
 
@@ -39,7 +39,7 @@ class Table:
 
 
 class Asked:
-    """Maps noisy rows `(n, *event)` at times `(n,)` to the predictions of a pipeline's loops.
+    """Maps noisy rows `(n, *event)` at times `(n,)` to the predictions of a pipeline's loops, without gradients.
 
     Args:
         call: How the pipeline is called.
@@ -64,6 +64,10 @@ class Asked:
         return Asked(call, self.evaluator, self.table)
 
     def __call__(self, x: Tensor, t: Tensor, request: Tensor | None = None) -> Tensor:
+        if torch.is_grad_enabled() and (
+            x.requires_grad or any(p.requires_grad for p in self.call.network.parameters())
+        ):
+            raise GuidedError(f"{type(self.call.pipeline).__name__} by its own loop has no gradients")
         numbers = [0] * len(x) if request is None else request.tolist()
         groups: dict[tuple[int, float], list[int]] = {}
         for i, key in enumerate(zip(numbers, t.tolist(), strict=True)):
@@ -175,7 +179,11 @@ class Looped(Prediction):
     levels: Any
     at: Callable[[int], Any]
 
+<<<<<<< HEAD
     differentiable: ClassVar[bool] = False  # a pipeline runs without gradients, in another thread
+=======
+    differentiable: ClassVar[bool] = False  # the loop runs in another thread, without gradients
+>>>>>>> 000883a (A loop is also probed with other rows and at its last time; gradients through loops are refused, LoRA files are read; what cannot work is a table)
 
     @property
     def cost(self) -> int:

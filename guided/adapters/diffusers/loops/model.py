@@ -23,6 +23,7 @@ from guided.adapters.diffusers.loops.probe import planned, probed
 from guided.adapters.diffusers.loops.process import Known, begun, process_of
 from guided.adapters.diffusers.loops.scheduler import Refused
 from guided.adapters.diffusers.loops.tail import Tail
+from guided.adapters.diffusers.lora import lora_reader
 from guided.adapters.diffusers.pixels import images
 from guided.adapters.diffusers.prediction import target_of
 from guided.adapters.diffusers.sizes import Size
@@ -108,7 +109,7 @@ def wrap_loop(
         process,
         codec,
         LoopPrompting(numbered, unconditional=None, table=asked.table),
-        Network(call.network, denoiser.around, call.part),
+        Network(call.network, denoiser.around, call.part, lora_reader(pipeline, call.network)),
         name=name,
         identity=identity if small is None else fingerprint({"lookahead": small}, identity),
         evaluator=Evaluator(None, device),

@@ -1,7 +1,8 @@
 """What is learnt of a pipeline's loop before it serves as a denoiser, from a few turns of it.
 
-Two rows are asked at a time, then at the next one, then as at first: predictions must be those of latents and time
-alone. A part that the loop keeps (inpainting) is found by what comes back of zeros.
+Two rows are asked at the first time, then others at the next one, then the first of them again beside another one, and
+two at the last time twice: predictions must be those of a row and a time alone. A part that the loop keeps (inpainting)
+is found by what comes back of zeros.
 """
 
 __all__ = ["Found", "Plan", "planned", "probed"]
@@ -97,16 +98,17 @@ def probed(call: Call, request: Request, plan: Plan) -> Found:
 
 
 def _probed(call: Call, request: Request, plan: Plan) -> Found:
-    first, then = float(plan.times[0]), float(plan.times[min(1, len(plan.times) - 1)])
+    first, then, last = (float(plan.times[i]) for i in (0, min(1, len(plan.times) - 1), -1))
     with _loop(call, request, first, capture=True) as (loop, told):
         x, event = told.sample.clone(), _event(told)  # some loops step in place
-        free = kept = None
-        again = loop.ask(x, then)
+        free, kept, other = None, None, _drawn(x)
+        again = loop.ask(other, then)
         if loop.exchange.blends:
             free, kept = _blend(loop, x, then)
-            again = loop.ask(x, then)
-        _check_same(again.sample, x)
-        _check_pure(loop.ask(x, first).prediction, told.prediction)
+            again = loop.ask(other, then)
+        _check_same(again.sample, other)
+        _check_pure(loop.ask(torch.cat([x[:1], other[1:]]), first).prediction[:1], told.prediction[:1])
+        _check_pure(*(loop.ask(x, last).prediction for _ in range(2)))
         start = x[:1].float() if loop.exchange.begun else None
         tail = Tail(call.pipeline, loop.exchange.variables, plan.times)
     carries = start is None and free is None and "latents" in call.parameters and _carries(call, request, x, first)
@@ -152,13 +154,18 @@ def _check_pure(again: Tensor, before: Tensor) -> None:
     if not (again.float() - before.float()).abs().max() <= 2e-2 * scale:
         raise Refused(
             "asked the same again, its loop predicts something else: it keeps something from step to step (a second "
-            "network that takes turns, a cache, a momentum), and candidates branch"
+            "network that takes turns, a cache, a momentum) or from row to row, and candidates branch"
         )
+
+
+def _drawn(x: Tensor) -> Tensor:
+    """Other latents, with the same shape; no two rows are the same."""
+    return torch.randn(x.shape, generator=torch.Generator("cpu").manual_seed(1), device="cpu").to(x)
 
 
 def _carries(call: Call, request: Request, x: Tensor, time: float) -> bool:
     """Whether the loop begins with the latents that the call is given."""
-    given = torch.randn(x.shape, generator=torch.Generator("cpu").manual_seed(1), device="cpu").to(x)
+    given = _drawn(x)
     try:
         with _loop(call, request, time, given) as (_, told):
             return told.sample.shape == x.shape and torch.equal(told.sample, given)

@@ -22,6 +22,8 @@ from torch import Tensor
 
 from guided.errors import GuidedError
 
+SIDE_BY_SIDE = "it denoises several latents side by side, each with a scheduler of its own"
+
 
 class Refused(GuidedError):
     """A loop that cannot serve as a denoiser; the message is the reason, without the pipeline's name."""
@@ -164,6 +166,9 @@ class _Times(Tensor):
 
     exchange: Exchange
 
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise Refused(SIDE_BY_SIDE)
+
     def __len__(self) -> int:
         return len(self.as_subclass(Tensor)) + (self.exchange.times is not None)
 
@@ -205,7 +210,7 @@ class _StandIn:
     inner: Any
 
     def __deepcopy__(self, memo: Any) -> Any:
-        raise Refused("it denoises several latents side by side, each with a scheduler of its own")
+        raise Refused(SIDE_BY_SIDE)
 
     def scale_model_input(self, sample: Tensor, *args: Any, **options: Any) -> Tensor:
         return sample

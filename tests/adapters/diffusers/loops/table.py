@@ -1,6 +1,6 @@
-"""The table of docs/pipelines.md, from what tiny pipelines do: `python -m tests.adapters.diffusers.loops.table`."""
+"""The tables of docs/pipelines.md, from what tiny pipelines do: `python -m tests.adapters.diffusers.loops.table`."""
 
-__all__ = ["PAGE", "row"]
+__all__ = ["PAGE", "refusal", "row"]
 
 import re
 from pathlib import Path
@@ -11,9 +11,11 @@ from guided.core.random import Streams
 from guided.errors import GuidedError
 from tests.adapters.diffusers.loops.cases import CASES
 from tests.adapters.diffusers.loops.own import model_of
+from tests.adapters.diffusers.loops.refused import REFUSED, reason_of
 
 PAGE = Path(__file__).parents[4] / "docs" / "pipelines.md"
 START, END = "<!-- the table -->", "<!-- its end -->"
+START_NOT, END_NOT = "<!-- what cannot -->", "<!-- its end too -->"
 HEAD = "| pipeline | family | for | samples | M > 1 | guidance | smaller look-aheads | negative checkpoint |"
 
 
@@ -22,6 +24,13 @@ def row(name: str, pipeline: Any, model: Any) -> str:
     case = CASES[name]
     found = [f"`{type(pipeline).__name__}`", case.family, case.kind, model.modality, branches(model)]
     return f"| {' | '.join([*found, guided(model), small(pipeline, model), negative(model)])} |"
+
+
+def refusal(name: str) -> str:
+    """A row of the second table."""
+    kind = type(REFUSED[name][0]()).__name__
+    why = reason_of(name).removeprefix(f"{kind} cannot be a model by its own loop: ")
+    return f"| `{kind}` | {why.removeprefix(f'{kind} cannot be a model: ')} |"
 
 
 def branches(model: Any) -> str:
@@ -82,7 +91,7 @@ def negative(model: Any) -> str:
 
 
 def main() -> None:
-    """Writes the table."""
+    """Writes both tables."""
     from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
     DiagonalGaussianDistribution.sample = lambda self, generator=None: self.mode()
@@ -95,8 +104,11 @@ def main() -> None:
         print(rows[-1], flush=True)
         model.close()
     text = PAGE.read_text(encoding="utf-8")
-    table = "\n".join([START, "", *rows, "", END])
-    PAGE.write_text(re.sub(f"{START}.*{END}", lambda _: table, text, flags=re.DOTALL), encoding="utf-8")
+    others = ["| pipeline | why not |", "|---|---|", *map(refusal, REFUSED)]
+    for start, lines, end in ((START, rows, END), (START_NOT, others, END_NOT)):
+        table = "\n".join([start, "", *lines, "", end])
+        text = re.sub(f"{start}.*{end}", lambda _, table=table: table, text, flags=re.DOTALL)
+    PAGE.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,10 +9,13 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import guided
 from guided.adapters.diffusers import wrap
+from guided.core.gradient import check_gradients
 from guided.errors import GuidedError
+from guided.negatives.attach import attach
 from guided.samplers import SVDD
 from tests.adapters.diffusers.loops.cases import CASES, picture
 from tests.adapters.diffusers.pipelines import build, ddim
@@ -148,6 +151,29 @@ def moves(self: Any, prompt: str = "", num_inference_steps: int = 3, num_images_
         x = self.scheduler.step(x, t, x)[0] + 1
 
 
+def mixes(self: Any, prompt: str = "", num_inference_steps: int = 3, num_images_per_prompt: int = 1) -> None:
+    self.scheduler.set_timesteps(num_inference_steps)
+    x = torch.ones(num_images_per_prompt, 4, 8, 8)
+    for t in self.scheduler.timesteps:
+        x = self.scheduler.step(x - x.mean(0), t, x)[0]
+
+
+def late(self: Any, prompt: str = "", num_inference_steps: int = 3, num_images_per_prompt: int = 1) -> None:
+    self.scheduler.set_timesteps(num_inference_steps)
+    x, kept = torch.ones(num_images_per_prompt, 4, 8, 8), torch.tensor(0.0)
+    for i, t in enumerate(self.scheduler.timesteps):
+        kept = kept + 1 if i > 1 else kept
+        x = self.scheduler.step(x + kept, t, x)[0]
+
+
+def doubles(self: Any, prompt: str = "", num_inference_steps: int = 3, num_images_per_prompt: int = 1) -> None:
+    self.scheduler.set_timesteps(num_inference_steps)
+    x = torch.ones(2, 4, 8, 8)
+    for t in self.scheduler.timesteps:
+        x = torch.cat([x[:1], x[:1]])  # with and without a condition
+        x = self.scheduler.step(x, t, x)[0]
+
+
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
@@ -155,6 +181,9 @@ def moves(self: Any, prompt: str = "", num_inference_steps: int = 3, num_images_
         (native, "does not run over the times of its scheduler"),
         (twice, "several times at one time"),
         (turns, "predicts something else"),
+        (late, "predicts something else"),
+        (mixes, "from row to row"),
+        (doubles, "changes its latents between the steps"),
         (moves, "changes its latents between the steps"),
     ],
 )
@@ -239,3 +268,42 @@ def test_a_pipeline_that_changes_its_attention_does_so_for_its_loops_only() -> N
     torch.testing.assert_close(given.denoiser(x, t, **given.requests.conditions.positive), y)
     given.close()
     assert all(pipeline.unet.attn_processors[name] is processor for name, processor in before.items())
+
+
+def test_a_published_lora_is_the_negative_side_as_of_the_family(tmp_path: Path) -> None:
+    pipeline = ddim(build("sd"))
+    draw_ = torch.Generator().manual_seed(0)
+    layers = [name for name, part in pipeline.unet.named_modules() if name.endswith(("to_q", "to_v"))]
+    weights = {}
+    for layer in layers:
+        out, inner = pipeline.unet.get_submodule(layer).weight.shape
+        for half, shape in (("down", (2, inner)), ("up", (out, 2))):
+            name = f"lora_unet_{layer.replace('.', '_')}.lora_{half}.weight"  # as kohya's scripts call it
+            weights[name] = 0.3 * torch.randn(shape, generator=draw_)
+        weights[f"lora_unet_{layer.replace('.', '_')}.alpha"] = torch.tensor(2.0)
+    save_file(weights, tmp_path / "lora.safetensors")
+    x, outputs = torch.ones(1, 4, 8, 8), []
+    for loop in (True, False):
+        given = attach(wrap(pipeline, loop=loop, steps=3), tmp_path / "lora.safetensors").prompted(["cat"], 3.0)
+        outputs.append(given.evaluate(x[None], 1).y)
+        given.close()
+    plain = wrap(pipeline, loop=False, steps=3).prompted(["cat"], 3.0).evaluate(x[None], 1).y
+    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-4)
+    assert (outputs[0] - plain).abs().max() > 1e-2
+
+
+def test_gradients_are_refused_where_they_would_be_wrong() -> None:
+    given = model().prompted(["cat"], 3.0)
+    x = torch.ones(1, 4, 8, 8, requires_grad=True)
+    with pytest.raises(GuidedError, match="by its own loop has no gradients"):
+        given.denoiser(x, torch.tensor([334.0]), **given.requests.conditions.positive)
+    with pytest.raises(GuidedError, match=r"by its own loop has no gradients; its class.*loop=false"):
+        check_gradients(given)
+    check_gradients(wrap(ddim(build("sd")), loop=False, steps=3))
+    given.close()
+
+
+def test_a_negative_checkpoint_cannot_be_trained_through_a_loop(tmp_path: Path) -> None:
+    with pytest.raises(GuidedError, match=r"by its own loop cannot be trained: no gradients.*loop=false"):
+        guided.train_negative(model(), tmp_path / "negative", prompts=["cat"])
+    assert running() == [] and not (tmp_path / "negative").exists()

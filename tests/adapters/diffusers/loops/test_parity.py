@@ -13,7 +13,8 @@ from guided.core.particles import Particles
 from guided.core.random import Streams
 from tests.adapters.diffusers.loops.cases import CASES
 from tests.adapters.diffusers.loops.own import Record, alone, beside, model_of, prompted, recorded
-from tests.adapters.diffusers.loops.table import PAGE, row
+from tests.adapters.diffusers.loops.refused import REFUSED
+from tests.adapters.diffusers.loops.table import PAGE, refusal, row
 
 every = pytest.mark.parametrize("name", CASES)
 NOISY = ("lcm",)  # whose steps are never without noise
@@ -94,6 +95,11 @@ def check_renoised(name: str) -> None:
         if k + 1 == model.steps:
             assert (y - then).abs().max() < 1e-3
         x = (model.process.alphas[k + 1] * y + model.process.sigmas[k + 1] * z)[None] if k + 1 < model.steps else x
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_a_model_is_in_the_page_with_its_reason(name: str) -> None:
+    assert refusal(name) in PAGE.read_text(encoding="utf-8").splitlines()
 
 
 @every
