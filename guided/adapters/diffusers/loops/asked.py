@@ -179,11 +179,7 @@ class Looped(Prediction):
     levels: Any
     at: Callable[[int], Any]
 
-<<<<<<< HEAD
     differentiable: ClassVar[bool] = False  # a pipeline runs without gradients, in another thread
-=======
-    differentiable: ClassVar[bool] = False  # the loop runs in another thread, without gradients
->>>>>>> 000883a (A loop is also probed with other rows and at its last time; gradients through loops are refused, LoRA files are read; what cannot work is a table)
 
     @property
     def cost(self) -> int:
