@@ -1,107 +1,109 @@
 r"""The front of two rewards: one run whose weights adapt, beside separate runs with fixed weights, for the same calls.
 
-    python benchmarks/pareto.py qed-sa qed-similarity --out runs/pareto     # three seeds; resumes
-    python benchmarks/pareto.py --show --out runs/pareto
+    python benchmarks/pareto.py qed-sa qed-similarity --repeat 200 --out runs/pareto
 
-Each way draws `n` samples with at most `calls` reward calls for each. `separate` draws 16 runs of n / 16 samples, with
-weights (i + 1/2) / 16 of the first reward, each run with a seed of its own; `grid` and `adaptive` are one run of n, in
-eight batches. The hypervolume is that of all n samples above 0 in both rewards, which are between 0 and 1; intervals
-are those of the mean over seeds. Each run is a line of `results.csv`, written when it is finished.
+A pool of the model's own molecules is drawn and scored once. A request is best-of-N of N random ones of the pool by its
+weights, which has the law of the sampler of that name, and costs nothing, so that each way can be repeated often enough
+to tell them apart: they differ by less than one run from the next. `separate` is 16 runs of n / 16 requests with fixed
+weights, and `adaptive` one run in batches of n / 8. The hypervolume is that of the n molecules
+chosen, above 0 in both rewards, which are between 0 and 1. Intervals are 95 % of the mean over repetitions.
 """
 
+import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
 import typer
-from frontier_report import half_interval
-from results import append, read
+from numpy.typing import NDArray
 
 import guided
+from guided.errors import GuidedError
 from guided.metrics.pareto import hypervolume, non_dominated
-from guided.runs.engine import Run
-from guided.samplers import Elite
+from guided.runs.adaptive import Adaptive
+from guided.scoring.objective import resolve_reward
+from guided.scoring.scalarise import AGGREGATES
 
 CELECOXIB = "Cc1ccc(cc1)-c1cc(nn1-c1ccc(cc1)S(N)(=O)=O)C(F)(F)F"
 TASKS = {"qed-sa": ("qed", "sa"), "qed-similarity": ("qed", f"similarity?target={CELECOXIB}")}
-RUNS = 16  # separate ones, and vectors of the grid
-KEY = ("task", "way", "calls", "n", "seed")
-FIELDS = (*KEY, "hypervolume", "front", "spent", "seconds")
-#: How each way combines the rewards, and the weights of its samples; None for separate runs.
-WAYS = {
-    "separate, mean": ("mean", None),
-    "separate, tchebycheff": ("tchebycheff", None),
-    "grid, tchebycheff": ("tchebycheff", f"grid={RUNS}"),
-    "adaptive, mean": ("mean", "adaptive"),
-    "adaptive, tchebycheff": ("tchebycheff", "adaptive"),
-}
+RUNS, BATCHES = 16, 8
+Array = NDArray[np.float64]
 
 
-def drawn(task: str, way: str, calls: int, n: int, seed: int) -> list[Run]:
-    """The runs of a way."""
-    aggregate, preferences = WAYS[way]
-    model, sampler = guided.load("molecules", device="cpu"), Elite(N=4, rounds=1000)
-    given = {"reward": list(TASKS[task]), "sampler": sampler, "aggregate": aggregate, "budget_calls": calls}
-    if preferences is not None:
-        return [guided.sample(model, n=n, seed=seed, preferences=preferences, batch_size=n // 8, **given)]
-    weights = [((i + 0.5) / RUNS, 1 - (i + 0.5) / RUNS) for i in range(RUNS)]
-    each, seeds = n // RUNS, [1000 * (seed + 1) + i for i in range(RUNS)]
-    return [
-        guided.sample(model, n=each, seed=own, preferences=[w] * each, **given)
-        for w, own in zip(weights, seeds, strict=True)
-    ]
+def pool_of(rewards: tuple[str, str], size: int, path: Path) -> Array:
+    """The scores of the model's own molecules, with shape `(size, 2)`; molecules and scores are kept in a file."""
+    held = json.loads(path.read_text()) if path.exists() else {"molecules": []}
+    if len(held["molecules"]) != size:
+        run = guided.sample("molecules", None, "unguided", n=size, seed=0, batch_size=512, device="cpu")
+        held = {"molecules": list(run.samples)}
+    for reward in rewards:
+        if reward not in held:
+            held[reward] = resolve_reward(reward)(held["molecules"]).tolist()
+    path.write_text(json.dumps(held))
+    return np.array([held[reward] for reward in rewards]).T
 
 
-def measured(task: str, way: str, calls: int, n: int, seed: int) -> dict[str, float]:
-    """The measures of a way."""
-    runs = drawn(task, way, calls, n, seed)
-    names = [name.partition("?")[0] for name in TASKS[task]]
-    scores = np.concatenate([np.array([run.columns[name] for name in names]).T for run in runs])
-    return {
-        "hypervolume": hypervolume(scores, [0.0, 0.0]),
-        "front": len(np.unique(scores[non_dominated(scores)], axis=0)),
-        "spent": sum(run.stats.reward_calls for run in runs),
-        "seconds": sum(run.stats.seconds["total"] for run in runs),
-    }
+def best_of(pool: Array, weights: Array, N: int, aggregate: str, rng: np.random.Generator) -> Array:
+    """For each of n weights, with shape `(n, 2)`, the best of N of the pool, with shape `(n, 2)`."""
+    drawn = pool[rng.integers(0, len(pool), (len(weights), N))]
+    values = AGGREGATES[aggregate](drawn.transpose(2, 0, 1), weights.T[:, :, None])
+    return drawn[np.arange(len(weights)), values.argmax(1)]
 
 
-def show(rows: Sequence[Mapping[str, str]]) -> None:
-    """Prints a table in Markdown."""
-    groups: dict[tuple[str, ...], list[Mapping[str, str]]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in KEY[:-1]), []).append(row)
-    print(f"| rewards | way | calls a sample | hypervolume | on the front | reward calls |\n{'|---' * 6}|")
-    for (task, way, calls, _), group in groups.items():
-        volume, front, spent = ([float(row[key]) for row in group] for key in ("hypervolume", "front", "spent"))
-        means = f"{statistics.fmean(front):.1f} | {statistics.fmean(spent):.0f}"
-        print(f"| {task} | {way} | {calls} | {statistics.fmean(volume):.4f} ± {half_interval(volume):.4f} | {means} |")
+def separate(pool: Array, n: int, N: int, aggregate: str, rng: np.random.Generator) -> Array:
+    """Runs with fixed weights."""
+    first = (np.arange(RUNS) + 0.5) / RUNS
+    return best_of(pool, np.repeat(np.array([first, 1 - first]).T, n // RUNS, 0), N, aggregate, rng)
+
+
+def adaptive(pool: Array, n: int, N: int, aggregate: str, rng: np.random.Generator) -> Array:
+    """Batches whose weights depend on those before."""
+    weights, chosen = Adaptive(["a", "b"], [], [1.0, 1.0], aggregate), []
+    for requests in np.array_split(np.arange(n), BATCHES):
+        w = weights(requests.tolist()).numpy()
+        scores = best_of(pool, w, N, aggregate, rng)
+        columns = {"a": scores[:, 0], "b": scores[:, 1], "a_weight": w[:, 0], "b_weight": w[:, 1]}
+        weights.learn(requests.tolist(), {name: column.tolist() for name, column in columns.items()})
+        chosen.append(scores)
+    return np.concatenate(chosen)
+
+
+WAYS: dict[str, Callable[..., Array]] = {"separate": separate, "adaptive": adaptive}
+
+
+def line(task: str, way: str, aggregate: str, pool: Array, n: int, N: int, repeat: int) -> str:
+    """The row of a way in the table."""
+    found = [WAYS[way](pool, n, N, aggregate, np.random.default_rng(seed)) for seed in range(repeat)]
+    volumes = [hypervolume(scores, [0.0, 0.0]) for scores in found]
+    front = statistics.fmean(len(np.unique(scores[non_dominated(scores)], axis=0)) for scores in found)
+    half = 1.96 * statistics.stdev(volumes) / repeat**0.5
+    return f"| {task} | {N} | {way}, {aggregate} | {statistics.fmean(volumes):.4f} ± {half:.4f} | {front:.1f} |"
 
 
 def main(
     tasks: Annotated[list[str] | None, typer.Argument(help=", ".join(TASKS))] = None,
     out: Path = Path("runs/pareto"),
-    n: Annotated[int, typer.Option("-n")] = 128,
-    calls: int = 16,
-    seeds: str = "0,1,2",
-    ways: str = ";".join(WAYS),
-    shown: Annotated[bool, typer.Option("--show", help="Draw nothing, show what is there.")] = False,
+    size: Annotated[int, typer.Option(help="Molecules of the pool.")] = 4096,
+    n: Annotated[int, typer.Option("-n", help="Requests.")] = 128,
+    calls: Annotated[str, typer.Option(help="Reward calls of a request; several with commas.")] = "4,8",
+    repeat: int = 200,
 ) -> None:
-    """Draws, then prints the table."""
+    """Draws the pool if it is not there, and prints a table in Markdown."""
     torch.set_grad_enabled(False)
+    for task in tasks or []:
+        if task not in TASKS:
+            raise GuidedError(f"{task!r} is not among {', '.join(TASKS)}")
     out.mkdir(parents=True, exist_ok=True)
-    path = out / "results.csv"
-    there = {tuple(row[key] for key in KEY) for row in read(path)}
-    for seed in [] if shown else seeds.split(","):
-        for task in tasks or list(TASKS):
-            for way in ways.split(";"):
-                key = (task, way, str(calls), str(n), seed)
-                if key not in there:
-                    found = measured(task, way, calls, n, int(seed))
-                    append(path, dict(zip(KEY, key, strict=True)) | found, FIELDS)
-    show(read(path))
+    print(f"| rewards | calls a request | way | hypervolume | on the front |\n{'|---' * 5}|")
+    for task in tasks or list(TASKS):
+        pool = pool_of(TASKS[task], size, out / "pool.json")
+        for N in map(int, calls.split(",")):
+            for aggregate in ("mean", "tchebycheff"):
+                for way in WAYS:
+                    print(line(task, way, aggregate, pool, n, N, repeat), flush=True)
 
 
 if __name__ == "__main__":

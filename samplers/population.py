@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,7 +72,7 @@ class Population:
     def _order(self) -> list[int]:
         """The members, the best first."""
         if self.scores and len(self.scores[0]) > 1:
-            return ranked(np.array(self.scores))
+            return ranked(torch.tensor(self.scores, dtype=torch.float64, device="cpu").numpy())
         return sorted(range(len(self)), key=lambda i: -self.scores[i][0])
 
     def adapt(self, better: bool) -> None:
