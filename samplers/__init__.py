@@ -3,6 +3,7 @@
 __all__ = [
     "SMC",
     "SVDD",
+    "Auto",
     "Beam",
     "BestOfN",
     "BlockBestOfN",
@@ -25,6 +26,7 @@ __all__ = [
 from importlib import import_module
 from pkgutil import iter_modules
 
+from guided.samplers.auto import Auto
 from guided.samplers.base import (
     Sampler,
     register_sampler,

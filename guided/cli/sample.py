@@ -20,6 +20,7 @@ from guided.runs.job import Job
 from guided.runs.media import FILE_MODALITIES
 from guided.runs.record import draw_alone, finish, folder_of, record
 from guided.runs.sample import idle_value, resolve
+from guided.samplers import sampler_to_dict
 from guided.scoring.objective import Objective
 
 SHOWN = 10
@@ -51,6 +52,9 @@ def shown(config: RunConfig) -> None:
         )
     if prompting.guidance not in (None, 1) and prompting.prompt is None and job.model.prompting.negative is None:
         print("note: --guidance changes nothing without a prompt", file=sys.stderr)
+    if job.chosen:
+        name, *fields = (f"{field}={value}" for field, value in sampler_to_dict(job.sampler).items())
+        print(f"sampler {name.removeprefix('name=')} ({', '.join(fields)}), chosen for {job.chosen}")
     with closing(job), _written(config.run.out):
         if config.run.only is not None:
             only(job)

@@ -312,7 +312,7 @@ class SamplerOptions(Config):
     sampler: Annotated[
         Any,
         Option(
-            "A name from `guided samplers`.",
+            "A name from `guided samplers`; `auto` chooses by the model, the budget and alpha.",
             panel="Sampler",
             more="In Python also a sampler, as `SVDD(M=10)`, or a mapping with its name and hyperparameters.",
             shell=str,

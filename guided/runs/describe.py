@@ -80,6 +80,7 @@ def notes(job: Job) -> dict[str, Json]:
         **({"command": job.command} if job.command else {}),
         **({"reward_name": job.objective.name} if job.objective else {}),
         **({"modality": job.model.modality} if job.model.modality else {}),
+        **({"chosen": job.chosen} if job.chosen else {}),
         "on_error": rewards.on_error,
         "time_limit": rewards.time_limit,
         "versions": all_versions(),

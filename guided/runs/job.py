@@ -39,6 +39,7 @@ class Job:
         command: The command line of the run; "" if there is none.
         executor: Who draws the blocks; None for this process.
         preferences: The weights of each request; None if all have the same.
+        chosen: Why this sampler was chosen; "" if it was given.
     """
 
     config: RunConfig
@@ -53,6 +54,7 @@ class Job:
     command: str = ""
     executor: Executor | None = None
     preferences: Preferences | None = None
+    chosen: str = ""
 
     @property
     def requests(self) -> list[int]:

@@ -32,7 +32,7 @@ from guided.runs.preferences import ADAPTIVE, Preferences
 from guided.runs.prompts import Prompts
 from guided.runs.record import draw_alone, finish, folder_of, record
 from guided.runs.signatures import described, signature
-from guided.samplers import BestOfN, Sampler, Unguided, resolve_sampler, sampler_to_dict
+from guided.samplers import Auto, BestOfN, Sampler, Unguided, resolve_sampler, sampler_to_dict
 from guided.scoring.objective import Objective, resolve_reward
 from guided.storage import refuse_foreign
 from guided.values.learned import LearnedValue
@@ -306,8 +306,11 @@ def _model(source: ModelOptions) -> Diffusion:
 
 
 def _with_value(job: Job) -> Job:
-    """The run with the value that its sampler selects by, after the prompts are checked."""
+    """The run with its sampler, where that is to be chosen, and the value that it selects by; prompts are checked."""
     whole, value = job.prompts.checked(job.model), job.named
+    if isinstance(job.sampler, Auto):
+        choice = job.sampler.choose(whole, value is not None, job.config.budgets.budget)
+        job = replace(job, sampler=choice.sampler, chosen=choice.reason)
     if job.objective is None:
         return replace(job, value=value)
     job.objective.check(job.model.modality)

@@ -380,3 +380,10 @@ def test_only_says_where_it_wrote(guided, tmp_path):
     words = ("sample", "rna", "-r", "gc", "-n", 2, "-M", 1, "--steps", 1, "--only", 1, "--out", tmp_path / "run")
     code, out, _ = guided(*words)
     assert code == 0 and str(tmp_path / "run" / "only-1.csv") in out
+
+
+def test_the_sampler_that_is_chosen_is_said(guided, model):
+    words = ("-r", "qed", "--sampler", "auto", "-n", 2, "--steps", 4, "--budget-calls", 6, "--device", "cpu")
+    code, out, err = guided("sample", model, *words)
+    assert code == 0, err
+    assert "sampler best-of-n (N=6), chosen for fewer than 20 reward calls" in out
