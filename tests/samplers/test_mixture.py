@@ -60,7 +60,7 @@ def test_tds_has_the_tilted_law(line, monkeypatch):
 
 @pytest.mark.parametrize("options", [{"threshold": 1.0}, {"threshold": 0.9, "rise": 0.0, "potential": "max"}])
 def test_sweeps_of_two_particles_leave_the_tilted_law_as_it_is(line, options):
-    """From paths that have it: unguided ones, drawn by their weights. It takes many sweeps to come there from others."""
+    """From paths that have it: unguided ones, drawn by their weights. Others take many sweeps to come there."""
     sampler, n, wanted = ParticleGibbs(2, ALPHA, **options), 4000, line.law()[0]
     particles, every = line.model.start(Streams(1, range(8 * n))), Path()
     while not particles.done:
