@@ -151,9 +151,18 @@ def test_example_inpaint(tmp_path):
     assert (tmp_path / "inpaint.png").stat().st_size > 1000
 
 
+def test_example_text():
+    out = run_example("text.py", "--updates", "20", "--n", "2", "-M", "2")
+    assert re.search(r"trained 20 updates, loss \d", out)
+    assert all(re.search(rf"^{name} +\S+ +\d", out, re.M) for name in ("unguided", "best of 2", "SVDD"))
+    assert out.count("    the cat") == 6
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        (("text.py", "--n", "0"), "--n is 0"),
+        (("text.py", "--updates", "0"), "--updates is 0"),
         (("images.py", "--prompts", "none.txt"), "cannot read the prompts 'none.txt'"),
         (("images.py", "--per-prompt", "0"), "--per-prompt is 0"),
         (("inpaint.py", "--strength", "0"), "--strength is 0.0"),
@@ -176,7 +185,7 @@ def test_example_inpaint(tmp_path):
 )
 def test_examples_say_what_is_wrong_in_one_line(words, expected, tmp_path):
     name, *rest = words
-    out = () if name == "scaffold.py" else ("--out", tmp_path / "out")
+    out = () if name in ("scaffold.py", "text.py") else ("--out", tmp_path / "out")
     command = [sys.executable, ROOT / "examples" / name, *rest, *out]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr

@@ -182,16 +182,16 @@ class Blocks:
         return self._moved(rows.flatten(0, 1), token, confidence).view_as(rows)
 
     def estimate(self, x: Tensor, y: Tensor) -> Tensor:
-        live = ~self.finished(x)
         token = torch.zeros(y.shape[:-1], dtype=torch.long, device=y.device)
-        token[live] = y[live].argmax(-1)
+        for part in self._hidden(x).nonzero().split(max(1, CHUNK // self.vocabulary)):
+            place = part.unbind(1)
+            token[place] = y[place].argmax(-1)
         return self._filled(x, token)
 
     def draw(self, x: Tensor, y: Tensor, draws: int, streams: Streams) -> Tensor:
         u = streams.uniform(x.shape[1], draws, y.shape[-2])
         rule = self if self.commits.temperature else replace(self, commits=replace(self.commits, temperature=1.0))
-        where = (~self.finished(x))[..., None].expand(y.shape[:-1])
-        token, _ = rule._drawn(y, u, where)
+        token, _ = rule._drawn(y, u, self._hidden(x))
         return self._filled(x.repeat_interleave(draws, 1), token.flatten(1, 2))
 
     def noise(self, x: Tensor, k: int, streams: Streams) -> Tensor:
@@ -255,6 +255,12 @@ class Blocks:
     def _places(self, x: Tensor) -> Tensor:
         """The positions of rows' blocks, `(*, event)` to `(*, block)`; the first may be shorter, and goes on then."""
         return self.spans(x)[0][..., None] + torch.arange(self.block, device=x.device)
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        """The masked positions that the network predicts and that will be filled, `(*, event)` to `(*, i)`."""
+        if not self.whole:
+            return replace(self, commits=replace(self.commits, editing=0.0))._open(x)
+        return (x[..., : self.size] == self.mask) & ~self.finished(x)[..., None]
 
     def _open(self, x: Tensor) -> Tensor:
         """The positions of rows' blocks whose tokens may change, `(*, event)` to `(*, block)`."""

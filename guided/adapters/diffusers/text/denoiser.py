@@ -59,6 +59,8 @@ class BlockDenoiser:
         groups: dict[int, list[int]] = {}
         for i, (tokens, end) in enumerate(zip(prompts, stop.tolist(), strict=True)):
             groups.setdefault(-(-(len(tokens) + end) // block) * block, []).append(i)
+        if len(groups) == 1:  # no second copy of large outputs
+            return self._together(x, prompts, stop, place, next(iter(groups)))
         y = x.new_empty(*place.shape, self.process.vocabulary, dtype=torch.float32)
         for width, rows in groups.items():
             y[rows] = self._together(x[rows], [prompts[i] for i in rows], stop[rows], place[rows], width)
@@ -77,7 +79,7 @@ class BlockDenoiser:
             attention_mask=(text < process.length).long(),
             position_ids=at.expand(len(x), -1),
         ).logits
-        place = (before[:, None] + place).clamp(max=width - 1)[..., None]
-        y = logits.gather(1, place.expand(-1, -1, logits.shape[-1])).float()
+        place = (before[:, None] + place).clamp(max=width - 1)
+        y = logits[torch.arange(len(x), device=x.device)[:, None], place].float()
         y[..., self.mask] = -torch.inf
         return y.log_softmax(-1)
