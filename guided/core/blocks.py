@@ -219,7 +219,7 @@ class Blocks:
         return distinct(x, group, among)
 
     def changed(self, x: Tensor, parents: Tensor) -> Tensor:
-        return (x != parents).flatten(1).any(1) & ~self.finished(x)  # whose output has no effect
+        return (x != parents).flatten(1).any(1)
 
     def with_steps(self, K: int) -> "Blocks":
         """The same in `K` steps: as many to fill a block as that leaves, where it may take all its edits."""

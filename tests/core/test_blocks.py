@@ -72,6 +72,25 @@ def test_svdd_with_the_exact_value_approaches_the_tilted_law():
     assert errors[0] > 2 * errors[1] and errors[0] > 3 * errors[2] and errors[2] < 0.04
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), name=st.sampled_from(sorted(RULES)), prompt=st.integers(0, 1))
+def test_svdd_equals_a_loop_over_single_candidates(alpha, seed, name, prompt):
+    """No batching, no reuse, and no shared code but the proposal: each look-ahead is of the candidate's own state."""
+    chain, M, streams = BlockChain(RULES[name], prompt=prompt), 4, Streams(seed, [0])
+    r = torch.rand(3**4, generator=torch.Generator().manual_seed(1)).double()
+    x = torch.tensor(chain.begin)[None, None]
+    for k in range(chain.process.steps):
+        candidates = chain.process.propose(x, chain.table[chain.index(x)], k, M, streams)
+        scores = [r[chain.index(torch.tensor([chain.clean(tuple(c))]))].item() for c in candidates[0].tolist()]
+        gumbel = streams.gumbel(1, M)[0, 0].tolist()
+        keys = [(s / alpha + g, 0.0) if alpha else (s, g) for s, g in zip(scores, gumbel, strict=True)]
+        best = keys.index(max(keys))
+        x = candidates[:, best : best + 1]
+    out = SVDD(M, alpha)(chain.model(), PosteriorMean(lambda rows: r[chain.index(rows)]), Streams(seed, [0])).x
+    assert torch.equal(out, x)
+
+
 def test_a_hot_alpha_and_one_candidate_give_back_the_model(chain):
     value = PosteriorMean(lambda x: x.double().sum(1))
     for sampler in (SVDD(4, alpha=1e6), SVDD(1)):
@@ -138,7 +157,7 @@ def test_parts_of_a_large_vocabulary_change_nothing(monkeypatch):
     assert torch.equal(draw(), whole)
 
 
-def test_outputs_are_those_of_a_block_and_texts_that_wait_cost_nothing():
+def test_outputs_are_those_of_a_block_and_texts_that_wait_cost_nothing_more():
     chain = BlockChain(Commits(threshold=0.0))  # a block is filled in its first step
     model = chain.model()
     particles = model.start(Streams(0, [0]))
@@ -147,7 +166,10 @@ def test_outputs_are_those_of_a_block_and_texts_that_wait_cost_nothing():
         shapes.append(tuple(particles.outputs.y.shape[1:]))
         particles = particles.propose(4).take(torch.tensor([[1]]))
     assert set(shapes) == {(2, 2)}
-    assert model.denoiser.rows == 2 and model.steps == 4
+    assert model.denoiser.rows == 3 and model.steps == 4  # two blocks, and the finished text once
+    model = chain.model()
+    SVDD(4)(model, PosteriorMean(lambda x: x[:, 0].double()), Streams(0, [0]))
+    assert model.denoiser.rows <= 1 + 4 + 4  # the start, candidates after a block, and finished ones: once each
 
 
 @pytest.mark.parametrize("name", RULES)

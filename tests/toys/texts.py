@@ -105,6 +105,17 @@ class BlockChain:
             block = blocks
         return (*text, offset, block, step, edits)
 
+    def clean(self, x: State) -> State:
+        """The tokens of x, with the likeliest in place of what is masked in its block."""
+        size = self.process.size
+        text, (offset, block) = list(x[:size]), x[size : size + 2]
+        if block < -(-(offset + self.process.length) // self.block):
+            best = self.table[self.index(torch.tensor(x))].argmax(-1).tolist()
+            places = [i for i in range(size) if (i + offset) // self.block == block]
+            for i, token in zip(places, best, strict=False):
+                text[i] = token if text[i] == self.V else text[i]
+        return tuple(text)
+
     def laws(self) -> list[dict[State, float]]:
         """The law of the state at each step, from 0 to K."""
         laws = [{self.begin: 1.0}]
