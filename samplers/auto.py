@@ -230,7 +230,8 @@ class Auto:
         """Draws one sample for each request with the sampler of the case, with shape `(B, 1, *event)`."""
         spending = model.requests.spending
         valued = isinstance(getattr(value, "value", value), LearnedValue | Rollout)
-        return self.choose(model, valued, spending and spending.budget).sampler(model, value, streams)
+        budget = None if spending is None else spending.budget
+        return self.choose(model, valued, budget).sampler(model, value, streams)
 
     def choose(self, model: Diffusion, valued: bool, budget: Budget | None) -> Choice:
         """The sampler for a run, and the reason.

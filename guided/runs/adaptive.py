@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from guided.metrics.pareto import gain, gaps, non_dominated, simplex
-from guided.scoring.scalarise import Aggregate
 
 Array = NDArray[np.float64]
 NEAR = 1e-3  # the least distance of a corner to the ideal, and the least score of a product
@@ -49,7 +48,7 @@ class Adaptive:
     names: Sequence[str]
     limits: Sequence[str]
     own: Sequence[float]
-    aggregate: Aggregate = "mean"
+    aggregate: str = "mean"
     weights: dict[int, Tensor] = field(default_factory=dict)
     scores: list[Array] = field(default_factory=list)
 
@@ -69,7 +68,7 @@ class Adaptive:
 
     def chosen(self, n: int) -> Tensor:
         """The weights of the next n requests, with shape `(n, T)`."""
-        found = gaps(np.array(self.scores), [1.0] * len(self.names)) if self.scores else ()
+        found = gaps(np.array(self.scores), [1.0] * len(self.names)) if self.scores else np.empty(0)
         if not len(found):
             grid = simplex(len(self.names), n)
             return torch.from_numpy(grid[np.arange(n) % len(grid)])
