@@ -35,6 +35,7 @@ class Asked:
         tokens: Whether the model is a masked one.
         short: Whether a sample is a molecule, of few tokens.
         steps: Those of the chain, `K`.
+        apart: Whether particles cannot branch, as the guidance keeps something of each from step to step.
         chain: The network rows of a chain.
         budget: That of a request.
     """
@@ -44,6 +45,7 @@ class Asked:
     noisy: bool
     tokens: bool
     short: bool
+    apart: bool
     steps: int
     chain: int
     budget: Budget
@@ -56,7 +58,9 @@ class Asked:
         rows = min(steps, process.output[0]) if tokens and not model.timed else steps
         noisy = any(map(process.stochastic, range(first, model.steps)))
         short = tokens and model.modality == "molecules"
-        return cls(alpha, valued, noisy, tokens, short, steps, max(1, rows * model.cost), budget or Budget())
+        guider = model.prompting.guider
+        apart = guider is not None and bool(guider.remembers)
+        return cls(alpha, valued, noisy, tokens, short, apart, steps, max(1, rows * model.cost), budget or Budget())
 
     @property
     def calls(self) -> float:
@@ -134,6 +138,13 @@ CASES = (
         "its law is exact as N grows; the searches have none",
         lambda asked: asked.alpha > 0,
         smc,
+    ),
+    Case(
+        "guidance that keeps something of each chain from step to step",
+        "best-of-n",
+        "such chains cannot branch",
+        lambda asked: asked.apart,
+        lambda asked: {"N": between(1, min(asked.calls, asked.chains, 20), 20)},
     ),
     Case(
         "a learned value or a rollout is given",

@@ -181,7 +181,7 @@ def _check_slope(job: Job) -> None:
 def _check_branching(model: Diffusion, sampler: Sampler) -> None:
     """Raises GuidedError if the guider keeps something of each particle from step to step, and the sampler branches."""
     guider = model.prompting.guider
-    if guider is not None and guider.remembers and not isinstance(sampler, Unguided | BestOfN):
+    if guider is not None and guider.remembers and not isinstance(sampler, Unguided | BestOfN | Auto):
         raise GuidedError(guider.remembers)
 
 
@@ -311,6 +311,7 @@ def _with_value(job: Job) -> Job:
     if isinstance(job.sampler, Auto):
         choice = job.sampler.choose(whole, value is not None, job.config.budgets.budget)
         job = replace(job, sampler=choice.sampler, chosen=choice.reason)
+        _check_branching(job.model, job.sampler)
     if job.objective is None:
         return replace(job, value=value)
     job.objective.check(job.model.modality)

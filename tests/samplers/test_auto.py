@@ -39,10 +39,11 @@ def test_the_page_ends_with_the_table():
 def test_each_line_can_be_reached():
     """Of many things asked for, each line is the first that fits some."""
     asked = [
-        Asked(alpha, valued, noisy, tokens, short, 8, 8, Budget(calls, rows))
+        Asked(alpha, valued, noisy, tokens, short, apart, 8, 8, Budget(calls, rows))
         for alpha in (0.0, 0.1)
         for valued in (False, True)
         for noisy in (False, True)
+        for apart in (False, True)
         for tokens, short in ((True, True), (True, False), (False, False))
         for calls in (None, 5, 25, 1000)
         for rows in (None, 8, 80, 160, 1000)
