@@ -32,10 +32,10 @@ def arguments() -> argparse.Namespace:
     """The command's options, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prompt", default="the cat", help="how texts begin")
-    parser.add_argument("--reward", default=r"regex?pattern=\b(red|blue)\b&how=count")
+    parser.add_argument("--reward", default=r"regex?pattern=\b(small|big|old|red|blue)\b&how=count")
     parser.add_argument("--n", type=int, default=16, help="the number of texts")
     parser.add_argument("-M", type=int, default=8, help="SVDD's candidates, and best-of-N's samples")
-    parser.add_argument("--updates", type=int, default=1200, help="of the network, each on 64 sentences")
+    parser.add_argument("--updates", type=int, default=1000, help="of the network, each on 64 sentences")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     for name, number in (("--n", options.n), ("-M", options.M), ("--updates", options.updates)):
@@ -98,13 +98,13 @@ def trained(words: Any, updates: int, seed: int) -> Any:
 
 
 def model(options: argparse.Namespace) -> guided.Diffusion:
-    """LLaDA 2's pipeline with that network; candidates differ as its temperature is 1."""
+    """LLaDA 2's pipeline with that network: two words a step. Candidates differ, as the temperature is 1."""
     from diffusers import BlockRefinementScheduler, LLaDA2Pipeline
 
     words = tokenizer()
     pipeline = LLaDA2Pipeline(trained(words, options.updates, options.seed), BlockRefinementScheduler(), words)
-    sizes = {"gen_length": LENGTH - BLOCK, "block_length": BLOCK, "num_inference_steps": BLOCK}
-    return guided.load(pipeline, pipe_args={**sizes, "temperature": 1.0, "threshold": 0.95, "editing_threshold": None})
+    sizes = {"gen_length": LENGTH - BLOCK, "block_length": BLOCK, "num_inference_steps": BLOCK // 2}
+    return guided.load(pipeline, pipe_args={**sizes, "temperature": 1.0, "threshold": 2.0, "editing_threshold": None})
 
 
 def main() -> None:
