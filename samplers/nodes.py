@@ -50,6 +50,16 @@ class Node:
         """The range of rewards below."""
         return self.high - self.low if self.high > self.low else 1.0
 
+    def effective(self, alpha: float) -> float:
+        r"""How many draws the children are worth: :math:`(\sum_i w_i)^2 / \sum_i w_i^2` over all draws, with
+        :math:`w_i = \exp(v_i / \alpha)`; their number at `alpha = 0`, and where no child has a value.
+        """
+        best = max((child.v for child in self.children), default=-math.inf)
+        if alpha == 0 or not math.isfinite(best):
+            return self.draws
+        weights = [(child.count, math.exp((child.v - best) / alpha)) for child in self.children]
+        return sum(n * w for n, w in weights) ** 2 / sum(n * w * w for n, w in weights)
+
     def add(self, x: Tensor, k: int, y: Any = None, key: Any = None) -> "Node":
         """A child that was drawn; where states can be equal, the one with this key if there is one already."""
         child = self._known.get(key) if key is not None else None

@@ -2,7 +2,8 @@ r"""Diffusion tree sampling and search: a tree of states, grown rollout by rollo
 
 A rollout goes down the tree, draws a new child where there is room, and follows the model to the end; all of its states
 become nodes, and the network's outputs stay there, so that a second visit costs nothing. A node that was visited `n`
-times has room for `c n^a` children. At the end the reward is backed up,
+times has room for `c n^a` children; where it samples, as many as are worth that, for a few that are far better than
+the rest say little of how good they are in the mean. At the end the reward is backed up,
 
 .. math:: v(x_k) = \alpha \log \frac{1}{|C|} \sum_{x' \in C} \exp(v(x') / \alpha)
 
@@ -47,7 +48,8 @@ class Tree:
         N: The number of rollouts.
         alpha: The temperature, in units of the reward, at least 0; 0 searches for the best.
         every: Every j-th step has nodes; in between are the model's own steps.
-        c: The factor of the room for children.
+        c: The factor of the room for children; where it samples they count by their effective number, the effective
+            sample size of their weights exp(v / alpha).
         a: The power of the visits in it, in [0, 1]. If not given, 0.8 where it samples, as many children bring the law
             nearer, and 0.5 where it searches.
         explore: For the search: the weight of the upper bound, in units of the range of rewards seen.
@@ -108,9 +110,14 @@ class Tree:
     def descend(self, root: Node, streams: Streams) -> Node:
         """The node that gets a new child, or a leaf; children are chosen on the way."""
         node = root
-        while node.children and node.draws >= math.ceil(self.c * max(node.visits, 1) ** cast("float", self.a)):
+        while node.children and node.effective(self.alpha) >= self.room(node):
             node = self.choose(node, root, streams)
         return node
+
+    def room(self, node: Node) -> float:
+        """How many draws of children a node must be worth before one of them is gone on with."""
+        room = self.c * max(node.visits, 1) ** cast("float", self.a)
+        return room if self.alpha else math.ceil(room)
 
     def choose(self, node: Node, root: Node, streams: Streams) -> Node:
         """A child: one of softmax(v / alpha), or in a search the one with the largest upper bound."""

@@ -35,7 +35,7 @@ def law(chain, root, alpha):
     return p
 
 
-@pytest.mark.parametrize("alpha", [0.5, 1.0])
+@pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0])
 def test_the_law_is_the_tilted_one(chain, reward, alpha):
     tilted = chain.distribution() * (reward / alpha).exp()
     tilted /= tilted.sum()
@@ -92,6 +92,17 @@ def test_a_search_finds_the_best(chain, reward):
     found = Tree(60)(chain.model(), value, Streams(0, range(20))).x[:, 0]
     best = reward[chain.index(chain.clean)].max()
     assert (reward[chain.index(found)] == best).double().mean() > 0.9
+
+
+def test_the_effective_number_of_children():
+    """Equal values are worth all draws, and so is any at a high temperature; one far above the rest is worth one."""
+    root = Node(None, -1)
+    for key, v in zip("aabcd", [0.0, 0.0, 0.3, 1.0, -0.5], strict=True):
+        root.add(torch.tensor(ord(key)), 0, key=key).v = v
+    w = (torch.tensor([0.0, 0.0, 0.3, 1.0, -0.5], dtype=torch.float64) / 0.4).exp()
+    assert root.effective(0.4) == pytest.approx((w.sum() ** 2 / (w**2).sum()).item())
+    assert root.effective(1e9) == pytest.approx(5) and root.effective(1e-3) == pytest.approx(1)
+    assert root.effective(0.0) == 5 and Node(None, -1).effective(0.3) == 0
 
 
 def test_a_child_that_was_drawn_twice_counts_twice():
