@@ -197,6 +197,26 @@ def test_guidance_mixes_the_logarithms_of_two_prompts() -> None:
     assert apart.abs().max() < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("sampler", "refused"),
+    [
+        *((name, "") for name in ("smc", "beam", "particle-gibbs", "rollover", "noise-search", "refine")),
+        ("block-best-of-n", ""),
+        ("elite", "cannot be masked again"),
+        ("tilt", "a block of its tokens at a time"),
+    ],
+)
+def test_samplers_draw_text_or_say_why_not(sampler: str, refused: str) -> None:
+    sizes = {"gen_length": 6, "block_length": 3, "num_inference_steps": 2, "editing_threshold": None}
+    model = wrap(pipeline(1), pipe_args={**sizes, "temperature": 1.0})
+    if refused:
+        with pytest.raises(GuidedError, match=refused):
+            guided.sample(model, words, sampler, prompt="the cat")
+    else:
+        run = guided.sample(model, words, sampler, prompt="the cat")
+        assert run.rewards[0] == words(run.samples)[0]
+
+
 def test_temperature_0_has_one_candidate() -> None:
     model = wrap(pipeline(), pipe_args=SIZES)
     with pytest.raises(GuidedError, match=r"equal candidates; at temperature 0 .* pipe_args=\{'temperature': 1.0\}"):
