@@ -5,8 +5,8 @@ r"""The front of two rewards: one run whose weights adapt, beside separate runs 
 A pool of the model's own molecules is drawn and scored once. A request is best-of-N of N random ones of the pool by its
 weights, which has the law of the sampler of that name, and costs nothing, so that each way can be repeated often enough
 to tell them apart: they differ by less than one run from the next. `separate` is 16 runs of n / 16 requests with fixed
-weights, and `adaptive` one run in batches of n / 8. The hypervolume is that of the n molecules
-chosen, above 0 in both rewards, which are between 0 and 1. Intervals are 95 % of the mean over repetitions.
+weights, and `adaptive` one run in batches of n / 8. The hypervolume is that of the n molecules chosen, above 0 in both
+rewards, which are between 0 and 1. Intervals are 95 % of the mean over repetitions.
 """
 
 import json
