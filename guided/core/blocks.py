@@ -195,15 +195,20 @@ class Blocks:
         return self._filled(x.repeat_interleave(draws, 1), token.flatten(1, 2))
 
     def noise(self, x: Tensor, k: int, streams: Streams) -> Tensor:
-        """Masks what comes after the block that step `k` is at, and a random part of that block."""
+        """Masks what comes after the block that step `k` is at, and a random part of that block.
+
+        A text that ended counts as one that goes on with ends: the shares of the steps that are left fill its block.
+        """
         u = streams.uniform(x.shape[1], self.size)
         offset, (number, j) = x[..., self.size], divmod(k, self.each)
+        own = x[..., : self.size]
+        own = own if self.commits.end is None else torch.where(own == self.mask, self.commits.end, own)
         block = torch.full_like(offset, number)
         at = torch.arange(self.size, device=x.device) + offset[..., None]  # counted from the first block's begin
         inside, later = at // self.block == number, at // self.block > number
         rank = torch.where(inside, u, torch.inf).argsort(-1).argsort(-1)
         masked = later | (inside & (rank >= sum(map(self._share, range(j)))))
-        tokens = torch.where(masked, self.mask, x[..., : self.size])
+        tokens = torch.where(masked, self.mask, own)
         filled = ~(masked & inside).any(-1)
         edits = torch.where(filled, max(0, j - min(self.refinements, self.block)), 0)
         ends = (filled & (self.commits.after == 0)) | (number >= self._blocks(offset))

@@ -207,6 +207,21 @@ def test_a_noised_text_goes_on_to_its_end():
         assert model.process.finished(particles.x).all() and (particles.x[..., :10] < 5).all()
 
 
+def test_a_text_that_ended_is_noised_and_filled_without_holes():
+    table = torch.tensor([0.3, 0.3, 0.2, 0.2]).log()
+    process = Blocks(8, 4, 4, 4, Commits(threshold=2.0, end=1))
+    model = Diffusion(lambda x, t: table.expand(len(x), 4, 4), process, timed=False)
+    clean = Unguided()(model, None, Streams(0, range(300))).x
+    assert (clean[..., :8] == process.mask).any()
+    for k in range(process.steps):
+        particles = model.restart(clean, k, Streams(1, range(300)))
+        while not particles.done:
+            particles = particles.propose()
+        x = particles.x[:, 0, :8]
+        before = (x == 1).cumsum(1) == 0  # the first end
+        assert (x[before] != process.mask).all()
+
+
 def test_draws_of_the_look_ahead_follow_the_network():
     chain = BlockChain(Commits(temperature=0.0), prompt=1)
     particles = chain.model().start(Streams(0, range(4000)))
