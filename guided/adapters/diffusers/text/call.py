@@ -11,7 +11,7 @@ import torch
 
 from guided.core.blocks import Blocks, Commits
 from guided.core.process import check_steps
-from guided.errors import GuidedError, check_number, kind_of, nearest
+from guided.errors import GuidedError, check_number, kind_of, nearest, shown
 
 #: The arguments that are set here, and what a user gives instead.
 OURS = {
@@ -23,6 +23,7 @@ OURS = {
     "callback_on_step_end_tensor_inputs": "a run has progress instead",
 }
 WHOLE = ("gen_length", "block_length", "num_inference_steps", "minimal_topk", "max_post_steps")
+SWITCHES = ("use_chat_template", "add_generation_prompt", "eos_early_stop")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,14 @@ class TextCall:
                 )
         for key in WHOLE:
             check_number(key, self[key], int, least=0 if key == "max_post_steps" else 1)
+        for key in ("temperature", "threshold"):
+            check_number(key, self[key], float, least=0)
+        for key, number in (("top_k", int), ("top_p", float), ("editing_threshold", float)):
+            if self[key] is not None:
+                check_number(key, self[key], number)
+        for key in SWITCHES:
+            if not isinstance(self[key], bool):
+                raise GuidedError(f"{key} is {shown(self[key])}; it must be True or False")
         self._check()
 
     def _check(self) -> None:
@@ -64,8 +73,6 @@ class TextCall:
         except (ValueError, TypeError) as error:
             text = " ".join(str(error).replace("`", "").split())
             raise GuidedError(f"{type(self.pipeline).__name__}: {text}") from error
-        for key in ("temperature", "threshold"):
-            check_number(key, self[key], float, least=0)
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -105,15 +112,18 @@ class TextCall:
     @property
     def commits(self) -> Commits:
         """How tokens are drawn, and which of them count."""
-        asked = self["editing_threshold"]
-        edits = self.pipeline.scheduler.config.get("editing_threshold") if asked is None else asked
+        asked, edits = self["editing_threshold"], self.pipeline.scheduler.config.get("editing_threshold")
+        if asked is None:  # the pipeline looks once more at a full block, by its scheduler's threshold
+            after = 1 if edits and edits > 0 else 0
+        else:
+            edits, after = asked, 0 if asked <= 0 else int(self["max_post_steps"]) + 1
         return Commits(
             temperature=0.0 if self.greedy else float(self["temperature"]),
             top_k=int(self["top_k"] or 0),
             top_p=min(1.0, 1.0 if self["top_p"] is None else check_number("top_p", self["top_p"], float, above=0)),
             threshold=float(self["threshold"]),
             editing=max(0.0, float(edits or 0)),
-            after=0 if asked is None or asked <= 0 else int(self["max_post_steps"]) + 1,
+            after=after,
             end=self["eos_token_id"] if self["eos_early_stop"] else None,
         )
 

@@ -52,6 +52,15 @@ def test_tokens_and_texts_are_the_pipelines_own(name: str, seed: int) -> None:
         assert text == theirs.texts[0]
 
 
+def test_a_full_block_is_edited_once_by_the_schedulers_threshold() -> None:
+    given, args = pipeline(0, 1.5, editing_threshold=0.1), {**SIZES, "editing_threshold": None, "threshold": 0.2}
+    model = wrap(given, pipe_args=args)
+    x = Unguided()(model.prompted(PROMPTS), None, Streams(0, range(3))).x[:, 0]  # type: ignore[arg-type]
+    theirs = [given(prompt=prompt, **args).sequences[0].tolist() for prompt in PROMPTS]
+    plain = [given(prompt=prompt, **args | {"editing_threshold": 0.0}).sequences[0].tolist() for prompt in PROMPTS]
+    assert tokens(model, x) == theirs != plain
+
+
 class Given:
     """Uniform numbers that were chosen."""
 
@@ -270,6 +279,11 @@ def test_a_folder_on_the_command_line(guided: Any, tmp_path: Path) -> None:
         ({"pipe_args": {"sampling_method": "beam"}}, "sampling_method must be one of"),
         ({"pipe_args": {"temperature": -1.0}}, "temperature is -1.0"),
         ({"pipe_args": {"temperature": 1, "top_p": 0.0}}, "top_p is 0.0"),
+        ({"pipe_args": {"top_k": "many"}}, "top_k is 'many'; it must be a whole number"),
+        ({"pipe_args": {"top_k": 2.5}}, "top_k is 2.5; it must be a whole number"),
+        ({"pipe_args": {"threshold": "high"}}, "threshold is 'high'; it must be a finite number"),
+        ({"pipe_args": {"editing_threshold": "high"}}, "editing_threshold is 'high'; it must be a finite number"),
+        ({"pipe_args": {"use_chat_template": "no"}}, "use_chat_template is 'no'; it must be True or False"),
         ({"pipe_args": {"gen_length": 4, "minimal_topk": 5}}, "at most gen_length"),
         ({"pipe_args": {"mask_token_id": 99}}, "for mask_token_id 99"),
         ({"pipe_args": {"num_inference_steps": 3}, "steps": 100}, "give one"),
