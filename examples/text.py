@@ -40,6 +40,7 @@ def arguments() -> argparse.Namespace:
     options = parser.parse_args()
     for name, number in (("--n", options.n), ("-M", options.M), ("--updates", options.updates)):
         check_number(name, number, int, least=1)
+    guided.resolve_reward(options.reward)  # before half a minute of training
     return options
 
 

@@ -2,6 +2,7 @@
 
 __all__ = ["described", "opened", "read_pairs"]
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from guided.runs.options import spelled
 
 #: The words in the name of an argument that is an image, or a list of images: a text there is a file.
 FILES = ("image", "mask", "video", "frames")
+WORDS = {"True": True, "False": False, "None": None}
 VIDEOS = ("video", "frames")  # those of arguments that are lists of images: an animated file is its frames
 
 
 def read_pairs(given: Any) -> dict[str, Any] | None:
     """The arguments by name, from a mapping or from texts `name=value`, of which values are JSON or else text.
+
+    Python's words for true, false and null, and numbers without a 0 before the point, are understood too.
 
     Raises:
         GuidedError: A text has another form, or names an argument twice.
@@ -30,8 +34,14 @@ def read_pairs(given: Any) -> dict[str, Any] | None:
         pair = split_pair(text) if isinstance(text, str) else None
         if pair is None or pair[0] in found:
             raise GuidedError(f"{spelled('pipe_args')} is {text!r}; it must be name=value, each name once")
-        found[pair[0]] = read_value(pair[1])
+        found[pair[0]] = _read(pair[1])
     return found
+
+
+def _read(text: str) -> Any:
+    if text in WORDS:
+        return WORDS[text]
+    return float(text) if re.fullmatch(r"[-+]?\.\d+", text) else read_value(text)
 
 
 def opened(given: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from guided.storage import digest_of
 
 def test_pairs_are_read_as_json_or_text() -> None:
     given = ["scale=0.7", "image=a.png", "words=red apple", "sizes=[1, 2]", "on=true", "rule=a=b"]
+    given += ["off=False", "none=None", "share=-.5", "text=.a"]
     assert read_pairs(given) == {
         "scale": 0.7,
         "image": "a.png",
@@ -23,6 +24,10 @@ def test_pairs_are_read_as_json_or_text() -> None:
         "sizes": [1, 2],
         "on": True,
         "rule": "a=b",
+        "off": False,
+        "none": None,
+        "share": -0.5,
+        "text": ".a",
     }
     assert read_pairs({"scale": 1}) == {"scale": 1}
     assert RunConfig.of(model="images", pipe_args=["scale=2"]).source.pipe_args == {"scale": 2}

@@ -61,7 +61,7 @@ class TextCall:
                 check_number(key, self[key], number)
         for key in SWITCHES:
             if not isinstance(self[key], bool):
-                raise GuidedError(f"{key} is {shown(self[key])}; it must be True or False")
+                raise GuidedError(f"{key} is {shown(self[key])}; it must be true or false")
         self._check()
 
     def _check(self) -> None:

@@ -283,7 +283,7 @@ def test_a_folder_on_the_command_line(guided: Any, tmp_path: Path) -> None:
         ({"pipe_args": {"top_k": 2.5}}, "top_k is 2.5; it must be a whole number"),
         ({"pipe_args": {"threshold": "high"}}, "threshold is 'high'; it must be a finite number"),
         ({"pipe_args": {"editing_threshold": "high"}}, "editing_threshold is 'high'; it must be a finite number"),
-        ({"pipe_args": {"use_chat_template": "no"}}, "use_chat_template is 'no'; it must be True or False"),
+        ({"pipe_args": {"use_chat_template": "no"}}, "use_chat_template is 'no'; it must be true or false"),
         ({"pipe_args": {"gen_length": 4, "minimal_topk": 5}}, "at most gen_length"),
         ({"pipe_args": {"mask_token_id": 99}}, "for mask_token_id 99"),
         ({"pipe_args": {"num_inference_steps": 3}, "steps": 100}, "give one"),
