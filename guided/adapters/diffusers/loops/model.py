@@ -108,7 +108,7 @@ def wrap_loop(
         denoiser,
         process,
         codec,
-        LoopPrompting(numbered, unconditional=None, table=asked.table),
+        LoopPrompting(numbered, unconditional=None, table=asked.table, weight=call.weight, given=tuple(call.given)),
         Network(call.network, denoiser.around, call.part, lora_reader(pipeline, call.network)),
         name=name,
         identity=identity if small is None else fingerprint({"lookahead": small}, identity),
@@ -203,9 +203,13 @@ class LoopPrompting(Prompting):
 
     Args:
         table: The requests.
+        weight: The pipeline's argument for the weight of guidance; None where it has none.
+        given: The names of the arguments that the call is given anyway.
     """
 
     table: Table = field(default_factory=Table)
+    weight: str | None = None
+    given: tuple[str, ...] = ()
 
     def resolve(
         self,
@@ -214,6 +218,7 @@ class LoopPrompting(Prompting):
         negative: Sequence[str | None] | None = None,
         rescale: float = 0.0,
     ) -> tuple[Conditions, Guidance | None]:
+        self._check_once(scale, rescale)
         if self.negative is not None or self.guider is not None:
             plain = Prompting(_Numbered(self.table, 1.0), self.unconditional, self.guidance, self.negative)
             plain = replace(plain, guider=self.guider)
@@ -221,3 +226,14 @@ class LoopPrompting(Prompting):
         scale = None if scale is None else check_number("guidance", scale, float)
         pairs = zip(prompts, [None] * len(prompts) if negative is None else negative, strict=True)
         return Conditions(self.table.condition([Request(*pair, scale, rescale) for pair in pairs])), None
+
+    def _check_once(self, scale: float | None, rescale: float) -> None:
+        """Raises GuidedError if a pipeline's argument of guidance would be set over by a run's own."""
+        for name, own in (("guidance", self.weight), ("rescale", "guidance_rescale")):
+            if own in self.given and (scale is not None if name == "guidance" else rescale):
+                raise GuidedError(f"{own} is given twice, as {name} and by pipe_args")
+        if self.weight in self.given and (self.negative is not None or self.guider is not None):
+            other = "a guider" if self.guider is not None else "a negative checkpoint"
+            raise GuidedError(
+                f"{self.weight} is given by pipe_args, but beside {other} its own guidance is off; leave it out"
+            )

@@ -224,6 +224,17 @@ def test_wrong_options_are_one_line(options: dict[str, Any], message: str) -> No
         model(**options)
 
 
+def test_guidance_that_would_be_set_over_is_refused() -> None:
+    given = model(pipe_args={"guidance_scale": 4.0, "guidance_rescale": 0.5})
+    assert given.prompted(["cat"]).requests.conditions.positive
+    for options, own in (({"guidance": 2.0}, "guidance_scale"), ({"rescale": 0.2}, "guidance_rescale")):
+        with pytest.raises(GuidedError, match=f"{own} is given twice, as .* and by pipe_args"):
+            given.prompted(["cat"], **options)
+    with pytest.raises(GuidedError, match=r"guidance_scale is given by pipe_args, but beside a negative checkpoint"):
+        given.with_negative(given.denoiser).prompted(["cat"])
+    given.close()
+
+
 def test_an_ip_adapter_needs_its_image_and_the_image_counts() -> None:
     case = CASES["sd-ip-adapter"]
     with pytest.raises(GuidedError, match=r"has an IP-Adapter, whose image is missing; give ip_adapter_image"):
