@@ -82,6 +82,10 @@ class Guider(Protocol):
         """The same for another run: nothing is kept yet."""
         ...
 
+    def keep(self, rows: Tensor) -> None:
+        """Only these of a step's rows go on, with shape `(n,)`, in this order."""
+        ...
+
     def around(self, positive: Denoiser, negative: Denoiser | None, times: Sequence[float]) -> Denoiser:
         """A denoiser that takes both sides, as :class:`Guided` does; `at(rows, n)` is it for some of a step's rows.
 

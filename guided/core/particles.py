@@ -237,8 +237,11 @@ class Particles:
         return spending.open(rows=(rows * self.x.shape[1] + self.model.steps - self.k - 1) * self.model.cost, calls=2)
 
     def first(self) -> "Particles":
-        """The first particle of each request."""
-        return self.take(torch.zeros(len(self.x), 1, dtype=torch.long, device="cpu"))
+        """The first particle of each request; what a guider keeps of the others is dropped, so that none branches."""
+        B, N = self.x.shape[:2]
+        if not self.done:
+            self.requests.keep(torch.arange(B, device=self.x.device) * N)
+        return self._taken(torch.zeros(B, 1, dtype=torch.long, device="cpu"))
 
     def take(self, index: Tensor) -> "Particles":
         """Keeps the particles at `index`, with shape `(B, N')`, of each request.
@@ -248,6 +251,9 @@ class Particles:
         """
         if not self.done:
             self.requests.check_branching()
+        return self._taken(index)
+
+    def _taken(self, index: Tensor) -> "Particles":
         outputs = self._outputs and self._outputs.take(index)
         parents = self._parents.take(index) if self._parents and not outputs else None  # no longer needed
         taken = Particles(self.model, gather(self.x, index), self.k, self.streams, outputs, parents)

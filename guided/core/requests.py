@@ -52,6 +52,12 @@ class Requests:
         if self.guidance is not None and self.guidance.guider is not None and self.guidance.guider.remembers:
             raise GuidedError(self.guidance.guider.remembers)
 
+    def keep(self, rows: Tensor) -> None:
+        """Tells a guider that keeps something of each row which of a step's rows go on, with shape `(n,)`."""
+        guider = None if self.guidance is None else self.guidance.guider
+        if guider is not None and guider.remembers:
+            guider.keep(rows)
+
     def over(self) -> bool:
         """Whether the seconds of the budget are over; the requests count as stopped then."""
         return self.spending is not None and self.spending.over()

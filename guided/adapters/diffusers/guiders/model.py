@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
 from guided.adapters.diffusers.guiders.check import check_guider
 from guided.adapters.diffusers.guiders.denoiser import ByGuider
 from guided.adapters.diffusers.guiders.momentum import Momentum, branching
@@ -39,6 +41,10 @@ class Guiding:
 
     def fresh(self) -> "Guiding":
         return self if self.momentum is None else replace(self, momentum=Momentum(self.momentum.reason))
+
+    def keep(self, rows: Tensor) -> None:
+        if self.momentum is not None:
+            self.momentum.keep(rows)
 
     def around(self, positive: Denoiser, negative: Denoiser | None, times: Sequence[float]) -> ByGuider:
         assert isinstance(positive, Prediction)

@@ -60,6 +60,11 @@ class Momentum:
             self._after = average.new_zeros(n, *average.shape[1:]) if self._after is None else self._after
             self._after[rows] = average
 
+    def keep(self, rows: Tensor) -> None:
+        """Only these of the rows go on, with shape `(n,)`: the averages of the others are dropped."""
+        if self._after is not None:
+            self._before, self._after, self._n = None, self._after[rows], len(rows)
+
     def _turn(self, step: int, n: int) -> None:
         """Goes on to a step, unless this is it already."""
         if step == 0 and (self._step != 0 or n != self._n):  # another run

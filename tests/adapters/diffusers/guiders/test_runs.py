@@ -192,6 +192,25 @@ def test_nor_where_a_sampler_is_called_itself(sampler: Any) -> None:
         sampler(model, value, Streams(0, [0]))
 
 
+def test_the_first_chain_goes_on_with_its_momentum_where_the_others_end() -> None:
+    """As in best of N whose seconds are over; steps without noise, so that chains are the same in any company."""
+    ends = []
+    for stop in (K, 1, 2):
+        model = with_guider(wrap(build("sd-v"), steps=K, eta=0.0), MOMENTUM).prompted(["red cat", "blue dog"])
+        particles = model.start(Streams(0, range(2)), 3)
+        while not particles.done:
+            particles = particles.propose()
+            particles = particles.first() if particles.k >= stop else particles
+        ends.append(particles.x)
+    assert (ends[0] - ends[1]).abs().max() < 1e-5 and (ends[0] - ends[2]).abs().max() < 1e-5
+
+
+def test_a_momentum_outlasts_a_budget_of_seconds() -> None:
+    model = with_guider(wrap(build("sd-v"), steps=K), MOMENTUM)
+    run = guided.sample(model, bright, BestOfN(N=3), n=2, prompt="red cat", budget_seconds=1e-3)
+    assert len(run.samples) == 2 and run.stats.network_rows < 2 * 3 * 2 * K
+
+
 def test_independent_chains_have_their_momentum() -> None:
     model = wrap(build("sd-v"), steps=K, micro_batch=3)
     given: dict[str, Any] = {"n": 2, "prompt": "red cat", "guider": MOMENTUM}
