@@ -24,7 +24,7 @@ from guided.core.diffusion import Diffusion
 from guided.core.outputs import gather
 from guided.core.particles import Particles
 from guided.core.random import Streams
-from guided.core.resampling import choose, conditional_multinomial, ess, multinomial
+from guided.core.resampling import choose, conditional_multinomial, multinomial
 from guided.errors import GuidedError, check_number
 from guided.samplers.base import register_sampler
 from guided.samplers.smc import SMC
@@ -102,7 +102,7 @@ class ParticleGibbs(SMC):
                 v = paths.v[particles.k] = v if held is None else _put(v, held.v[particles.k])
                 weights = self.weigh(particles, weights, v)
             if particles.k in looks and not particles.done:
-                low = ess(weights.log_w) < self.threshold * self.N
+                low = self.low(weights)
                 index = (multinomial if held is None else conditional_multinomial)(weights.log_w, streams)
                 index = paths.index[particles.k] = torch.where(low[:, None], index, torch.arange(self.N, device="cpu"))
                 particles, weights = particles.take(index), weights.resampled(index, low)

@@ -146,6 +146,15 @@ class SMC:
 
     def ancestors(self, weights: Weights, streams: Streams) -> tuple[Tensor, Tensor]:
         """The ancestors of all, with shape `(B, N)`, and which requests are resampled, with shape `(B,)`."""
-        low = ess(weights.log_w) < self.threshold * self.N
+        low = self.low(weights)
         index = SCHEMES[self.resampling](weights.log_w, streams)
         return torch.where(low[:, None], index, torch.arange(self.N, device="cpu")), low
+
+    def low(self, weights: Weights) -> Tensor:
+        """The requests whose effective sample size leads to resampling, with shape `(B,)`; none with equal weights.
+
+        Those may have an effective sample size just below N, by rounding; and where no particle has a value, what is
+        paid for at a resampling would be so large that later rewards are lost beside it.
+        """
+        log_w = weights.log_w
+        return (ess(log_w) < self.threshold * self.N) & (log_w.amax(1) > log_w.amin(1))

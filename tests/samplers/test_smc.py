@@ -8,7 +8,7 @@ import torch
 
 from guided.core.random import Streams
 from guided.core.resampling import SCHEMES
-from guided.samplers import SMC, sampler_from_dict, sampler_to_dict
+from guided.samplers import SMC, ParticleGibbs, sampler_from_dict, sampler_to_dict
 from guided.samplers.weights import POTENTIALS, Weights
 from guided.values.posterior_mean import PosteriorMean
 from tests.toys.chains import Chain, gaussian
@@ -149,6 +149,17 @@ def test_particles_without_a_value_are_lost_and_requests_of_such_only_go_on(chai
     some[chain.index(chain.clean)[::2]] = worst  # those that end in 0
     x = SMC(16, ALPHA)(chain.model(), looking_ahead(chain, some), Streams(0, range(500))).x
     assert (x[..., -1] == 1).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("sampler", [SMC(5, 0.2, threshold=1.0), ParticleGibbs(5, 0.2, threshold=1.0, rounds=1)])
+def test_rewards_count_after_look_aheads_of_which_none_had_a_value(chain, reward, sampler):
+    """Five equal weights have an effective sample size just below five: there is nothing to resample by."""
+
+    def at_the_end(particles, alpha):
+        blank = torch.full(particles.x.shape[:2], -math.inf).double()
+        return reward[chain.index(particles.x)] if particles.done else blank
+
+    assert distance(drawn(chain, sampler, at_the_end, 6000), tilted(chain, reward, 0.2)[0]) < 0.16
 
 
 def test_the_temperature_is_lowered_just_so_far():
