@@ -59,7 +59,7 @@ class TDS(SMC):
         """
         particles, weights = model.start(streams, self.N), Weights.equal(len(streams), self.N)
         looks = self.looks(model.process)
-        looks |= {particles.k} if self.interval[0] == 0 else set()
+        looks |= {particles.k} if self.interval[0] == 0 and model.process.stochastic(particles.k) else set()
         while not particles.done:
             if particles.k not in looks:
                 particles = particles.propose()

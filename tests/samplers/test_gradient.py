@@ -287,6 +287,12 @@ def test_cost_in_rows_calls_and_gradients(sampler, rows, calls, gradients):
     assert (sum(counted), sum(differentiated)) == (3 * calls, 3 * gradients)
 
 
+def test_steps_without_noise_copy_no_particle():
+    """Eta = 0: the start is not resampled either, as copies of it would stay copies."""
+    end = TDS(8, 0.001).run(gaussian(10, eta=0.0), smooth(first), Streams(0, [0]))
+    assert len(end.particles.x[0].unique(dim=0)) == 8
+
+
 def test_networks_run_with_gradients_only_where_they_are_asked_for():
     seen = []
     model = gaussian(6)
