@@ -29,6 +29,7 @@ import torch
 from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.random import Streams
+from guided.core.resampling import tilt
 from guided.errors import check_number
 from guided.samplers.base import register_sampler
 from guided.samplers.finished import Finished
@@ -125,10 +126,11 @@ class Tree:
         noise = streams.gumbel(len(v))[0]
         if self.alpha > 0:
             counts = torch.tensor([child.count for child in node.children], dtype=torch.float64, device="cpu")
-            return node.children[int((counts.log() + v / self.alpha + noise).argmax())]
+            return node.children[int((counts.log() + tilt(v, self.alpha) + noise).argmax())]
         visits = torch.tensor([child.visits for child in node.children], dtype=torch.float64, device="cpu")
         bound = (math.log(max(node.visits, 1)) / visits).sqrt()
-        return node.children[int((v + self.explore * root.spread * bound + 1e-9 * noise).argmax())]
+        known = torch.where(v.amax().isinf(), 0.0, v)  # where none has a value, the bound alone says where to go
+        return node.children[int((known + self.explore * root.spread * bound + 1e-9 * noise).argmax())]
 
     def draw(self, root: Node, streams: Streams) -> Node:
         """A leaf of the tree, each child with probability proportional to exp(v / alpha)."""

@@ -111,3 +111,13 @@ def test_a_child_that_was_drawn_twice_counts_twice():
         root.add(torch.tensor(ord(key)), 0, key=key).v = 0.0
     chosen = [Tree(1, alpha=1.0).choose(root, root, Streams(0, [i])).x.item() for i in range(3000)]
     assert len(root.children) == 2 and abs(chosen.count(ord("a")) / 3000 - 2 / 3) < 0.03
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3])
+def test_children_without_a_value_are_all_gone_on_with(alpha):
+    """Where none has one, each is as likely as it is drawn, and a search visits all."""
+    root = Node(None, -1, visits=4)
+    for key in "aab":
+        root.add(torch.tensor(ord(key)), 0, key=key).visits = 2
+    chosen = [Tree(1, alpha).choose(root, root, Streams(0, [i])).x.item() for i in range(2000)]
+    assert chosen.count(ord("a")) / 2000 == pytest.approx(2 / 3 if alpha else 1 / 2, abs=0.04)
