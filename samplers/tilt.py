@@ -7,9 +7,9 @@ rewards say what a token v at a masked position l is worth, the less the fewer o
     - \frac{1}{n} \sum_i r^{(i)} \Big)
 
 With the network's log-probabilities :math:`\eta`, revealed tokens are drawn from
-:math:`\mathrm{softmax}(\eta + \gamma \lambda_k g)` instead. Which are revealed is left to the process. Each adds
+:math:`\mathrm{softmax}(\eta + \gamma \lambda_{k+1} g)` instead. Which are revealed is left to the process. Each adds
 
-.. math:: \log \frac{p(v)}{\tilde p(v)} = - \gamma \lambda_k g_v + \mathrm{lse}(\eta + \gamma \lambda_k g)
+.. math:: \log \frac{p(v)}{\tilde p(v)} = - \gamma \lambda_{k+1} g_v + \mathrm{lse}(\eta + \gamma \lambda_{k+1} g)
     - \mathrm{lse}(\eta)
 
 to the log-weight, so that the law is that of SMC. The same rewards are the particle's value, their soft mean.
