@@ -11,6 +11,7 @@ Two ways back, by `kind`:
 - "renoise" draws :math:`x_k \sim q(x_k \mid x)`. The law is exact where this and the reverse chain undo one another:
   for a masked model where hardly ever two tokens are revealed in one step, so with many more steps than tokens. Of a
   table over three dependent tokens its total variation is .145 with 2 steps, .020 with 16, .0012 with 256.
+  Text in blocks is revealed by confidence, which no noise undoes: there it is a search.
 - "suffix" keeps the path of x down to step k and draws the rest again. It is exact for any model. What came before the
   smallest k does not change, so for the whole law some rounds must begin at the start, with level 1.
 
