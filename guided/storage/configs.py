@@ -12,12 +12,16 @@ from guided.errors import GuidedError, shown
 from guided.storage.files import make_folder, refuse_foreign, refuse_links, write_whole
 
 Json = Any
+DIGESTED = ("pipe_args", "guider")  # entries of a run that its model's identity depends on
 LONGEST = 200  # characters of an entry in a message
 RESULTS = ("shift", "scale", "metrics")  # entries that are added to a configuration at the end
 
 
 def difference(old: Json, new: Json, key: str = "") -> tuple[str, str, str]:
-    """The first entry, in the order of `new`, in which two JSON values differ: its key and both values."""
+    """The first entry, in the order of `new`, in which two JSON values differ: its key and both values.
+
+    What a digest is of comes before the digest, which says less.
+    """
     names = [_rewards(value) if key == "reward" else None for value in (old, new)]
     if names[0] and names[1] and names[0] != names[1]:
         return key, names[0], names[1]
@@ -26,7 +30,7 @@ def difference(old: Json, new: Json, key: str = "") -> tuple[str, str, str]:
         inner = {f"{key}.{k}".strip("."): (old.get(k), new.get(k)) for k in [*new, *(k for k in old if k not in new)]}
     elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
         inner = {f"{key}[{i}]": pair for i, pair in enumerate(zip(old, new, strict=True))}
-    for name, (was, now) in inner.items():
+    for name, (was, now) in sorted(inner.items(), key=lambda entry: entry[0] not in DIGESTED):
         if was != now:
             return difference(was, now, name)
     was, now = (json.dumps(value, ensure_ascii=False) for value in (old, new))

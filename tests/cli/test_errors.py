@@ -47,6 +47,12 @@ def test_another_reward_is_named_in_words():
     assert difference(old, new) == ("reward", "qed", "logp, sa")
 
 
+def test_arguments_of_a_pipeline_are_named_before_the_digest_that_has_them():
+    old, new = ({"identity": f"{i}", "pipe_args": {"scale": i}} for i in (4, 5))
+    assert difference(old, new) == ("pipe_args.scale", "4", "5")
+    assert difference({"identity": "4"}, {"identity": "5"}) == ("identity", '"4"', '"5"')
+
+
 def test_a_path_has_no_dots_and_follows_links(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
