@@ -19,7 +19,7 @@ from guided.runs.job import Job
 from guided.runs.media import stored
 from guided.samplers import Sampler
 from guided.storage import read_rows, write_csv
-from guided.values.protocol import Value, scored
+from guided.values.protocol import Value, scored, slope
 
 LOOKS = 8  # images
 REQUEST = 0
@@ -52,10 +52,18 @@ class _Seen:
 
     def scored(self, particles: Particles) -> tuple[Tensor, Tensor]:
         """The rewards and the scores of finished particles."""
-        return scored(self.value, particles)
+        v, scores = scored(self.value, particles)
+        return self._noted(particles, v), scores
+
+    def slope(self, particles: Particles) -> tuple[Tensor, Tensor]:
+        """The values and their gradients, for samplers that follow them."""
+        v, g = slope(self.value, particles)
+        return self._noted(particles, v), g
 
     def __call__(self, particles: Particles, alpha: float) -> Tensor:
-        v = self.value(particles, alpha)
+        return self._noted(particles, self.value(particles, alpha))
+
+    def _noted(self, particles: Particles, v: Tensor) -> Tensor:
         due = [step for step in self.steps if step <= particles.k]
         if due:
             del self.steps[: len(due)]

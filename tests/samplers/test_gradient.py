@@ -9,6 +9,7 @@ import guided
 from guided.adapters.diffusers.loops.asked import Looped
 from guided.core.masked import Masked
 from guided.core.random import Streams
+from guided.runs.watch import Watching
 from guided.samplers import SMC, resolve_sampler, samplers
 from guided.samplers.gradient import DPS, TDS, ClassifierGuidance
 from guided.scoring import registry
@@ -305,6 +306,16 @@ def test_networks_run_with_gradients_only_where_they_are_asked_for():
     with torch.no_grad():
         SMC(2, 1.0)(model, smooth(first), Streams(0, [0]))
     assert set(seen) == {(False, False)}
+
+
+@pytest.mark.parametrize("sampler", [DPS(1.0), TDS(2, 1.0)])
+def test_their_look_aheads_can_be_watched(sampler):
+    """Each state that a gradient is taken at is a look-ahead; the sample is the one of the sampler inside."""
+    watching = Watching(sampler)
+    x = watching(gaussian(6), smooth(first), Streams(0, [0])).x
+    assert torch.equal(x, sampler(gaussian(6), smooth(first), Streams(0, [0])).x)
+    assert [k for k, *_ in watching.looks][:4] == [1, 2, 3, 4]
+    assert all(v == pytest.approx(float(image[0]), abs=1e-5) for _, v, image in watching.looks)
 
 
 def test_a_gradient_that_is_no_number_is_none():
