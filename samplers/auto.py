@@ -123,7 +123,8 @@ def elite(asked: Asked) -> Mapping[str, Any]:
     N = between(4, min(asked.calls / 8, asked.chains / 4), 32)
     if not asked.budget:
         return {"N": 16, "rounds": 8}
-    return {"N": 16 if asked.chains == asked.calls else N, "rounds": MANY, "size": 100 if asked.calls >= 2000 else 32}
+    free = asked.chains == asked.calls == math.inf  # only seconds are bounded
+    return {"N": 16 if free else N, "rounds": MANY, "size": 100 if asked.calls >= 2000 else 32}
 
 
 def root(asked: Asked) -> Mapping[str, Any]:

@@ -75,6 +75,8 @@ def test_the_size_follows_the_budget():
     assert chosen(model, rows=40) == SVDD(10) and chosen(model, calls=80) == SVDD(20)
     assert chosen(model, alpha=0.2) == SMC(16, 0.2) and chosen(model, alpha=0.2, rows=32).N == 8
     assert chosen(molecules(), calls=10_000) == Elite(32, 100_000, 100)
+    assert chosen(molecules(), seconds=10.0).N == 16
+    assert chosen(molecules(), calls=40, rows=160).N == 5  # as many chains as calls: the smaller of both
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3])
