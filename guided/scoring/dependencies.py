@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
+from tokenize import TokenError
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -240,7 +241,7 @@ def _file_of(module: ModuleType | None) -> Path | None:
 def _source(value: Any) -> str | None:
     try:
         return textwrap.dedent(inspect.getsource(value))
-    except (OSError, TypeError, SyntaxError, IndexError):  # typed at a prompt, or made by a program
+    except (OSError, TypeError, SyntaxError, IndexError, TokenError):  # typed at a prompt, or made by a program
         return None
 
 
