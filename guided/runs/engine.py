@@ -29,8 +29,9 @@ from guided.samplers import Sampler
 from guided.scoring.objective import Objective
 from guided.scoring.rows import takes_rows
 from guided.values.learned import LearnedValue
+from guided.values.noting import Noting
 from guided.values.posterior_mean import PosteriorMean
-from guided.values.protocol import Value, scored, slope
+from guided.values.protocol import Value
 
 #: The number of look-aheads that are decoded and scored at a time, by modality: images and sounds take memory.
 DECODED = {"images": 64, "videos": 8, "audio": 8}
@@ -116,7 +117,7 @@ class Run:
     first_call: list[int] = field(default_factory=list)
 
 
-class _Recorded:
+class _Recorded(Noting):
     """A value that records the values it computes."""
 
     def looked_ahead(self, model: Diffusion) -> bool:
@@ -128,25 +129,11 @@ class _Recorded:
         self.best: float | None = None
         self.path: list[StepValue] = []
 
-    def __call__(self, particles: Particles, alpha: float) -> Tensor:
-        return self._noted(particles, self.value(particles, alpha))
-
-    def slope(self, particles: Particles) -> tuple[Tensor, Tensor]:
-        """The values and their gradients, for samplers that follow them."""
-        v, g = slope(self.value, particles)
-        return self._noted(particles, v), g
-
-    def scored(self, particles: Particles) -> tuple[Tensor, Tensor]:
-        """The rewards and the scores of finished particles."""
-        v, scores = scored(self.value, particles)
-        return self._noted(particles, v), scores
-
-    def _noted(self, particles: Particles, v: Tensor) -> Tensor:
+    def note(self, particles: Particles, v: Tensor) -> None:
         mean, best = (x[x.isfinite()].mean().item() for x in (v, v.amax(1)))
         self.path.append(StepValue(particles.k, mean, best))
         top = v.max().item()
         self.best = top if self.best is None else max(self.best, top)
-        return v
 
 
 def batches_of(

@@ -19,7 +19,8 @@ from guided.runs.job import Job
 from guided.runs.media import stored
 from guided.samplers import Sampler
 from guided.storage import read_rows, write_csv
-from guided.values.protocol import Value, scored, slope
+from guided.values.noting import Noting
+from guided.values.protocol import Value
 
 LOOKS = 8  # images
 REQUEST = 0
@@ -43,27 +44,14 @@ class Watching:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Seen(Noting):
     """A value that records the best candidate at the first look-ahead on or after each of some steps."""
 
     value: Value
     steps: list[int]
     looks: list[tuple[int, float, object]]
 
-    def scored(self, particles: Particles) -> tuple[Tensor, Tensor]:
-        """The rewards and the scores of finished particles."""
-        v, scores = scored(self.value, particles)
-        return self._noted(particles, v), scores
-
-    def slope(self, particles: Particles) -> tuple[Tensor, Tensor]:
-        """The values and their gradients, for samplers that follow them."""
-        v, g = slope(self.value, particles)
-        return self._noted(particles, v), g
-
-    def __call__(self, particles: Particles, alpha: float) -> Tensor:
-        return self._noted(particles, self.value(particles, alpha))
-
-    def _noted(self, particles: Particles, v: Tensor) -> Tensor:
+    def note(self, particles: Particles, v: Tensor) -> None:
         due = [step for step in self.steps if step <= particles.k]
         if due:
             del self.steps[: len(due)]
@@ -71,7 +59,6 @@ class _Seen:
             ahead = particles.take(best).look_ahead(preview=False)  # its network output is cached, or costs one row
             [image] = ahead.samples()
             self.looks.append((particles.k, float(v[0, best]), image))
-        return v
 
 
 def marks(first: int, last: int) -> list[int]:
