@@ -18,7 +18,7 @@ from guided.values.posterior_mean import PosteriorMean
 from guided.values.rollout import Rollout
 from tests.samplers.test_smc import errors, unnormalised
 from tests.toys.chains import Chain, gaussian
-from tests.toys.laws import distance, drawn, frequencies, scores, tilted
+from tests.toys.laws import distance, drawn, frequencies, tilted
 from tests.toys.smooth import affine, law, of_chain, smooth
 from tests.toys.values import dna
 
@@ -28,16 +28,6 @@ ALPHA = 0.4
 @pytest.fixture(autouse=True)
 def table(monkeypatch):
     monkeypatch.setattr(registry, "_table", dict(registry._table))
-
-
-@pytest.fixture(scope="module")
-def chain():
-    return Chain()
-
-
-@pytest.fixture(scope="module")
-def reward(chain):
-    return scores(chain)
 
 
 def first(x):

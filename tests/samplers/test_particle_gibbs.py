@@ -6,20 +6,10 @@ import torch
 from guided.core.random import Streams
 from guided.samplers import SMC, ParticleGibbs
 from guided.values.posterior_mean import PosteriorMean
-from tests.toys.chains import Chain, gaussian
-from tests.toys.laws import distance, looking_ahead, scores, tilted
+from tests.toys.chains import gaussian
+from tests.toys.laws import distance, looking_ahead, tilted
 
 ALPHA, B = 0.4, 2500
-
-
-@pytest.fixture(scope="module")
-def chain():
-    return Chain()
-
-
-@pytest.fixture(scope="module")
-def reward(chain):
-    return scores(chain)
 
 
 class Noise:

@@ -17,16 +17,6 @@ from tests.toys.laws import distance, drawn, frequencies, looking_ahead, scores,
 ALPHA, B = 0.4, 6000
 
 
-@pytest.fixture(scope="module")
-def chain():
-    return Chain()
-
-
-@pytest.fixture(scope="module")
-def reward(chain):
-    return scores(chain)
-
-
 @pytest.mark.parametrize("N", [1, 2, 4])
 def test_suffixes_have_the_tilted_law(chain, reward, N):
     """Of a chain that reveals several tokens in a step, for any number of tries."""

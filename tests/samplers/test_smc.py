@@ -11,21 +11,11 @@ from guided.core.resampling import SCHEMES
 from guided.samplers import SMC, ParticleGibbs, sampler_from_dict, sampler_to_dict
 from guided.samplers.weights import POTENTIALS, Weights
 from guided.values.posterior_mean import PosteriorMean
-from tests.toys.chains import Chain, gaussian
-from tests.toys.laws import distance, drawn, frequencies, looking_ahead, scores, tilted
+from tests.toys.chains import gaussian
+from tests.toys.laws import distance, drawn, frequencies, looking_ahead, tilted
 
 ALPHA = 0.4
 TEMPERATURES = {"full": {"rise": 0.0}, "rising": {"rise": 1.0}, "bisected": {"rise": 0.5, "target": 0.8}}
-
-
-@pytest.fixture(scope="module")
-def chain():
-    return Chain()
-
-
-@pytest.fixture(scope="module")
-def reward(chain):
-    return scores(chain)
 
 
 def unnormalised(chain, reward, sampler, B, seed=0, draws=1):

@@ -12,19 +12,9 @@ from guided.samplers.tilt import worth
 from guided.values.posterior_mean import PosteriorMean
 from tests.samplers.test_smc import errors, unnormalised
 from tests.toys.chains import Chain, gaussian
-from tests.toys.laws import distance, frequencies, looking_ahead, scores, tilted
+from tests.toys.laws import distance, frequencies, looking_ahead, tilted
 
 ALPHA = 0.4
-
-
-@pytest.fixture(scope="module")
-def chain():
-    return Chain()
-
-
-@pytest.fixture(scope="module")
-def reward(chain):
-    return scores(chain)
 
 
 @pytest.mark.parametrize(
