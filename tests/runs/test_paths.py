@@ -73,7 +73,7 @@ def test_a_folder_that_cannot_be_is_said(tmp_path):
     assert not (tmp_path / "a").exists()
 
 
-@pytest.mark.parametrize("given", [None, 0, b"x", [], {}, object()], ids=repr)
+@pytest.mark.parametrize("given", [None, 0, b"x", [], {}, object()], ids=lambda given: type(given).__name__)
 def test_what_is_no_path_is_one_line(given: Any) -> None:
     with pytest.raises(GuidedError, match=r"the path is .*; it must be a text"):
         guided.open_run(given)
