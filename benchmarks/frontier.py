@@ -89,7 +89,7 @@ def measured(task: Task, name: str, fields: Mapping[str, Any], n: int, seed: int
     model, prompts = loaded(task, device), task.prompted(n)
     reward = None if name == "unguided" else task.reward
     sampler = sampler_from_dict({"name": name, **fields})
-    run = guided.sample(model, reward, sampler, n=n, seed=seed, prompt=prompts, batch_size=n)
+    run = guided.sample(model, reward, sampler, n=n, seed=seed, prompt=prompts, guidance=task.guidance, batch_size=n)
     rewards = run.rewards if reward else resolve_reward(task.reward)(run.samples, prompts)
     found = {
         "median": statistics.median(rewards.tolist()),

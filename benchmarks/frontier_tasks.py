@@ -33,6 +33,7 @@ class Task:
         n: The samples of a run.
         prompts: Those of samples, in turn.
         steps: Those of the chain, if not the model's own.
+        guidance: The weight of classifier-free guidance, if not the model's own.
     """
 
     model: str
@@ -43,6 +44,7 @@ class Task:
     n: int
     prompts: tuple[str, ...] = ()
     steps: int | None = None
+    guidance: float | None = None
 
     def prompted(self, n: int) -> list[str] | None:
         """The prompts of n samples; None for none."""
@@ -53,8 +55,8 @@ TASKS = {
     "qed": Task("molecules", "qed", "sa", 0.02, (4, 16, 64), 8),
     "similarity": Task("molecules", f"similarity?target={CELECOXIB}", "qed", 0.02, (4, 16, 64), 8),
     "hepg2": Task("dna", "activity", "activity?oracle=judge", 0.3, (4, 16), 4, ("HepG2",), 32),
-    "jpeg": Task("images", "compressibility", "symmetry", 0.2, (4, 16), 4, PROMPTS, 10),
-    "colour": Task("images", named_colour, "compressibility", 2.0, (4, 16), 4, PROMPTS, 10),
+    "jpeg": Task("images", "compressibility", "symmetry", 0.2, (4, 16), 4, PROMPTS, 20, 1.0),
+    "colour": Task("images", named_colour, "compressibility", 2.0, (4, 16), 4, PROMPTS, 20, 1.0),
 }
 
 
