@@ -16,65 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from guided.errors import GuidedError
-
-FREQUENCIES = 5
-
-
-class Condition(nn.Module):
-    """Features of the time, with shape `(n,)`, and of the prompt, with shape `(n,)`, to `(n, width)`."""
-
-    def __init__(self, prompts: int, width: int) -> None:
-        super().__init__()
-        self.time = nn.Sequential(nn.Linear(1 + 2 * FREQUENCIES, width), nn.GELU(), nn.Linear(width, width))
-        self.prompt = nn.Embedding(prompts, width) if prompts > 1 else None
-
-    def forward(self, t: Tensor, prompt: Tensor) -> Tensor:
-        angles = math.pi * t[:, None] * 2.0 ** torch.arange(FREQUENCIES, device=t.device)
-        c = self.time(torch.cat([t[:, None], angles.sin(), angles.cos()], dim=1))
-        return c if self.prompt is None else c + self.prompt(prompt)
-
-
-class Head(nn.Module):
-    """Features `(n, features)` and the condition `(n, width)` to `(n,)`; zero at the start."""
-
-    def __init__(self, features: int, width: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.hidden = nn.Linear(features + width, 2 * width)
-        self.out = nn.Linear(2 * width, 1)
-        _zero(self.out)
-
-    def forward(self, h: Tensor, c: Tensor) -> Tensor:
-        return self.out(F.gelu(self.hidden(torch.cat([self.dropout(h), c], dim=1))))[:, 0]
-
-
-class Block(nn.Module):
-    """A residual block, scaled and shifted by the condition; the identity at the start.
-
-    Args:
-        first: Its layer that mixes positions.
-        second: Its layer back to the residual stream.
-        width: The number of channels.
-        dropout: The share of dropout.
-    """
-
-    def __init__(self, first: nn.Module, second: nn.Linear | nn.Conv1d | nn.Conv2d, width: int, dropout: float) -> None:
-        super().__init__()
-        self.film = nn.Linear(width, 2 * width)
-        self.first, self.second = first, second
-        self.dropout = nn.Dropout(dropout)
-        _zero(self.film)
-        _zero(self.second)
-
-    def forward(self, h: Tensor, c: Tensor) -> Tensor:
-        scale, shift = self.film(c).view(len(c), 2, -1, *[1] * (h.ndim - 2)).unbind(1)
-        return h + self.dropout(self.second(F.gelu(self.first(F.gelu(h * (1 + scale) + shift)))))
-
-
-def _zero(layer: nn.Linear | nn.Conv1d | nn.Conv2d) -> None:
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
+from guided.nets.graph_value import GraphValue
+from guided.nets.value_parts import Block, Condition, Head
 
 
 class SequenceValue(nn.Module):
@@ -191,8 +134,10 @@ class VectorValue(nn.Module):
         return self.head(h, c)
 
 
-def kind_of(event: tuple[int, ...], tokens: int | None) -> str:
-    """The `kind` of network for rows of this shape: "sequence", "image" or "vector"."""
+def kind_of(event: tuple[int, ...], tokens: int | None, graphs: bool = False) -> str:
+    """The `kind` of network for rows of this shape: "graph" for graphs, else "sequence", "image" or "vector"."""
+    if graphs:
+        return "graph"
     if tokens is not None and len(event) == 1:
         return "sequence"
     return "image" if tokens is None and len(event) == 3 else "vector"
@@ -202,7 +147,7 @@ def build(kind: str, event: tuple[int, ...], tokens: int | None, prompts: int, *
     """A network of a `kind`.
 
     Args:
-        kind: "sequence", "image" or "vector".
+        kind: "sequence", "image", "graph" or "vector".
         event: The shape of a row.
         tokens: The number of tokens, the mask included; None for a continuous model.
         prompts: The number of prompts.
@@ -216,9 +161,13 @@ def build(kind: str, event: tuple[int, ...], tokens: int | None, prompts: int, *
             return SequenceValue(tokens, event[0], prompts, **size)
         if kind == "image" and tokens is None and len(event) == 3:
             return ImageValue(event[0], (event[1], event[2]), prompts, **size)
+        if kind == "graph" and tokens is None and len(event) == 2 and event[1] > event[0] + 1:
+            return GraphValue(event[0], event[1] - event[0] - 1, prompts, **size)
         if kind == "vector" and tokens is None:
             return VectorValue(math.prod(event), prompts, **size)
     except TypeError as error:
         raise GuidedError(f"the {kind!r} network of a value does not take {size}: {error}") from error
     what = f"{tokens} tokens" if tokens else "continuous numbers"
-    raise GuidedError(f"no network {kind!r} for rows of shape {event} of {what}; it is sequence, image or vector")
+    raise GuidedError(
+        f"no network {kind!r} for rows of shape {event} of {what}; it is sequence, image, graph or vector"
+    )

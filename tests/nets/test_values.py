@@ -15,6 +15,7 @@ SHAPES = [
     ((3, 130, 70), None, "image"),
     ((2,), None, "vector"),
     ((3, 4), None, "vector"),
+    ((6, 6 + 3 + 1), None, "graph"),
 ]
 
 
@@ -36,7 +37,7 @@ def awake(net):
 
 @pytest.mark.parametrize(("event", "tokens", "kind"), SHAPES)
 def test_it_takes_rows_of_any_shape(event, tokens, kind):
-    assert kind_of(event, tokens) == kind
+    assert kind_of(event, tokens, kind == "graph") == kind
     torch.manual_seed(0)
     net = build(kind, event, tokens, 2, width=8)
     x, t, prompt = rows(event, tokens), torch.tensor([0.1, 0.5, 1.0]), torch.tensor([0, 1, 1])
@@ -62,9 +63,46 @@ def test_a_sequence_network_sees_every_position_and_the_order():
     assert not torch.allclose(net(x.roll(3, 1), t, prompt), net(x, t, prompt))
 
 
-@pytest.mark.parametrize("shape", [((200,), 5), ((4, 64, 64), None)])
+def graphs(n, taken, places=6, features=3):
+    """Noisy graphs with as many nodes that are there."""
+    x = rows((places, places + features + 1), None, n)
+    mask = (torch.arange(places) < taken).float()[:, None]
+    edges = x[..., :places] + x[..., :places].mT
+    return torch.cat([edges * mask * mask.mT, x[..., places:-1] * mask, mask.expand(n, -1, -1)], -1)
+
+
+def test_a_graph_network_does_not_see_the_order_of_nodes_but_each_bond_and_feature():
+    torch.manual_seed(0)
+    net = awake(build("graph", (6, 10), None, 1, width=8))
+    for layer in (block.second for block in net.blocks):
+        torch.nn.init.normal_(layer.weight)
+    x, t, prompt = graphs(1, 5), torch.tensor([0.5]), torch.tensor([0])
+    v, order = net(x, t, prompt), torch.tensor([3, 0, 4, 2, 1, 5])
+    turned = x[:, order]
+    turned = torch.cat([turned[..., order], turned[..., 6:]], -1)
+    torch.testing.assert_close(net(turned, t, prompt), v)
+    for i, j in ((0, 1), (3, 4), (2, 6), (4, 8)):
+        other = x.clone()
+        other[0, i, j] += 1
+        if j < 6:
+            other[0, j, i] += 1
+        assert not torch.allclose(net(other, t, prompt), v)
+    assert not torch.allclose(net(graphs(1, 4), t, prompt), v)
+
+
+def test_places_without_a_node_do_not_count():
+    torch.manual_seed(0)
+    net = awake(build("graph", (6, 10), None, 1, width=8))
+    x, t, prompt = graphs(1, 4), torch.tensor([0.5]), torch.tensor([0])
+    other = x.clone()
+    other[0, 4:, :-1] = 9.0
+    other[0, :, 4:6] = 9.0
+    torch.testing.assert_close(net(other, t, prompt), net(x, t, prompt))
+
+
+@pytest.mark.parametrize("shape", [((200,), 5), ((4, 64, 64), None), ((38, 49), None, True)])
 def test_it_is_small(shape):
-    net = build(kind_of(*shape), *shape, 1)
+    net = build(kind_of(*shape), *shape[:2], 1)
     assert sum(weight.numel() for weight in net.parameters()) < 600_000
 
 
@@ -73,6 +111,7 @@ def test_it_is_small(shape):
     [
         (("sequence", (5,), None, 1), "no network 'sequence' for rows of shape \\(5,\\) of continuous numbers"),
         (("image", (5,), None, 1), "no network 'image'"),
+        (("graph", (5, 6), None, 1), "no network 'graph' for rows of shape \\(5, 6\\)"),
         (("vector", (5,), 4, 1), "no network 'vector' for rows of shape \\(5,\\) of 4 tokens"),
     ],
 )

@@ -104,7 +104,7 @@ class FitConfig(Config):
         str | Mapping[str, Any] | Any,
         SkipValidation,
         Option(
-            "The network: sequence, image or vector. If not given, the one that fits the model.",
+            "The network: sequence, image, graph or vector. If not given, the one that fits the model.",
             panel="Fit",
             more="In Python also a mapping with its `kind`, `width` and so on, or a function that makes a network.",
             shell=str,

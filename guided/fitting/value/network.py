@@ -27,6 +27,6 @@ def plan_network(network: str | Mapping[str, Any] | Factory | None, source: Sour
         name = f"{network.__module__}:{getattr(network, '__qualname__', type(network).__qualname__)}"
         return {"kind": OWN + name, **shape}, network
     given = network if isinstance(network, Mapping) else {} if network is None else {"kind": network}
-    plan = {"kind": kind_of(source.event, source.tokens), **given, **shape}
+    plan = {"kind": kind_of(source.event, source.tokens, source.graphs), **given, **shape}
     make_network(plan, None)
     return plan, build

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guided.core.diffusion import Diffusion
+from guided.core.graphs import Graphs
 from guided.core.monitor import Monitor
 from guided.errors import GuidedError
 from guided.values.learned import describe
@@ -72,6 +73,11 @@ class Source:
     def tokens(self) -> int | None:
         """The number of tokens, the mask included; None for a continuous model."""
         return self.model.process.tokens
+
+    @property
+    def graphs(self) -> bool:
+        """Whether a row is a graph."""
+        return isinstance(self.model.process, Graphs)
 
     def cycle(self, n: int) -> list[str] | None:
         """The prompts of trajectories `0..n-1`; None for an unconditional model."""

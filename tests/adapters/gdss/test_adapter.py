@@ -95,6 +95,15 @@ def test_a_file_and_its_folder_draw_the_same(save, attention, tmp_path, capsys, 
     assert (first.stats.network_rows, first.stats.network_calls) == (2 * 3 * (1 + 10 * 19), 20)
 
 
+def test_a_value_is_fitted_to_graphs(save, tmp_path):
+    """By a network of graphs; candidates that it compares take no reward and no network row of the model."""
+    options = {"n": 10, "states": 4, "updates": 4, "n_check": 0, "out": tmp_path / "value"}
+    value = guided.fit_value(f"{save()}?atoms=6", "qed", "mean", **options)
+    assert value.config["network"]["kind"] == "graph"
+    run = drawn(f"{save()}?atoms=6", value=tmp_path / "value")
+    assert (run.stats.network_rows, run.stats.reward_calls) == (2 * 3 * 20, len(set(run.samples)))
+
+
 def test_wrapped_names(save):
     assert list(drawn(f"{save(prefix='module.')}?atoms=6").samples) == list(drawn(f"{save()}?atoms=6").samples)
 
