@@ -1,9 +1,9 @@
 r"""The network of values of noisy graphs.
 
-A row is that of :class:`guided.core.graphs.Graphs`: the adjacency, the nodes' features, and a mask of the nodes that are
-there. An entry of the noisy adjacency becomes a few channels by a perceptron that is given the time, as what is a bond
-depends on the noise. Nodes sum their neighbours' features over each channel, some times, and the value is that of the
-sum and the maximum over nodes. The order of the nodes does not matter.
+A row is that of :class:`guided.core.graphs.Graphs`: the adjacency, the nodes' features, and a mask of the nodes that
+are there. An entry of the noisy adjacency becomes a few channels by a perceptron that is given the time, as what is a
+bond depends on the noise. Nodes sum their neighbours' features over each channel, some times, and the value is that of
+the sum and the maximum over nodes. The order of the nodes does not matter.
 """
 
 __all__ = ["GraphValue"]
