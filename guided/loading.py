@@ -92,16 +92,17 @@ def load(
         compile: How the network is compiled, which takes a minute or more once, and rounds in other places: "default",
             or on a GPU "graph", with CUDA graphs; None for not at all. Micro-batches then have one size.
         channels_last: Whether convolutions have their channels last in memory; None for where that is known to be fast.
-        options: What the checkpoint's adapter takes besides: for a file `length`, `alphabet` and `ema`
+        options: What the checkpoint's adapter takes besides: for the models of molecules, DNA and RNA `temperature`,
+            that of the tokens' distribution, for a file `length`, `alphabet` and `ema`
             (:func:`guided.adapters.mdlm.cnn.load`) or GDSS's (:func:`guided.adapters.gdss.adapter.load`), for MDLM's
-            folder `length`, for a pipeline `eta`, `lookahead`,
-            `scheduler`, `guider` and more (:func:`guided.adapters.diffusers.load`). A pipeline object takes those of
+            folder `length`, for a pipeline `eta`, `lookahead`, `scheduler`, `guider` and more
+            (:func:`guided.adapters.diffusers.load`). A pipeline object takes those of
             :func:`guided.adapters.diffusers.wrap`, and stays on its device and in its precision.
 
     Raises:
         GuidedError: The name, the device, an option or the checkpoint is not accepted.
     """
-    running = {"compile": compile, "channels_last": channels_last}
+    running = {"compile": compile, "channels_last": channels_last, "temperature": options.get("temperature")}
     running = {name: value for name, value in running.items() if value is not None}
     options |= running
     if not isinstance(name_or_path, str | Path):
@@ -124,7 +125,8 @@ def load(
 
 def _with_options(name: str, options: Mapping[str, Any]) -> str:
     """The name followed by options, as `"dna?compile=default"`: they are recorded with it."""
-    texts = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()]
+    values = [value if isinstance(value, str) else json.dumps(value, default=float) for value in options.values()]
+    texts = [f"{key}={value}" for key, value in zip(options, values, strict=True)]
     return "".join([name, *(("&" if "?" in name or i else "?") + text for i, text in enumerate(texts))])
 
 

@@ -9,7 +9,7 @@ References:
     | https://arxiv.org/abs/2406.07524
 """
 
-__all__ = ["SCHEDULES", "Masked"]
+__all__ = ["SCHEDULES", "Masked", "temperature_of"]
 
 import math
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from torch.nn.functional import one_hot
 from guided.core.batching import distinct
 from guided.core.process import check_steps
 from guided.core.random import Streams
-from guided.errors import GuidedError
+from guided.errors import GuidedError, check_number
 
 #: The share of masked tokens at time t, from t = 1 (noise) to t = 0 (data). The cosine is MaskGIT's, sin(pi t / 2).
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -230,6 +230,15 @@ class Masked:
         fixed = self.fixed.to(x.device)
         fixed = fixed if fixed.ndim == 1 else fixed[:, None]
         return torch.where(fixed == self.mask, x, fixed)
+
+
+def temperature_of(given: Any, own: float) -> float:
+    """The temperature that is given for the tokens' distribution, or for None the model's own.
+
+    Raises:
+        GuidedError: It is not a number above 0.
+    """
+    return own if given is None else check_number("temperature", given, float, above=0)
 
 
 def _wide(y: Tensor) -> torch.dtype:

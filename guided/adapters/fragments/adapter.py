@@ -17,7 +17,7 @@ from guided.core.codec import Codec
 from guided.core.compiling import check_compile, compiled, filled
 from guided.core.denoiser import Denoiser, Network
 from guided.core.diffusion import Diffusion
-from guided.core.masked import Masked
+from guided.core.masked import Masked, temperature_of
 from guided.errors import GuidedError
 from guided.nets.transformer import TokenTransformer
 
@@ -29,6 +29,7 @@ def load(
     dtype: torch.dtype,
     *,
     compile: str | None = None,
+    temperature: float | None = None,
 ) -> Diffusion:
     """The model in a folder.
 
@@ -38,6 +39,7 @@ def load(
         device: Where the network goes.
         dtype: The precision of the network.
         compile: How the network is compiled: "default", or on a GPU "graph"; None for not at all.
+        temperature: The temperature of the tokens' distribution; None for that of the configuration.
 
     Raises:
         GuidedError: The configuration lacks an entry, a fragment is no molecule, the weights do not fit, or the network
@@ -46,6 +48,7 @@ def load(
     how = check_compile(compile, device)
     path = folder / "config.json"
     entries = validated(Fragments, config, path)
+    T = temperature_of(temperature, entries.temperature)
     try:
         tokens = read_tokens(entries)
     except GuidedError as error:
@@ -64,7 +67,7 @@ def load(
 
     return Diffusion(
         around(run),
-        Masked(tokens.length, tokens.vocabulary, steps=entries.steps, temperature=entries.temperature),
+        Masked(tokens.length, tokens.vocabulary, steps=entries.steps, temperature=T),
         Codec(
             Decoder(tokens.smiles),
             encode=lambda smiles: tokens.pad(tokens.encode(smiles)),

@@ -16,7 +16,7 @@ from guided.core.codec import Codec
 from guided.core.compiling import check_compile, check_layout, compiled, filled
 from guided.core.denoiser import Denoiser, Network
 from guided.core.diffusion import Diffusion
-from guided.core.masked import Masked
+from guided.core.masked import Masked, temperature_of
 from guided.core.prompting import Prompting
 from guided.errors import GuidedError, nearest
 from guided.nets.convolution import TokenConvolution
@@ -34,6 +34,7 @@ def load(
     *,
     compile: str | None = None,
     channels_last: bool | None = None,
+    temperature: float | None = None,
 ) -> Diffusion:
     """The model in a folder. Samples are strings of `L` letters; a prompt is one of its labels.
 
@@ -44,12 +45,14 @@ def load(
         dtype: The precision of the network.
         compile: How the network is compiled: "default", or on a GPU "graph"; None for not at all.
         channels_last: Whether convolutions have their channels last in memory; None for True.
+        temperature: The temperature of the tokens' distribution; None for that of the configuration.
 
     Raises:
         GuidedError: The configuration lacks an entry, the weights do not fit it, or an option is not accepted.
     """
     how, layout = check_compile(compile, device), check_layout(channels_last)
     entries = validated(Nucleotides, config, folder / "config.json")
+    T = temperature_of(temperature, entries.temperature)
     labels = tuple(entries.labels)
 
     def make() -> TokenConvolution:
@@ -66,7 +69,7 @@ def load(
     letters = Letters(entries.alphabet, entries.length)
     return Diffusion(
         around(run),
-        Masked(entries.length, len(entries.alphabet), steps=entries.steps, temperature=entries.temperature),
+        Masked(entries.length, len(entries.alphabet), steps=entries.steps, temperature=T),
         Codec(letters.decode, encode=letters.encode, modality="dna", tokens=letters.codes),
         Prompting(Labels(labels, device), unconditional=labels[0], examples=labels),
         Network(run, around),

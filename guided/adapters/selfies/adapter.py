@@ -17,7 +17,7 @@ from guided.core.codec import Codec
 from guided.core.compiling import check_compile, compiled, filled
 from guided.core.denoiser import Denoiser, Network
 from guided.core.diffusion import Diffusion
-from guided.core.masked import Masked
+from guided.core.masked import Masked, temperature_of
 from guided.nets.transformer import TokenTransformer
 
 
@@ -28,6 +28,7 @@ def load(
     dtype: torch.dtype,
     *,
     compile: str | None = None,
+    temperature: float | None = None,
 ) -> Diffusion:
     """The model in a folder.
 
@@ -37,12 +38,14 @@ def load(
         device: Where the network goes.
         dtype: The precision of the network.
         compile: How the network is compiled: "default", or on a GPU "graph"; None for not at all.
+        temperature: The temperature of the tokens' distribution; None for that of the configuration.
 
     Raises:
         GuidedError: The configuration lacks an entry, the weights do not fit it, or an option is not accepted.
     """
     how = check_compile(compile, device)
     entries = validated(Selfies, config, folder / "config.json")
+    T = temperature_of(temperature, entries.temperature)
     tokens = SelfiesTokens(
         tuple(entries.symbols), tuple((left, right) for left, right in entries.merges), entries.length
     )
@@ -58,7 +61,7 @@ def load(
 
     return Diffusion(
         around(run),
-        Masked(tokens.length, tokens.vocabulary, steps=64, temperature=entries.temperature),
+        Masked(tokens.length, tokens.vocabulary, steps=64, temperature=T),
         Codec(
             Decoder(tokens.smiles),
             encode=lambda smiles: tokens.pad(tokens.encode(smiles)),
