@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from guided.errors import GuidedError
+from guided.fitting.half import whole
 from guided.fitting.loop import Alone, Loop, Processes, cool_down, decaying, warm_up
-from guided.fitting.state import read_state
+from guided.fitting.state import intact, read_state
 from training.devices import use_tensor_cores
 from training.optimizers import token_optimizers
 
@@ -30,6 +31,7 @@ class Trainer:
         optimizers: The optimizers of its weights; None for those of token models.
         processes: The processes of the training, with device and precision; None for one in full precision.
         compiled: Whether the network is compiled.
+        half: Whether the state is saved in half the bytes; otherwise a resumed training goes on exactly.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Trainer:
         optimizers: Sequence[torch.optim.Optimizer] | None = None,
         processes: Processes | None = None,
         compiled: bool = False,
+        half: bool = False,
     ) -> None:
         self.net, self.average = net, copy.deepcopy(net).requires_grad_(False)
         self.loop = Loop(
@@ -49,6 +52,7 @@ class Trainer:
             averaged=self.average,
             processes=processes,
             compiled=compiled,
+            half=half,
         )
         self.losses: list[float] = []
 
@@ -116,7 +120,8 @@ def averaged_weights(folder: Path) -> tuple[dict[str, torch.Tensor], int, float]
     state = read_state(folder)
     if state is None:
         raise GuidedError(f"there is no training in {str(folder)!r}; train first")
-    return state["average"], int(state.get("step", 0)), float(state.get("seconds", 0.0)) / 60
+    with intact(folder):
+        return whole(state)["average"], int(state.get("step", 0)), float(state.get("seconds", 0.0)) / 60
 
 
 def any_order_loss(net: Callable[..., torch.Tensor], x: torch.Tensor, mask: int, partial: bool = False) -> torch.Tensor:

@@ -47,6 +47,7 @@ import torch
 from torch import Tensor, nn
 
 from guided.errors import GuidedError, check_number
+from guided.fitting.half import halved, whole
 from guided.fitting.state import check_like, intact, read_state, write_state
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -146,6 +147,12 @@ class Loop:
         processes: The processes of the training; None for this one.
         compiled: Whether `forward` is compiled.
         more: Returns further entries of the state, which `load` returns.
+        half: Whether the state is saved in half the bytes (`guided/fitting/half.py`). A training that is resumed from
+            such a state goes on from rounded numbers, otherwise from exactly those that were saved. A state of either
+            kind can be loaded.
+
+    Raises:
+        GuidedError: The state is to be halved, but the weights are not float32.
 
     Attributes:
         forward: The network for computing losses, compiled if `compiled`.
@@ -167,11 +174,14 @@ class Loop:
         processes: Processes | None = None,
         compiled: bool = False,
         more: Callable[[], Mapping[str, Any]] = dict,
+        half: bool = False,
     ) -> None:
         self.net, self.optimizers, self.rate, self.share, self.clip = net, list(optimizers), rate, share, clip
         self.processes, self.more = processes or Alone(next(net.parameters()).device), more
         self.forward = cast("nn.Module", torch.compile(net, dynamic=False)) if compiled else net
-        self.weights = {name: p for name, p in net.named_parameters() if p.requires_grad}
+        self.weights, self.half = {name: p for name, p in net.named_parameters() if p.requires_grad}, half
+        if half and (other := {str(p.dtype) for p in self.weights.values()} - {"torch.float32"}):
+            raise GuidedError(f"half is True, but there are weights of {', '.join(sorted(other))}; take float32")
         self._copied: dict[str, Tensor] = {}  # frozen weights and buffers, copied into `averaged` as they are
         if averaged is None:
             self.average = {name: p.detach().clone() for name, p in self.weights.items()}
@@ -289,7 +299,7 @@ class Loop:
             "seconds": self.seconds,
             "more": dict(self.more()),
         }
-        write_state(folder, state)
+        write_state(folder, halved(state) if self.half else state)
 
     def load(self, folder: Path) -> dict[str, Any] | None:
         """Loads the state in a folder; returns its further entries, or None if there is no state.
@@ -301,6 +311,7 @@ class Loop:
         if state is None:
             return None
         with intact(folder), torch.no_grad():
+            state = whole(state)
             step = check_number("step", state["step"], int, least=0)
             seconds = check_number("seconds", state["seconds"], float, least=0)
             parts = (("weights", self.weights), ("others", self._copied), ("average", self.average))

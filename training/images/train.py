@@ -92,7 +92,9 @@ def loss_on(loss: Callable[..., torch.Tensor], processes: Alone) -> Callable[...
     return value
 
 
-def resume(net: nn.Module, lr: float, inner: tuple[str, ...], folder: Path, processes: Alone) -> Trainer:
+def resume(
+    net: nn.Module, lr: float, inner: tuple[str, ...], folder: Path, processes: Alone, half: bool = False
+) -> Trainer:
     """A trainer with the state in the folder, if there is one; random numbers continue from its step.
 
     Args:
@@ -101,10 +103,11 @@ def resume(net: nn.Module, lr: float, inner: tuple[str, ...], folder: Path, proc
         inner: Words in the names of the weights that Muon trains.
         folder: The folder of the state.
         processes: The processes of the training.
+        half: Whether the state is saved in half the bytes; a resumed training then goes on from rounded numbers.
     """
     torch.set_flush_denormal(True)
     net = net.to(processes.device)
-    trainer = Trainer(net, lr, image_optimizers(net, lr, inner), processes)
+    trainer = Trainer(net, lr, image_optimizers(net, lr, inner), processes, half=half)
     trainer.load(folder)
     torch.manual_seed(trainer.step)
     return trainer
@@ -243,7 +246,8 @@ def text_trainer(work: Path, lr: float, processes: Alone) -> Trainer:
     """The training of text encoder and UNet, with the state in `images/` if there is one."""
     torch.manual_seed(0)
     net: Any = TextToImage()
-    return resume(net.to(memory_format=torch.channels_last), lr, ("block", "layers"), work / "images", processes)
+    net = net.to(memory_format=torch.channels_last)
+    return resume(net, lr, ("block", "layers"), work / "images", processes, half=True)  # or it would be 115 MB
 
 
 def train_alone(alone: Alone, work: Path, minutes: float, of: float | None, batch: int, lr: float) -> None:
@@ -383,7 +387,8 @@ def restore(work: Path = HERE / "work", folder: Path = CHECKPOINT) -> None:
     net.text.load_state_dict(read_tensors(folder / "text_encoder" / "model.safetensors"))
     net.unet.load_state_dict(read_tensors(folder / "unet" / weights))
     for name, module, inner in (("tiny", small, ("layers",)), ("images", net, ("block", "layers"))):
-        Trainer(module, 1.5e-3, image_optimizers(module, 1.5e-3, inner)).save(work / name)
+        optimizers = image_optimizers(module, 1.5e-3, inner)
+        Trainer(module, 1.5e-3, optimizers, half=name == "images").save(work / name)
 
 
 def prompts(entries: list[Emoji]) -> list[str]:
