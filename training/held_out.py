@@ -14,7 +14,7 @@ from guided.fitting.state import read_state, write_state
 from training.trainer import Trainer
 
 BEST = "best"  # the folder of the best averaged weights, in that of the state
-ROWS = {"cpu": 256, "gpu": 1024}
+TOKENS = {"cpu": 51_200, "gpu": 204_800}  # that are measured
 INTERVAL, PART = 60.0, 256  # seconds between two measurements, rows of a forward pass
 
 
@@ -30,7 +30,7 @@ class HeldOut:
         trainer: The training.
         folder: The folder of its state; the best averaged weights go into a folder inside.
         mask: The token of a masked base.
-        rows: How many sequences are used; None for 256 on a CPU and 1,024 on a GPU.
+        rows: How many sequences are used; None for 51,200 tokens on a CPU and four times as many on a GPU.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class HeldOut:
     ) -> None:
         self.trainer, self.folder, self.mask = trainer, folder / BEST, mask
         device, generator = trainer.loop.processes.device, torch.Generator().manual_seed(0)
-        rows = rows or ROWS["cpu" if device.type == "cpu" else "gpu"]
+        rows = rows or -(-TOKENS["cpu" if device.type == "cpu" else "gpu"] // x.shape[1])
         chosen = torch.randperm(len(x), generator=generator)[:rows]
         n, length = len(chosen), x.shape[1]
         counts = 1 + torch.arange(n) * length // n

@@ -5,7 +5,7 @@ sequences the loss of the averaged weights on them is printed every minute, and 
 training set of 39,254 sequences, which a GPU reads once a second, is learned by heart in the end.
 """
 
-__all__ = ["BATCHES", "Dataset", "Plan", "export", "fit", "network"]
+__all__ = ["BATCHES", "Dataset", "Plan", "export", "fit", "network", "numbers"]
 
 import json
 from collections.abc import Iterator, Sequence
@@ -132,6 +132,18 @@ def _claim(folder: Path, config: dict[str, Any]) -> None:
             )
     make_folder(folder)
     write_json(folder / NETWORK, config)
+
+
+def numbers(text: str) -> list[int]:
+    """Whole numbers from 1 on that are separated by commas.
+
+    Raises:
+        GuidedError: The text is something else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise GuidedError(f"dilations is {text!r}; it must be whole numbers from 1 on, as in 1,2,4")
+    return [int(part) for part in parts]
 
 
 def _optimizers(net: nn.Module, plan: Plan) -> list[torch.optim.Optimizer] | None:

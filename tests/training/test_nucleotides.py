@@ -123,9 +123,9 @@ def test_packed_sequences_are_read_as_they_were(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "1,,2", "0,1", "1,-2", "1 2", "a"])
 def test_dilations_are_whole_numbers(text: str) -> None:
-    assert dna.numbers("1, 2,16") == [1, 2, 16]
+    assert nucleotides.numbers("1, 2,16") == [1, 2, 16]
     with pytest.raises(GuidedError, match="dilations is"):
-        dna.numbers(text)
+        nucleotides.numbers(text)
 
 
 def test_dropout_is_for_training_only() -> None:
@@ -179,6 +179,27 @@ def test_dry_run_of_a_larger_network(tmp_path: Path, monkeypatch: pytest.MonkeyP
     config = read_json(tmp_path / "model" / "config.json")
     assert (config["width"], config["dilations"], config.get("dropout")) == (8, [1, 2], None)
     assert guided.load(tmp_path / "model", steps=4).steps == 4
+
+
+def test_dry_run_of_rna_with_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights that are exported are those with the best loss on what is held out, not the last."""
+    rng = np.random.default_rng(0)
+    data = Dataset(["".join(rng.choice(list("ACGT"), 50)) for _ in range(12)], np.array([1, 2] * 6))
+    monkeypatch.setattr(rna, "read", lambda work, human: (data, np.arange(12) < 4))
+    monkeypatch.setattr(Trainer, "run", lambda self, minutes, folder: iter([0.0, 0.5]))
+    rna._train(name="wide", work=tmp_path, width=8, dilations="1,2", dropout=0.1, decay=0.1, batch=4)
+    assert (tmp_path / "wide" / "best" / "state.json").is_file()
+    rna._export(tmp_path, "wide", tmp_path / "model")
+    config = read_json(tmp_path / "model" / "config.json")
+    assert (config["alphabet"], config["width"], config["dilations"]) == ("ACGU", 8, [1, 2])
+    assert "dropout" not in config
+    assert guided.load(tmp_path / "model", steps=4).steps == 4
+
+
+@pytest.mark.parametrize(("length", "rows"), [(200, 256), (50, 1024)])
+def test_as_many_tokens_are_held_out_whatever_their_length(tmp_path: Path, length: int, rows: int) -> None:
+    x, label = torch.zeros(1500, length, dtype=torch.long), np.ones(1500, dtype=np.int64)
+    assert len(HeldOut(x, label, Trainer(nucleotides.network(SMALL), 1e-3), tmp_path).x) == rows
 
 
 def test_state_of_another_network_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,10 +28,9 @@ import numpy as np
 import typer
 from safetensors.numpy import save_file
 
-from guided.errors import GuidedError
 from guided.metrics.kmers import kmer_frequencies
 from guided.rewards.sequences.activity import CELLS
-from training.nucleotides import Dataset, Plan, export, fit
+from training.nucleotides import Dataset, Plan, export, fit, numbers
 
 HERE = Path(__file__).parents[1]
 CHECKPOINT = HERE.parent / "guided" / "checkpoints" / "dna"
@@ -89,18 +88,6 @@ def _download(work: Path) -> tuple[Dataset, list[str]]:
     names = [row[place["TAG"]].replace("hESCT0", "hESC").split("_")[0] for row in table]
     labels = np.array([1 + CELLS.index(name) for name in names], dtype=np.int64)
     return Dataset([row[place["sequence"]] for row in table], labels), [row[place["chr"]] for row in table]
-
-
-def numbers(text: str) -> list[int]:
-    """Whole numbers from 1 on that are separated by commas.
-
-    Raises:
-        GuidedError: The text is something else.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise GuidedError(f"dilations is {text!r}; it must be whole numbers from 1 on, as in 1,2,4")
-    return [int(part) for part in parts]
 
 
 @app.command()

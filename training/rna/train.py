@@ -20,12 +20,13 @@ import zipfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from training.nucleotides import Dataset, Plan, export, fit
+from training.nucleotides import Dataset, Plan, export, fit, numbers
 
 HERE = Path(__file__).parents[1]
 CHECKPOINT = HERE.parent / "guided" / "checkpoints" / "rna"
@@ -126,24 +127,34 @@ def read(work: Path = HERE / "work", table: Path | None = None) -> tuple[Dataset
 def _train(
     human: Path | None = None,
     work: Path = HERE / "work",
+    name: str = "rna",
     minutes: float = 15.0,
     batch: int = 256,
     lr: float = 2e-3,
+    width: int = 64,
+    dilations: str = "1,1,2,4,1",
+    dropout: Annotated[float, typer.Option(min=0.0, max=0.9)] = 0.0,
+    decay: Annotated[float, typer.Option(min=0.0)] = 0.0,
     device: str = "cpu",
     accumulate: int = 1,
     compiled: bool = False,
 ) -> None:
-    """Trains for a number of minutes, over all sessions; the state is saved every minute into `rna/`."""
+    """Trains for a number of minutes, over all sessions; the state is saved every minute into a folder `name`.
+
+    The loss on the UTRs that are held out is printed every minute, and the averaged weights with the best one are
+    exported.
+    """
     data, held_out = read(work, human)
     print(f"{(~held_out).sum()} UTRs to learn from, {held_out.sum()} held out", flush=True)
-    plan = Plan(minutes, batch, lr, reverse=False, device=device, accumulate=accumulate, compiled=compiled)
-    fit(data.select(~held_out), CONFIG, work / "rna", plan)
+    config: dict[str, Any] = {**CONFIG, "width": width, "dilations": numbers(dilations), "dropout": dropout}
+    plan = Plan(minutes, batch, lr, reverse=False, device=device, accumulate=accumulate, compiled=compiled, decay=decay)
+    fit(data.select(~held_out), config, work / name, plan, data.select(held_out))
 
 
 @app.command("export")
-def _export(work: Path = HERE / "work", out: Path = CHECKPOINT) -> None:
-    """Writes the averaged weights, in half precision, and the configuration."""
-    export(CONFIG, work / "rna", out)
+def _export(work: Path = HERE / "work", name: str = "rna", out: Path = CHECKPOINT) -> None:
+    """Writes the averaged weights with the best loss on held-out UTRs, in half precision, and the configuration."""
+    export(CONFIG, work / name, out)
 
 
 if __name__ == "__main__":
