@@ -8,8 +8,8 @@
 
 A weight differs from its average by little, so that it comes back within 2^-11 of that difference, where float16 alone
 would leave 2^-11 of the weight; a moment comes back within 2^-8 of itself. The training goes on in full precision: each
-resumption rounds once, and an update then forgets what was rounded in the moments at the pace of their decay. A tensor
-with numbers that float16 cannot hold stays as it is.
+resumption rounds once, and the moments forget it at the pace of their decay (training/README.md has how far that leads
+away). A tensor with numbers that float16 cannot hold stays as it is.
 """
 
 __all__ = ["halved", "whole"]
