@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench figures
 
 demo: .venv/ready
 	@echo "Sampling 64 drug-like molecules with SVDD (10 candidates a step); the report goes into runs/demo"
@@ -19,6 +19,10 @@ lint: .venv/ready
 
 bench: .venv/ready
 	@$(BIN)/python benchmarks/hot_loop.py
+
+# ONLY=README.md or the name of a measurement, MINUTES=30, ARGS=--list or ARGS=--render; see benchmarks/figures.
+figures: .venv/ready
+	@$(BIN)/python -m benchmarks.figures $(ONLY) $(if $(MINUTES),--minutes $(MINUTES)) $(ARGS)
 
 .venv/ready: pyproject.toml constraints.txt
 	@echo "Installing the pinned environment into .venv (once, a few minutes)"

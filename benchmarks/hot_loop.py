@@ -10,9 +10,11 @@ cached. Both sample the same distribution. Printed are rows, seconds and their r
 time without network, decoding and reward.
 """
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -108,6 +110,7 @@ def main(
     depth: int = 6,
     repeats: int = 3,
     host: Annotated[bool, typer.Option("--host", help="The host's milliseconds a step instead.")] = False,
+    out: Annotated[Path | None, typer.Option("--json", help="A file for the numbers.")] = None,
 ) -> None:
     """Prints rows, seconds and ratios, and our overhead; the medians of the repeats, taken in turn."""
     if host:
@@ -130,7 +133,7 @@ def main(
             score.clear()
         ours, monitor, seconds = our_loop(diffusion, score, requests, candidates, repeat)
         results.append(Result(plain_rows, plain_seconds, theirs, monitor, seconds, ours))
-    report(diffusion.name, results)
+    report(diffusion.name, results, out)
 
 
 def report_host(repeats: int) -> None:
@@ -147,8 +150,8 @@ def median(values: list[float]) -> float:
     return torch.tensor(values, dtype=torch.float64).quantile(0.5).item()
 
 
-def report(name: str, results: list[Result]) -> None:
-    """Prints the table."""
+def report(name: str, results: list[Result], out: Path | None) -> None:
+    """Prints the table, and writes the ratios into the file, if there is one."""
     table = Table("", "plain", "ours", "ratio", title=f"{name}, medians of {len(results)}")
     rows = median([r.plain_rows for r in results]), median([r.monitor.network_rows for r in results])
     table.add_row("network rows", f"{rows[0]:.0f}", f"{rows[1]:.0f}", f"{rows[1] / rows[0]:.3f}")
@@ -163,8 +166,12 @@ def report(name: str, results: list[Result]) -> None:
     for part in ("network", "decode", "reward"):
         table.add_row(f"  {part}", "", f"{median([r.monitor.seconds[part] for r in results]):.3f}")
     left = median([r.seconds - sum(r.monitor.seconds.values()) for r in results])
+    decode = median([r.monitor.seconds["decode"] for r in results])
     table.add_row("  overhead", "", f"{left:.3f}", f"{left / seconds[1]:.1%} of the wall-clock time")
     Console().print(table)
+    if out is not None:
+        shares = {"overhead": left / seconds[1], "decode": decode / seconds[1]}
+        out.write_text(json.dumps({"network_rows": rows[1] / rows[0], "speedup": speedup, **shares}))
 
 
 if __name__ == "__main__":

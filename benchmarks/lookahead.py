@@ -7,8 +7,10 @@ The same latents, of unguided samples, are decoded by each; the wall-clock ratio
 that follow one another. SVDD's final samples are always decoded in full for their reward.
 """
 
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -44,6 +46,7 @@ def main(
     guidance: Annotated[float, typer.Option(help="The weight of guidance.")] = 5.0,
     repeat: Annotated[int, typer.Option(help="Pairs of decodes.")] = 9,
     lookaheads: Annotated[list[str], typer.Option("--lookahead", help="Repeat for several.")] = ["tiny", "0.5"],  # noqa: B006
+    out: Annotated[Path | None, typer.Option("--json", help="A file for the numbers.")] = None,
 ) -> None:
     """Prints the table."""
     score = resolve_reward(reward)
@@ -55,6 +58,7 @@ def main(
     exact = score(full.decode(x), prompts * 4)
     columns = ("look-ahead", "wall", "reward less full's", "size", "r", "SVDD's median reward", "seconds")
     table = Table(*columns, title=f"{model}, {reward}: {len(x)} latents; SVDD with M = {candidates}, K = {steps}")
+    rows = []
     for name in ["full", *lookaheads]:
         option: Any = float(name) if name.replace(".", "").isdigit() else name
         other = guided.load(model, steps=steps, lookahead=option)
@@ -66,7 +70,11 @@ def main(
         gap, r = shown - exact, correlation(shown.numpy(), exact.numpy())
         cells = f"{ratios.median():.2f}", f"{gap.mean():+.3f}", f"{gap.abs().mean():.3f}", f"{r:.3f}"
         table.add_row(name, *cells, f"{run.rewards.median():.3f}", f"{run.stats.seconds['total']:.0f}")
+        found = {"time": ratios.median(), "gap": gap.mean(), "size": gap.abs().mean(), "svdd": run.rewards.median()}
+        rows.append({"label": name, "r": r, **{key: value.item() for key, value in found.items()}})
     Console(width=140).print(table)
+    if out is not None:
+        out.write_text(json.dumps({"rows": rows}))
 
 
 if __name__ == "__main__":

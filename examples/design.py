@@ -1,4 +1,4 @@
-"""Shared by the examples of sequence design: samplers side by side, a table, a FASTA file, a CSV file and a report.
+"""Shared by the examples of sequence design: samplers side by side, a table, a FASTA file, CSV files and a report.
 
 Imported by dna.py and rna.py; it does nothing by itself.
 """
@@ -42,6 +42,7 @@ class Comparison:
     natural: np.ndarray | None = None
     seed: int = 0
     rows: list[tuple[str, list[str], dict[str, list[float]]]] = field(default_factory=list)
+    table: list[dict[str, object]] = field(default_factory=list)
 
     def header(self) -> None:
         """Prints the names of the columns."""
@@ -61,9 +62,14 @@ class Comparison:
         scores = {"reward": rewards}
         scores |= {judge: [float(r) for r in score(samples)] for judge, score in self.judges.items()}
         self.rows.append((name, samples, scores))
+        r, log_p, distinct = self.likeness(samples), self.likelihood(samples), len(set(samples))
         print(f"{name:12}" + "".join(f"{quantiles(values):>26}" for values in scores.values()), end="")
-        print(f"{self.likeness(samples):9.3f}{self.likelihood(samples):8.1f}{len(set(samples)):10}", end="")
-        print(f"{network_rows:14,}{seconds:9.0f}", flush=True)
+        print(f"{r:9.3f}{log_p:8.1f}{distinct:10}{network_rows:14,}{seconds:9.0f}", flush=True)
+        costs = {"distinct": distinct, "network_rows": network_rows, "seconds": seconds}
+        medians = {judge: float(np.median(values)) for judge, values in scores.items()}
+        lows = {f"{judge} low": float(np.quantile(values, 0.1)) for judge, values in scores.items()}
+        highs = {f"{judge} high": float(np.quantile(values, 0.9)) for judge, values in scores.items()}
+        self.table.append({"sampler": name, **medians, **lows, **highs, "3-mer r": r, "log p": log_p, **costs})
 
     def likeness(self, sequences: list[str]) -> float:
         """Correlation of 3-mer frequencies with the natural ones."""
@@ -77,7 +83,11 @@ class Comparison:
         return float(log_likelihood(self.model.prompted([self.prompt] * len(x)), x, draws=16).median())
 
     def write(self) -> None:
-        """All samples as `samples.csv`, those of the last sampler as `samples.fasta`."""
+        """The table as `table.csv`, all samples as `samples.csv`, those of the last sampler as `samples.fasta`."""
+        with (self.out / "table.csv").open("w", newline="") as file:
+            rows = csv.DictWriter(file, list(self.table[0]))
+            rows.writeheader()
+            rows.writerows(self.table)
         with (self.out / "samples.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["sampler", "request", "sequence", "reward", *self.judges])

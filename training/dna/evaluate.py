@@ -102,6 +102,9 @@ def main(
         run = guided.sample(loaded, sampler="unguided", n=n, prompt=label, guidance=guidance, batch_size=250, seed=i)
         real = [s for s, mine in zip(data.sequences, held_out & (data.labels == i), strict=True) if mine]
         report[label] = judge(list(run.samples), real, training, FACTORS.get(label, ()))
+        seen = np.flatnonzero(~held_out & (data.labels == i))
+        some = [data.sequences[j] for j in np.random.default_rng(0).permutation(seen)[:n]]
+        report[label]["r6_real"] = correlate(some, real, 6)  # as near as so many sequences of the data come
         drawn += run.samples
         print(label, json.dumps(report[label]), flush=True)
     report["all"] = {f"r{k}": correlate(drawn, natural, k) for k in (3, 6)}

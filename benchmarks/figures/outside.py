@@ -1,0 +1,22 @@
+"""Tables of numbers that `make figures` does not measure: document, first line (empty for all of them), and why not."""
+
+__all__ = ["OUTSIDE"]
+
+OUTSIDE = (
+    ("docs/frontier.md", "", "hours; benchmarks/frontier.py goes on where it was stopped, and shows its own results"),
+    ("docs/pmo.md", "", "benchmarks/pmo.py goes on where it was stopped; it needs the files of molscore"),
+    ("docs/pareto.md", "", "benchmarks/pareto.py prints the table from a pool of molecules that it keeps"),
+    ("docs/molecules_of_the_paper.md", "", "hours of docking, and of a published network that is not shipped"),
+    ("docs/measured/h100.md", "", "one H100"),
+    ("docs/scaling.md", "", "several processes on a machine that others use: the ratio says as much about these"),
+    ("docs/rewards-at-scale.md", "| | |", "rewards and networks that sleep; benchmarks/workers.py prints the ratios"),
+    (
+        "docs/values.md",
+        "| value | held-out loss | sampler's alpha = 0.5 | judge | alpha = 0 | judge |",
+        "two fits, compared once to choose a default; `guided fit-value` prints the same of any other",
+    ),
+    ("docs/self_npo.md", "| | plain | CFG | NPO | NPO less CFG |", "of former weights of the images, and says so"),
+    ("docs/images.md", "| pipelines | network | default guidance | default steps |", "defaults, not measured"),
+    ("training/README.md", "", "trainings, and networks that were tried and not shipped"),
+    ("guided/checkpoints/dna_oracle/README.md", "", "training.dna.oracle prints them when it has trained the oracles"),
+)
