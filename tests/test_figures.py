@@ -8,13 +8,16 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.figures import measured
+from benchmarks.figures.__main__ import chosen, left, measure
+from benchmarks.figures.draw import script
 from benchmarks.figures.measured import MEASURED, ROOT, fingerprint, load, rounded, run, stale
 from benchmarks.figures.outside import OUTSIDE
-from benchmarks.figures.recipe import Measurement, Table
+from benchmarks.figures.recipe import Measurement, Missing, Table
 from benchmarks.figures.render import BLOCK, cell, documents, rendered, written
 from benchmarks.figures.tables import TABLES
 from guided.errors import GuidedError
 
+MEASUREMENTS = {table.measurement.name for table in TABLES.values()}
 NAMES = [str(path.relative_to(ROOT)) for path in documents()]
 TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 
@@ -28,7 +31,7 @@ def test_documents_show_what_was_measured(name):
 def test_every_table_is_in_a_document_and_every_file_has_a_table():
     shown = {name for text in TEXTS.values() for name, _ in BLOCK.findall(text)}
     assert shown == {*TABLES}
-    assert {path.stem for path in MEASURED.glob("*.json")} == {table.measurement.name for table in TABLES.values()}
+    assert {path.stem for path in MEASURED.glob("*.json")} == MEASUREMENTS
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=list(TABLES))
@@ -65,6 +68,7 @@ def test_what_is_listed_as_outside_is_there():
 def one(tmp_path, monkeypatch):
     """A measurement of a model with weights of its own, of two runs; its table, and the folder of its numbers."""
     monkeypatch.setattr(measured, "ROOT", tmp_path)
+    monkeypatch.setattr(measured, "MEASURED", tmp_path)
     weights = tmp_path / "guided" / "checkpoints" / "toy" / "model.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"weights")
@@ -88,8 +92,8 @@ def one(tmp_path, monkeypatch):
 def test_a_table_is_rendered_from_its_runs(one):
     table, folder, _ = one
     for label in ("two", "one"):
-        run(table.measurement, label, folder)
-    text = rendered(table, folder)
+        run(table.measurement, label)
+    text = rendered(table)
     assert (
         text.startswith("| | M | second |\n|---|---|---|\n| one | .12 | 1 |\n| two | .25 | 2 |\n\n*")
         and "Stale" not in text
@@ -99,30 +103,30 @@ def test_a_table_is_rendered_from_its_runs(one):
 
 
 def test_changed_weights_and_settings_are_stale_and_said_to_be(one):
-    table, folder, weights = one
-    run(table.measurement, "one", folder)
+    table, _, weights = one
+    run(table.measurement, "one")
     assert stale(table.measurement, "two", None) == "not measured"
-    assert "Not measured yet: two." in (text := rendered(table, folder)) and "Stale" not in text
-    assert "| two" not in rendered(table, folder)
-    run(table.measurement, "two", folder)
+    assert "Not measured yet: two." in (text := rendered(table)) and "Stale" not in text
+    assert "| two" not in rendered(table)
+    run(table.measurement, "two")
     other = replace(table.measurement, runs={"one": {"M": 1}, "two": {"M": 3}})
-    assert "**Stale**: measured with another M (two)." in rendered(replace(table, measurement=other), folder)
+    assert "**Stale**: measured with another M (two)." in rendered(replace(table, measurement=other))
     weights.write_bytes(b"other weights")
     fingerprint.cache_clear()
-    assert stale(table.measurement, "one", load(table.measurement, folder)["one"]) == "other weights of toy"
-    assert "**Stale**: measured with other weights of toy. `make figures ONLY=toy_runs`" in rendered(table, folder)
-    run(table.measurement, "one", folder)
-    assert "**Stale**: measured with other weights of toy (two)." in rendered(table, folder)
+    assert stale(table.measurement, "one", load(table.measurement)["one"]) == "other weights of toy"
+    assert "**Stale**: measured with other weights of toy. `make figures ONLY=toy_runs`" in rendered(table)
+    run(table.measurement, "one")
+    assert "**Stale**: measured with other weights of toy (two)." in rendered(table)
 
 
 def test_a_document_is_written_within_its_blocks_only(one):
-    table, folder, _ = one
-    run(table.measurement, "one", folder)
+    table, *_ = one
+    run(table.measurement, "one")
     text = "before\n\n<!-- figures: toy_runs -->\nold\n<!-- end -->\n\nafter <!-- end -->\n"
-    new = written(text, {"toy_runs": table}, folder)
+    new = written(text, {"toy_runs": table})
     assert new.startswith("before\n\n<!-- figures: toy_runs -->\n\n| | M | second |\n|---|---|---|\n| one |")
     assert new.endswith("<!-- end -->\n\nafter <!-- end -->\n") and "old" not in new
-    assert written(new, {"toy_runs": table}, folder) == new
+    assert written(new, {"toy_runs": table}) == new
 
 
 @pytest.mark.parametrize(
@@ -135,9 +139,9 @@ def test_a_document_is_written_within_its_blocks_only(one):
     ],
 )
 def test_wrong_blocks_are_refused(text, message, one):
-    table, folder, _ = one
+    table, *_ = one
     with pytest.raises(GuidedError, match=message):
-        written(text, {"toy_runs": table}, folder)
+        written(text, {"toy_runs": table})
 
 
 @pytest.mark.parametrize(
@@ -153,6 +157,41 @@ def test_wrong_blocks_are_refused(text, message, one):
 )
 def test_cells(template, text):
     assert cell(template, {"a": -0.5, "b": 10_240.0, "c": None}) == text
+
+
+def test_runs_that_are_left_are_measured_until_the_time_is_over(one, capsys):
+    table, *_ = one
+    measure(left([table.measurement]), minutes=0)
+    assert "2 runs are left" in capsys.readouterr().out and load(table.measurement) == {}
+    run(table.measurement, "two")
+    measure(left([table.measurement]), minutes=1)
+    assert "toy_runs, one (not measured)" in (out := capsys.readouterr().out) and "two" not in out
+    assert left([table.measurement]) == [] and [*load(table.measurement)] == ["one", "two"]
+
+
+def test_a_run_that_needs_what_is_not_there_is_left_out(one, capsys, monkeypatch):
+    table, *_ = one
+    monkeypatch.delenv("NOWHERE", raising=False)
+    runs = {"one": {"commands": ["script.py --table $NOWHERE"]}}
+    measure(left([replace(table.measurement, runs=runs, measure=script(lambda _: []))]), minutes=1)
+    assert "left out: $NOWHERE is not set" in capsys.readouterr().out and load(table.measurement) == {}
+
+
+def test_names_are_those_of_measurements_tables_and_documents():
+    assert [found.name for found in chosen(["samplers_natural"])] == ["samplers_natural"]
+    assert [found.name for found in chosen(["molecules_moses_properties"])] == ["molecules_moses"]
+    assert {"molecules_svdd", "hot_loop"} <= {found.name for found in chosen(["README.md"])} < {*MEASUREMENTS}
+    assert {found.name for found in chosen([])} == MEASUREMENTS
+    with pytest.raises(GuidedError, match="there is no 'molecule'"):
+        chosen(["molecule"])
+
+
+def test_a_script_is_run_and_its_numbers_are_read():
+    code = "import sys, pathlib; pathlib.Path(sys.argv[1], 'x').write_text('.5')"
+    rows = script(lambda out: [{"reward": float((out / "x").read_text())}])({"commands": [f'-c "{code}" {{out}}']})
+    assert rows == [{"reward": 0.5}]
+    with pytest.raises(Missing, match="ended with 1"):
+        script(lambda _: [])({"commands": ["-c 1/0"]})
 
 
 @pytest.mark.usefixtures("one")

@@ -44,7 +44,7 @@ def columns(cost: str, digits: int = 2) -> dict[str, str]:
         cost: f"{{cost:.{digits}f}}",
         "network rows": "{rows:,}",
         "reward calls": "{calls:,}",
-        "seconds": "{seconds:,.0f}",
+        "processor seconds": "{seconds:,.0f}",
     }
 
 
@@ -53,7 +53,7 @@ two = {f"{name}, guidance 2": run for name, run in compared("compressibility", 1
 JPEG = Measurement(
     "images_jpeg",
     WEIGHTS,
-    compared("compressibility", 4, 1.0, lookahead="tiny") | two,
+    compared("compressibility", 2, 1.0, lookahead="tiny") | two,
     drawn(cost=median_cost, white=white),
     minutes=4,
 )

@@ -46,36 +46,36 @@ def weights_of(measurement: Measurement, label: str) -> dict[str, str]:
     return {model: fingerprint(model) for model in measurement.weights_of(label)}
 
 
-def load(measurement: Measurement, folder: Path = MEASURED) -> dict[str, Found]:
+def load(measurement: Measurement) -> dict[str, Found]:
     """What has been measured, by the labels of its runs, in their order."""
-    path = folder / f"{measurement.name}.json"
+    path = MEASURED / f"{measurement.name}.json"
     found = read_json(path) if path.exists() else {}
     return {label: found[label] for label in measurement.runs if label in found}
 
 
 def stale(measurement: Measurement, label: str, found: Found | None) -> str:
-    """Why a run is to be measured, again or at all; empty if it is not."""
+    """Why a run is to be measured, again or at all; empty if it need not be."""
     if found is None:
         return NEW
     before, settings = found["settings"], json.loads(json.dumps(measurement.runs[label]))
-    if before != settings:
-        return f"another {' and '.join(sorted(k for k in {**before, **settings} if before.get(k) != settings.get(k)))}"
     today = weights_of(measurement, label)
-    changed = [model for model in today if found["weights"].get(model) != today[model]]
-    return f"other weights of {' and '.join(changed)}" if changed else ""
+    weights = [model for model in today if found["weights"].get(model) != today[model]]
+    keys = [key for key in {**settings, **before} if before.get(key) != settings.get(key)]
+    parts = [f"other weights of {' and '.join(weights)}"] if weights else []
+    parts += [f"another {' and '.join(keys)}"] if keys else []
+    return ", ".join(parts)
 
 
-def run(measurement: Measurement, label: str, folder: Path = MEASURED) -> Found:
+def run(measurement: Measurement, label: str) -> Found:
     """Measures a run and saves its numbers beside those of the others."""
     settings = measurement.runs[label]
     found: Found = {"settings": settings, "weights": weights_of(measurement, label), **now()}
     start = time.perf_counter()
     rows = measurement.measure(settings)
     found |= {"minutes": round((time.perf_counter() - start) / 60, 2), "rows": [rounded(row) for row in rows]}
-    folder.mkdir(parents=True, exist_ok=True)
-    all_runs = {**load(measurement, folder), label: found}
+    all_runs = {**load(measurement), label: found}
     ordered = {name: all_runs[name] for name in measurement.runs if name in all_runs}
-    write_whole(folder / f"{measurement.name}.json", as_json(ordered))
+    write_whole(MEASURED / f"{measurement.name}.json", as_json(ordered))
     return found
 
 

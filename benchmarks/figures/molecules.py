@@ -76,7 +76,7 @@ TABLES = (
             "distinct": "{distinct}",
             "network rows a sample": "{rows_each:,.0f}",
             "reward calls a sample": "{calls_each:,.0f}",
-            "seconds in all": "{seconds:,.0f}",
+            "processor seconds in all": "{seconds:,.0f}",
         },
     ),
     *(Table(one, SETS, rows=("all",)) for one in (MOSES, FORMER)),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
-from benchmarks.figures.measured import MEASURED, NEW, ROOT, Found, load, stale
+from benchmarks.figures.measured import NEW, ROOT, Found, load, stale
 from benchmarks.figures.recipe import Row, Table
 from guided.errors import GuidedError
 
@@ -24,7 +24,7 @@ def documents() -> list[Path]:
     return [path for place in PLACES for path in sorted(ROOT.glob(place))]
 
 
-def written(text: str, tables: Mapping[str, Table], folder: Path = MEASURED) -> str:
+def written(text: str, tables: Mapping[str, Table]) -> str:
     """The text of a document with its blocks as they should be.
 
     Raises:
@@ -36,14 +36,14 @@ def written(text: str, tables: Mapping[str, Table], folder: Path = MEASURED) -> 
         if name not in tables:
             raise GuidedError(f"there is no table {name!r}; there are {', '.join(tables)}")
     return BLOCK.sub(
-        lambda it: f"<!-- figures: {it[1]} -->\n\n{rendered(tables[it[1]], folder)}\n<!-- end -->",
+        lambda it: f"<!-- figures: {it[1]} -->\n\n{rendered(tables[it[1]])}\n<!-- end -->",
         text,
     )
 
 
-def rendered(table: Table, folder: Path = MEASURED) -> str:
+def rendered(table: Table) -> str:
     """The table, where its numbers come from, and what of them is stale."""
-    measurement, there = table.measurement, load(table.measurement, folder)
+    measurement, there = table.measurement, load(table.measurement)
     shown = [label for label in table.runs or measurement.runs if label in there]
     rows = [{"label": label, **row} for label in shown for row in there[label]["rows"]]
     rows = [row for row in rows if row["label"] in (table.rows or (row["label"],))]

@@ -85,7 +85,7 @@ TABLES = (
             "worst": "{worst:.3f}",
             "calls": "{calls_each:.1f}",
             "network rows": "{rows_each:,.0f}",
-            "seconds in all": "{seconds:,.0f}",
+            "processor seconds in all": "{seconds:,.0f}",
         },
     ),
     Table(GRADIENTS, {"sampler": "{label}", "activity": "{median:.2f}", "judge": "{judge:.2f}", **COSTS}),
