@@ -79,7 +79,7 @@ def one(tmp_path, monkeypatch):
                 "toy_runs",
                 ("toy",),
                 {"one": {"M": 1}, "two": {"M": 2}},
-                lambda settings: [{"reward": settings["M"] / 8, "each": [1.0, settings["M"]]}],
+                lambda settings, work: [{"reward": settings["M"] / 8, "each": [1.0, settings["M"]]}],
             ),
             {"": "{label}", "M": "{reward:.2f}", "second": "{each[1]}", "no": "{nothing:.1f}"},
         ),
@@ -186,12 +186,14 @@ def test_names_are_those_of_measurements_tables_and_documents():
         chosen(["molecule"])
 
 
-def test_a_script_is_run_and_its_numbers_are_read():
+def test_a_script_is_run_and_its_numbers_are_read(tmp_path):
     code = "import sys, pathlib; pathlib.Path(sys.argv[1], 'x').write_text('.5')"
-    rows = script(lambda out: [{"reward": float((out / "x").read_text())}])({"commands": [f'-c "{code}" {{out}}']})
+    rows = script(lambda out: [{"reward": float((out / "x").read_text())}])(
+        {"commands": [f'-c "{code}" {{out}}']}, tmp_path / "work"
+    )
     assert rows == [{"reward": 0.5}]
     with pytest.raises(Missing, match="ended with 1"):
-        script(lambda _: [])({"commands": ["-c 1/0"]})
+        script(lambda _: [])({"commands": ["-c 1/0"]}, tmp_path)
 
 
 @pytest.mark.usefixtures("one")

@@ -11,8 +11,8 @@ Three things belong together:
 1. A **measurement** (molecules.py, images.py, sequences.py, …) is a few runs with their settings, and the function that
    measures one of them. Most runs are `guided sample` with these settings; the others call a script of this repository.
 2. Its **numbers** are committed in `docs/measured/NAME.json`, run by run, each saved as soon as it is there: with date,
-   device, version of torch, settings, and the fingerprint of the weights that were measured, the first 12 characters of
-   the sha256 of their safetensors (`cat guided/checkpoints/MODEL/**/*.safetensors | sha256sum`).
+   device, version of torch, settings, and the fingerprint of the weights that were measured: the first 12 characters of
+   `sha256sum guided/checkpoints/MODEL/model.safetensors`, or of all its safetensors in the order of their paths.
 3. A **table** is a block of a document, written from these numbers and never by hand:
 
        <!-- figures: NAME -->

@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from benchmarks.figures.recipe import Missing, Row, Settings
 from guided import Run
 
 
-def drawn(**measures: Callable[[Run], Any]) -> Callable[[Settings], list[Row]]:
+def drawn(**measures: Callable[[Run], Any]) -> Callable[[Settings, Path], list[Row]]:
     """Measures what `guided.sample` draws with the settings.
 
     A row has the reward's quantiles (`low`, `median`, `high`: 10, 50 and 90 %), its `mean` and `worst`, the number of
@@ -29,7 +28,7 @@ def drawn(**measures: Callable[[Run], Any]) -> Callable[[Settings], list[Row]]:
     for one (`rows_each`, `calls_each`); `seconds` of the processor, and `clock`. Then what `measures` say.
     """
 
-    def measure(settings: Settings) -> list[Row]:
+    def measure(settings: Settings, work: Path) -> list[Row]:
         options = dict(settings)
         model = guided.load(options.pop("model"), **options.pop("load", {}))
         start = time.process_time()
@@ -52,18 +51,19 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
     return {"low": low, "median": median, "high": high, "mean": float(np.mean(values)), "worst": min(values)}
 
 
-def script(read: Callable[[Path], list[Row]]) -> Callable[[Settings], list[Row]]:
+def script(read: Callable[[Path], list[Row]]) -> Callable[[Settings, Path], list[Row]]:
     """Runs `settings["commands"]` in turn, as `benchmarks/lookahead.py -M 4 --json {out}/rows.json`.
 
-    Each is what follows `python`, started in the repository. `{out}` is an empty folder, of which `read` makes rows at
-    the end. Words as `$OPTIMUS` are files that are not part of the repository, named by variables of the environment.
+    Each is what follows `python`, started in the repository. `{out}` is a folder, of which `read` makes rows at the
+    end; a script that was interrupted finds it again. Words as `$OPTIMUS` are files that are not part of the
+    repository, named by variables of the environment.
     """
 
-    def measure(settings: Settings) -> list[Row]:
-        with tempfile.TemporaryDirectory() as folder:
-            for command in settings["commands"]:
-                _run(os.path.expandvars(command.replace("{out}", folder)))
-            return read(Path(folder))
+    def measure(settings: Settings, work: Path) -> list[Row]:
+        work.mkdir(parents=True, exist_ok=True)
+        for command in settings["commands"]:
+            _run(os.path.expandvars(command.replace("{out}", shlex.quote(str(work)))))
+        return read(work)
 
     return measure
 

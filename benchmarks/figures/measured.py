@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import re
+import shutil
 import time
 from collections.abc import Callable
 from datetime import date
@@ -17,7 +18,7 @@ import torch
 
 from benchmarks.figures.recipe import Measurement
 from guided.errors import GuidedError
-from guided.storage import read_json, write_whole
+from guided.storage import digest_of, read_json, write_whole
 
 ROOT = Path(__file__).parents[2]
 MEASURED = ROOT / "docs" / "measured"
@@ -70,12 +71,14 @@ def run(measurement: Measurement, label: str) -> Found:
     """Measures a run and saves its numbers beside those of the others."""
     settings = measurement.runs[label]
     found: Found = {"settings": settings, "weights": weights_of(measurement, label), **now()}
+    work = ROOT / "runs" / "figures" / digest_of(f"{measurement.name} {label} {found['settings']} {found['weights']}")
     start = time.perf_counter()
-    rows = measurement.measure(settings)
+    rows = measurement.measure(settings, work)
     found |= {"minutes": round((time.perf_counter() - start) / 60, 2), "rows": [rounded(row) for row in rows]}
     all_runs = {**load(measurement), label: found}
     ordered = {name: all_runs[name] for name in measurement.runs if name in all_runs}
     write_whole(MEASURED / f"{measurement.name}.json", as_json(ordered))
+    shutil.rmtree(work, ignore_errors=True)
     return found
 
 

@@ -4,6 +4,7 @@ __all__ = ["Measurement", "Missing", "Row", "Settings", "Table"]
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Settings = Mapping[str, Any]  # JSON-able
@@ -23,14 +24,15 @@ class Measurement:
         weights: Folders of `guided/checkpoints` whose weights decide the numbers; where runs differ, by their label.
         runs: The settings of each run, by its label.
         measure: Maps the settings of a run to its rows: one, or several where a script measures them together. A row is
-            called by the label of its run, unless it has a `label` of its own. Raises :class:`Missing`.
+            called by the label of its run, unless it has a `label` of its own. What it writes into the folder is there
+            again if it was interrupted. Raises :class:`Missing`.
         minutes: About how long a run takes, until one has been timed.
     """
 
     name: str
     weights: tuple[str, ...] | Mapping[str, tuple[str, ...]]
     runs: Mapping[str, Settings]
-    measure: Callable[[Settings], list[Row]]
+    measure: Callable[[Settings, Path], list[Row]]
     minutes: float = 1.0
 
     def weights_of(self, label: str) -> tuple[str, ...]:
@@ -47,14 +49,14 @@ class Table:
         columns: Heads and formats: `{median:.3f}` is an entry of the row; or a function of the row. A cell is empty
             where the row has no such entry; zeros before the decimal point are left out.
         runs: The labels of the runs that it shows; all if empty.
-        rows: The labels of the rows that it shows; all of these runs if empty.
+        entry: It shows the rows that have this entry; all if empty.
         name: That of the measurement, unless it is shown in several ways.
     """
 
     measurement: Measurement
     columns: Mapping[str, str | Callable[[Row], str]]
     runs: tuple[str, ...] = ()
-    rows: tuple[str, ...] = ()
+    entry: str = ""
     name: str = ""
 
     @property

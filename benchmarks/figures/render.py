@@ -46,7 +46,7 @@ def rendered(table: Table) -> str:
     measurement, there = table.measurement, load(table.measurement)
     shown = [label for label in table.runs or measurement.runs if label in there]
     rows = [{"label": label, **row} for label in shown for row in there[label]["rows"]]
-    rows = [row for row in rows if row["label"] in (table.rows or (row["label"],))]
+    rows = [row for row in rows if table.entry in ("", *row)]
     columns = {head: [cell(format_, row) for row in rows] for head, format_ in table.columns.items()}
     columns = {head: cells for head, cells in columns.items() if any(cells) or not rows}
     lines = [
