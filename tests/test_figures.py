@@ -166,6 +166,7 @@ def test_runs_that_are_left_are_measured_until_the_time_is_over(one, capsys):
     run(table.measurement, "two")
     measure(left([table.measurement]), minutes=1)
     assert "toy_runs, one (not measured)" in (out := capsys.readouterr().out) and "two" not in out
+    assert [why for *_, why, _ in left([table.measurement], again=True)] == ["again", "again"]
     assert left([table.measurement]) == [] and [*load(table.measurement)] == ["one", "two"]
 
 

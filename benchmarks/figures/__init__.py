@@ -5,6 +5,7 @@
     make figures MINUTES=30                 # no run begins after so many minutes; the same command goes on
     make figures ARGS=--list                # measures nothing: what is stale, and about how many minutes it takes
     make figures ARGS=--render              # measures nothing: writes the tables from what has been measured
+    make figures ONLY=hot_loop ARGS=--again # measures what is not stale, too
 
 Three things belong together:
 
@@ -20,8 +21,7 @@ Three things belong together:
 
 A run is stale if the weights or its settings are others now. Its rows stay in the document, and a line beneath the
 table says that they are stale, until it is measured again; tests/test_figures.py fails where that line is missing.
-Numbers that were in the documents before there was this folder have their date and weights, where these are known, and
-a note.
+Numbers that were in the documents before there was this folder have their date, their weights and a note.
 
 To add a table: write a `Measurement` and a `Table` beside the others, put the two comments into the document, and run
 `make figures ONLY=NAME`. Tables that are not measured here, and why not, are in outside.py.

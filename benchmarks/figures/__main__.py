@@ -34,13 +34,13 @@ def chosen(only: list[str]) -> list[Measurement]:
     return list({known[name].name: known[name] for name in known if name in names or not names}.values())
 
 
-def left(measurements: list[Measurement]) -> list[Run]:
-    """The runs to be measured, why, and in about how many minutes."""
+def left(measurements: list[Measurement], again: bool = False) -> list[Run]:
+    """The runs to be measured, why, and in about how many minutes; all of them `again`."""
     runs = []
     for measurement in measurements:
         there = load(measurement)
         for label in measurement.runs:
-            if why := stale(measurement, label, there.get(label)):
+            if why := stale(measurement, label, there.get(label)) or ("again" if again else ""):
                 minutes = there.get(label, {}).get("minutes") or measurement.minutes
                 runs.append((measurement, label, why, minutes))
     return runs
@@ -84,11 +84,12 @@ def main(
     only: Annotated[list[str] | None, typer.Argument(help="Measurements, tables or documents; all if none.")] = None,
     minutes: Annotated[float, typer.Option(help="No run begins after so many.")] = float("inf"),
     list_: Annotated[bool, typer.Option("--list", help="Only show what is stale.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also what is not stale.")] = False,
     render_: Annotated[bool, typer.Option("--render", help="Only write the tables.")] = False,
 ) -> None:
     """Measures what is missing or stale, and writes the tables of the documents."""
     with one_line():
-        runs = left(chosen(only or []))
+        runs = left(chosen(only or []), again)
         if list_:
             return show(runs)
         if not render_:
