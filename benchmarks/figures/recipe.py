@@ -48,14 +48,12 @@ class Table:
         measurement: Whose rows it shows.
         columns: Heads and formats: `{median:.3f}` is an entry of the row; or a function of the row. A cell is empty
             where the row has no such entry; zeros before the decimal point are left out.
-        runs: The labels of the runs that it shows; all if empty.
         entry: It shows the rows that have this entry; all if empty.
         name: That of the measurement, unless it is shown in several ways.
     """
 
     measurement: Measurement
     columns: Mapping[str, str | Callable[[Row], str]]
-    runs: tuple[str, ...] = ()
     entry: str = ""
     name: str = ""
 

@@ -44,17 +44,15 @@ def written(text: str, tables: Mapping[str, Table]) -> str:
 def rendered(table: Table) -> str:
     """The table, where its numbers come from, and what of them is stale."""
     measurement, there = table.measurement, load(table.measurement)
-    shown = [label for label in table.runs or measurement.runs if label in there]
-    rows = [{"label": label, **row} for label in shown for row in there[label]["rows"]]
+    rows = [{"label": label, **row} for label, found in there.items() for row in found["rows"]]
     rows = [row for row in rows if table.entry in ("", *row)]
     columns = {head: [cell(format_, row) for row in rows] for head, format_ in table.columns.items()}
     columns = {head: cells for head, cells in columns.items() if any(cells) or not rows}
-    lines = [
-        f"| {' | '.join(line)} |".replace("  ", " ") for line in [[*columns], *zip(*columns.values(), strict=True)]
-    ]
+    cells = [[*columns], *zip(*columns.values(), strict=True)]
+    lines = [f"| {' | '.join(line)} |".replace("  ", " ") for line in cells]
     lines.insert(1, "|" + "---|" * len(columns))
-    why = {label: stale(measurement, label, there.get(label)) for label in table.runs or measurement.runs}
-    return "\n".join([*lines, "", *notes([there[label] for label in shown], why, measurement.name), ""])
+    why = {label: stale(measurement, label, there.get(label)) for label in measurement.runs}
+    return "\n".join([*lines, "", notes([*there.values()], why, measurement.name), ""])
 
 
 def cell(template: str | Callable[[Row], str], row: Row) -> str:
@@ -66,12 +64,9 @@ def cell(template: str | Callable[[Row], str], row: Row) -> str:
     return re.sub(r"(?<![\d.])0(?=\.\d)", "", text).replace("%", " %")
 
 
-def notes(runs: Sequence[Found], why: Mapping[str, str], name: str) -> list[str]:
+def notes(runs: Sequence[Found], why: Mapping[str, str], name: str) -> str:
     """Lines beneath a table: when and on what its runs were measured, and which are stale."""
-    origins: dict[str, None] = {}
-    for found in runs:
-        origins[origin(found)] = None
-    texts = [f"*{'; '.join(origins)}.*"] if runs else []
+    texts = [f"*{'; '.join(dict.fromkeys(map(origin, runs)))}.*"] if runs else []
     reasons: dict[str, list[str]] = {}
     for label, reason in why.items():
         if reason:
@@ -83,7 +78,7 @@ def notes(runs: Sequence[Found], why: Mapping[str, str], name: str) -> list[str]
         texts.append(f"**Stale**: measured with {said}. `make figures ONLY={name}` measures again.")
     if missing:
         texts.append(f"Not measured yet: {'; '.join(missing)}.")
-    return "\n\n".join(textwrap.fill(text, 120, break_on_hyphens=False) for text in texts).split("\n")
+    return "\n\n".join(textwrap.fill(text, 120, break_on_hyphens=False) for text in texts)
 
 
 def origin(found: Found) -> str:
