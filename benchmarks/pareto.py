@@ -74,13 +74,12 @@ def adaptive(pool: Array, n: int, N: int, aggregate: str, rng: np.random.Generat
 WAYS: dict[str, Callable[..., Array]] = {"separate": separate, "adaptive": adaptive}
 
 
-def line(task: str, way: str, aggregate: str, pool: Array, n: int, N: int, repeat: int) -> str:
-    """The row of a way in the table."""
+def measured(way: str, aggregate: str, pool: Array, n: int, N: int, repeat: int) -> dict[str, float]:
+    """The mean hypervolume over repetitions, half of its 95 % interval, and the samples that are on the front."""
     found = [WAYS[way](pool, n, N, aggregate, np.random.default_rng(seed)) for seed in range(repeat)]
     volumes = [hypervolume(scores, [0.0, 0.0]) for scores in found]
     front = statistics.fmean(len(np.unique(scores[non_dominated(scores)], axis=0)) for scores in found)
-    half = 1.96 * statistics.stdev(volumes) / repeat**0.5
-    return f"| {task} | {N} | {way}, {aggregate} | {statistics.fmean(volumes):.4f} ± {half:.4f} | {front:.1f} |"
+    return {"mean": statistics.fmean(volumes), "half": 1.96 * statistics.stdev(volumes) / repeat**0.5, "front": front}
 
 
 def main(
@@ -90,6 +89,7 @@ def main(
     n: Annotated[int, typer.Option("-n", help="Requests.")] = 128,
     calls: Annotated[str, typer.Option(help="Reward calls of a request; several with commas.")] = "4,8",
     repeat: int = 200,
+    file: Annotated[Path | None, typer.Option("--json", help="A file for the numbers.")] = None,
 ) -> None:
     """Draws the pool if it is not there, and prints a table in Markdown."""
     torch.set_grad_enabled(False)
@@ -97,13 +97,19 @@ def main(
         if task not in TASKS:
             raise GuidedError(f"{task!r} is not among {', '.join(TASKS)}")
     out.mkdir(parents=True, exist_ok=True)
+    rows = []
     print(f"| rewards | calls a request | way | hypervolume | on the front |\n{'|---' * 5}|")
     for task in tasks or list(TASKS):
         pool = pool_of(TASKS[task], size, out / "pool.json")
         for N in map(int, calls.split(",")):
             for aggregate in ("mean", "tchebycheff"):
                 for way in WAYS:
-                    print(line(task, way, aggregate, pool, n, N, repeat), flush=True)
+                    found = measured(way, aggregate, pool, n, N, repeat)
+                    rows.append({"task": task, "calls": N, "way": f"{way}, {aggregate}", **found})
+                    volume = f"{found['mean']:.4f} ± {found['half']:.4f}"
+                    print(f"| {task} | {N} | {way}, {aggregate} | {volume} | {found['front']:.1f} |", flush=True)
+    if file is not None:
+        file.write_text(json.dumps({"rows": rows}))
 
 
 if __name__ == "__main__":

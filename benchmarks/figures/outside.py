@@ -7,7 +7,6 @@ OUTSIDE = (
     ("docs/frontier.md", "| sampler | size | median QED | calls | rows | seconds |", EARLIER),
     ("docs/frontier.md", "| area by | calls | rows | seconds |", EARLIER),
     ("docs/pmo.md", "", "benchmarks/pmo.py goes on where it was stopped; it needs the files of molscore"),
-    ("docs/pareto.md", "", "benchmarks/pareto.py prints the table from a pool of molecules that it keeps"),
     ("docs/molecules_of_the_paper.md", "", "hours of docking, and of a published network that is not shipped"),
     ("docs/measured/h100.md", "", "one H100"),
     ("docs/scaling.md", "", "several processes on a machine that others use: the ratio says as much about these"),

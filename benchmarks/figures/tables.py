@@ -2,10 +2,10 @@
 
 __all__ = ["TABLES"]
 
-from benchmarks.figures import frontier, images, loops, molecules, negatives, samplers, sequences
+from benchmarks.figures import frontier, fronts, images, loops, molecules, negatives, samplers, sequences
 
 TABLES = {
     table.block: table
-    for module in (molecules, loops, images, samplers, sequences, negatives, frontier)
+    for module in (molecules, loops, images, samplers, sequences, negatives, frontier, fronts)
     for table in module.TABLES
 }
