@@ -53,7 +53,7 @@ two = {f"{name}, guidance 2": run for name, run in compared("compressibility", 1
 JPEG = Measurement(
     "images_jpeg",
     WEIGHTS,
-    compared("compressibility", 2, 1.0, lookahead="tiny") | two,
+    compared("compressibility", 1, 1.0, lookahead="tiny") | two,
     drawn(cost=median_cost, white=white),
     minutes=4,
 )
