@@ -63,7 +63,7 @@ def stale(measurement: Measurement, label: str, found: Found | None) -> str:
     weights = [model for model in today if found["weights"].get(model) != today[model]]
     keys = [key for key in {**settings, **before} if before.get(key) != settings.get(key)]
     parts = [f"other weights of {' and '.join(weights)}"] if weights else []
-    parts += [f"another {' and '.join(keys)}"] if keys else []
+    parts += [f"other settings: {' and '.join(keys)}"] if keys else []
     return ", ".join(parts)
 
 
