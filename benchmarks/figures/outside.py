@@ -3,6 +3,8 @@
 __all__ = ["OUTSIDE"]
 
 EARLIER = "of weights before, by an earlier form of benchmarks/frontier.py, as the section says"
+COMPARED = "fits and runs at equal network rows, compared once; `guided fit-value` and `guided sample` repeat them"
+TRIED = "settings that were tried and are not the default"
 OUTSIDE = (
     ("docs/frontier.md", "| sampler | size | median QED | calls | rows | seconds |", EARLIER),
     ("docs/frontier.md", "| area by | calls | rows | seconds |", EARLIER),
@@ -15,6 +17,24 @@ OUTSIDE = (
         "docs/values.md",
         "| value | held-out loss | sampler's alpha = 0.5 | judge | alpha = 0 | judge |",
         "two fits, compared once to choose a default; `guided fit-value` prints the same of any other",
+    ),
+    ("docs/values.md", "| | K | M | network rows | guide | judge |", COMPARED),
+    ("docs/values.md", "| | K | M | network rows | reward calls | median QED |", COMPARED),
+    (
+        "guided/checkpoints/dna/README.md",
+        "| guidance | HepG2: 6-mer r | HNF4A, HNF1A | K562: 6-mer r | 3-mer r | GATA1::TAL1 | hESC: 6-mer r "
+        "| POU5F1::SOX2 |",
+        TRIED,
+    ),
+    (
+        "guided/checkpoints/molecules/README.md",
+        "| temperature | novelty | FCD | QED, SA: Wasserstein-1 | rings, sum of differences | halogen on N, O or S |",
+        TRIED,
+    ),
+    (
+        "guided/checkpoints/rna/README.md",
+        "| | shipped | again, the best: 2,155 updates | again, the last: 4,083 updates |",
+        "a training whose weights are not shipped",
     ),
     ("docs/self_npo.md", "| | plain | CFG | NPO | NPO less CFG |", "of former weights of the images, and says so"),
     ("docs/images.md", "| pipelines | network | default guidance | default steps |", "defaults, not measured"),
