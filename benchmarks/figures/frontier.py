@@ -57,6 +57,9 @@ def task(of: str, weights: tuple[str, ...], samplers: str) -> Measurement:
 SAMPLERS = "best-of-n,svdd,beam,block-best-of-n,elite,smc"
 HEPG2 = task("hepg2", ("dna", "dna_oracle"), SAMPLERS)
 SIMILARITY = task("similarity", ("molecules",), SAMPLERS)
+JPEG = task("jpeg", ("images",), SAMPLERS)
+COLOUR = task("colour", ("images",), SAMPLERS)
+QED = task("qed", ("molecules",), SAMPLERS)
 
 SPENT = {"calls": "{calls:,.0f}", "rows": "{rows:,.0f}", "seconds": "{seconds:.1f}"}
 CHAINS = {"sampler": name, "chains": lambda row: "" if row["sampler"] == "unguided" else str(row["size"])}
@@ -79,4 +82,14 @@ TABLES = (
     ),
     Table(HEPG2, areas_of(2), entry="area", name="frontier_hepg2_areas"),
     Table(SIMILARITY, areas_of(3), entry="area", name="frontier_similarity_areas"),
+    Table(JPEG, {**CHAINS, "median, kB": "{median:.2f}", **SPENT}, entry="size"),
+    Table(COLOUR, {**CHAINS, "median": "{median:.1f}", **SPENT}, entry="size"),
+    Table(
+        QED,
+        {**CHAINS, "median QED": "{median:.3f}", "SA": "{judge:.2f}", "nearest": "{nearest:.2f}", **SPENT},
+        entry="size",
+    ),
+    Table(JPEG, areas_of(2), entry="area", name="frontier_jpeg_areas"),
+    Table(COLOUR, areas_of(1), entry="area", name="frontier_colour_areas"),
+    Table(QED, areas_of(4), entry="area", name="frontier_qed_areas"),
 )
