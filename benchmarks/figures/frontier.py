@@ -48,48 +48,34 @@ def areas_of(digits: int) -> dict[str, str | Callable[[Row], str]]:
     return columns
 
 
-def task(of: str, weights: tuple[str, ...], samplers: str) -> Measurement:
+def task(of: str, *weights: str) -> Measurement:
     """Five seeds of a task."""
-    command = f"benchmarks/frontier.py {of} --samplers unguided,{samplers} --out {{out}}"
+    command = f"benchmarks/frontier.py {of} --samplers unguided,{SAMPLERS} --out {{out}}"
     return Measurement(f"frontier_{of}", weights, {of: {"commands": [command]}}, script(rows_of), minutes=90)
 
 
-SAMPLERS = "best-of-n,svdd,beam,block-best-of-n,elite,smc"
-HEPG2 = task("hepg2", ("dna", "dna_oracle"), SAMPLERS)
-SIMILARITY = task("similarity", ("molecules",), SAMPLERS)
-JPEG = task("jpeg", ("images",), SAMPLERS)
-COLOUR = task("colour", ("images",), SAMPLERS)
-QED = task("qed", ("molecules",), SAMPLERS)
+def tables(measurement: Measurement, columns: Mapping[str, str], digits: int) -> tuple[Table, Table]:
+    """That of the sizes, with these columns between the sampler's and the costs, and that of the areas."""
+    return (
+        Table(measurement, {**CHAINS, **columns, **SPENT}, entry="size"),
+        Table(measurement, areas_of(digits), entry="area", name=f"{measurement.name}_areas"),
+    )
 
+
+def of_molecules(median: str, judge: str) -> dict[str, str]:
+    """The columns of a task of molecules, by the names of the reward's median and of the judge."""
+    return {median: "{median:.3f}", judge: "{judge:.2f}", "nearest": "{nearest:.2f}"}
+
+
+SAMPLERS = "best-of-n,svdd,beam,block-best-of-n,elite,smc"
 SPENT = {"calls": "{calls:,.0f}", "rows": "{rows:,.0f}", "seconds": "{seconds:.1f}"}
 CHAINS = {"sampler": name, "chains": lambda row: "" if row["sampler"] == "unguided" else str(row["size"])}
+OF_DNA = {"median": "{median:.2f}", "judge": "{judge:.2f}", "log-likelihood": "{log_likelihood:.0f}"}
+
 TABLES = (
-    Table(
-        HEPG2,
-        {
-            **CHAINS,
-            "median": "{median:.2f}",
-            "judge": "{judge:.2f}",
-            "log-likelihood": "{log_likelihood:.0f}",
-            **SPENT,
-        },
-        entry="size",
-    ),
-    Table(
-        SIMILARITY,
-        {**CHAINS, "median": "{median:.3f}", "QED": "{judge:.2f}", "nearest": "{nearest:.2f}", **SPENT},
-        entry="size",
-    ),
-    Table(HEPG2, areas_of(2), entry="area", name="frontier_hepg2_areas"),
-    Table(SIMILARITY, areas_of(3), entry="area", name="frontier_similarity_areas"),
-    Table(JPEG, {**CHAINS, "median, kB": "{median:.2f}", **SPENT}, entry="size"),
-    Table(COLOUR, {**CHAINS, "median": "{median:.1f}", **SPENT}, entry="size"),
-    Table(
-        QED,
-        {**CHAINS, "median QED": "{median:.3f}", "SA": "{judge:.2f}", "nearest": "{nearest:.2f}", **SPENT},
-        entry="size",
-    ),
-    Table(JPEG, areas_of(2), entry="area", name="frontier_jpeg_areas"),
-    Table(COLOUR, areas_of(1), entry="area", name="frontier_colour_areas"),
-    Table(QED, areas_of(4), entry="area", name="frontier_qed_areas"),
+    *tables(task("hepg2", "dna", "dna_oracle"), OF_DNA, 2),
+    *tables(task("similarity", "molecules"), of_molecules("median", "QED"), 3),
+    *tables(task("qed", "molecules"), of_molecules("median QED", "SA"), 4),
+    *tables(task("jpeg", "images"), {"median, kB": "{median:.2f}"}, 2),
+    *tables(task("colour", "images"), {"median": "{median:.1f}"}, 1),
 )
