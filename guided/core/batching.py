@@ -22,6 +22,8 @@ from guided.errors import GuidedError, out_of_memory
 #: Some of many rows: a slice, or their positions, with shape `(m,)`.
 Rows: TypeAlias = slice | Tensor
 
+ROUND = 16  # rows that a library shares out among threads as it does those of all
+
 
 @dataclass
 class Evaluator:
@@ -33,6 +35,8 @@ class Evaluator:
         device: Where the rows are.
         least: The number of rows that the function gets at least, where there are any: fewer are filled up with copies
             of the last one, and their outputs are dropped.
+        even: Whether micro-batches are of nearly the same size, a multiple of 16 rows, instead of full ones and a
+            rest. Libraries add up a handful of rows, or an odd number, in another order than many.
 
     Raises:
         GuidedError: The size or the least number is below 1, or the latter above the former.
@@ -41,6 +45,7 @@ class Evaluator:
     size: int | None = None
     device: torch.device = torch.device("cpu")
     least: int = 1
+    even: bool = False
 
     def __post_init__(self) -> None:
         if self.size is not None and self.size < 1:
@@ -60,7 +65,7 @@ class Evaluator:
         whole: Tensor | None = None
         done = 0
         while done < n or whole is None:
-            stop = min(n, done + (self.size or n))
+            stop = done + self._next(n - done)
             try:
                 part = fn(self._filled(done, stop))[: stop - done]
                 if stop - done == n:
@@ -77,6 +82,15 @@ class Evaluator:
                 count(stop - done)
             done = stop
         return whole
+
+    def _next(self, left: int) -> int:
+        """The number of rows of the next micro-batch."""
+        if self.size is None or left <= self.size:
+            return left
+        if not self.even:
+            return self.size
+        rows = -(-left // -(-left // self.size))
+        return min(self.size, -(-rows // ROUND) * ROUND)
 
     def _filled(self, start: int, stop: int) -> Rows:
         """The rows from `start` to `stop`, filled up to the least number."""

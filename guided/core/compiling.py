@@ -1,6 +1,6 @@
 """Networks that are compiled, when they are first called, for rows of one number."""
 
-__all__ = ["COMPILATIONS", "ROWS", "check_compile", "check_layout", "compilation_of", "compiled", "filled"]
+__all__ = ["COMPILATIONS", "ROWS", "check_compile", "check_layout", "compilation_of", "compiled", "micro_batches"]
 
 from typing import Any, TypeVar
 
@@ -15,7 +15,9 @@ Net = TypeVar("Net", bound=nn.Module)
 
 #: How a network can be compiled, and torch's name for it: "graph" also records CUDA graphs, which spare launches.
 COMPILATIONS = {"default": "default", "graph": "reduce-overhead"}
-ROWS = 128  # of tokens: the micro-batch of a compiled network
+ROWS = 128  # of tokens: the micro-batch of a compiled network, and the largest one on a CPU
+FEWEST = 16  # rows that a CPU takes at least, of however many numbers
+CACHED = 2**24  # bytes of a layer's output on a CPU
 
 
 def check_compile(given: Any, device: torch.device) -> str | None:
@@ -66,6 +68,28 @@ def compilation_of(net: nn.Module) -> str | None:
     return how
 
 
-def filled(device: torch.device, how: str | None) -> Evaluator:
-    """All rows at once, or for a compiled network micro-batches of one size: another size would be compiled anew."""
-    return Evaluator(device=device) if how is None else Evaluator(ROWS, device, least=ROWS)
+def micro_batches(net: nn.Module, positions: int, device: torch.device, how: str | None) -> Evaluator:
+    """The micro-batches of a network of tokens.
+
+    A compiled network takes rows of one number: another would be compiled anew. On a CPU a layer's output should fit
+    into the cache, and into what the allocator keeps: more than 32 MB are given back to the system after each layer,
+    and fetching them again takes as long as the convolutions. A GPU is given all rows at once.
+
+    Args:
+        net: The network.
+        positions: The number of positions `L` of a row.
+        device: Where it runs.
+        how: How it is compiled; None for not at all.
+    """
+    if how is not None:
+        return Evaluator(ROWS, device, least=ROWS)
+    if device.type != "cpu":
+        return Evaluator(device=device)
+    rows = CACHED // (4 * positions * _widest(net)) // FEWEST * FEWEST
+    return Evaluator(min(ROWS, max(FEWEST, rows)), device, even=True)
+
+
+def _widest(net: nn.Module) -> int:
+    """The largest number of outputs of a layer at a position."""
+    sizes = (getattr(layer, name, 1) for layer in net.modules() for name in ("out_features", "out_channels"))
+    return max(int(size) for size in sizes)

@@ -59,6 +59,20 @@ def test_sizes_out_of_range_are_refused(size, least):
         Evaluator(size, least=least)
 
 
+@given(n=st.integers(1, 2000), size=st.integers(1, 16).map(lambda k: 16 * k))
+def test_even_micro_batches_have_no_small_rest(n, size):
+    x, sizes = torch.arange(n), []
+
+    def fn(part):
+        sizes.append(len(x[part]))
+        return 2 * x[part]
+
+    assert torch.equal(Evaluator(size, even=True)(fn, n), 2 * x)
+    assert len(sizes) == -(-n // size) and max(sizes) <= size
+    assert all(rows % 16 == 0 for rows in sizes[:-1])
+    assert sizes[-1] > size / 2 - 16 or len(sizes) == 1
+
+
 ROWS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(0, 1), st.booleans()), max_size=12)
 
 

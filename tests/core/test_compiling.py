@@ -4,6 +4,7 @@ Compiling takes half a minute: here the graphs are recorded and run as they are.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import guided
-from guided.core.compiling import compilation_of, compiled
+from guided.core.batching import Evaluator
+from guided.core.compiling import compilation_of, compiled, micro_batches
 from guided.errors import GuidedError
 from guided.negatives.attach import attach
 from guided.samplers import SVDD
@@ -45,7 +47,7 @@ def test_a_network_is_compiled_once_whatever_the_number_of_rows(graphs: list[str
     runs = [guided.sample(model, batch_size=size, **options) for model in (plain, fast) for size in (5, 2)]
     assert all(run.samples == runs[0].samples for run in runs[1:])
     assert graphs == ["default"]
-    assert (fast.evaluator.size, fast.evaluator.least) == (128, 128) and plain.evaluator.size is None
+    assert (fast.evaluator.size, fast.evaluator.least) == (128, 128) and plain.evaluator.least == 1
     assert runs[0].stats.network_rows == runs[2].stats.network_rows  # what fills a micro-batch is not counted
 
 
@@ -146,3 +148,24 @@ def test_kernels_of_a_pipeline_have_the_layout(last: bool | None) -> None:
         for weight in part.parameters():
             if weight.ndim == 4 and min(weight.shape[1:3]) > 1:  # else the two are one
                 assert weight.is_contiguous(memory_format=torch.channels_last) == (last is not False)
+
+
+@pytest.mark.parametrize(("width", "length", "rows"), [(192, 200, 96), (8, 10, 128), (4096, 4096, 16)])
+def test_on_a_cpu_a_layers_output_fits_into_16_megabytes_if_16_rows_do(width: int, length: int, rows: int) -> None:
+    net = nn.Sequential(nn.Conv1d(1, width, 1), nn.Linear(1, 2))
+    evaluator = micro_batches(net, length, torch.device("cpu"), None)
+    assert (evaluator.size, evaluator.even) == (rows, True)
+    assert 4 * rows * length * width <= 2**24 or rows == 16
+    assert micro_batches(net, length, torch.device("cuda"), None).size is None
+
+
+@pytest.mark.parametrize("name", ["molecules", "dna", "rna"])
+def test_micro_batches_of_the_shipped_models_change_no_bit(name: str) -> None:
+    model = guided.load(name, device="cpu")
+    model = model.prompted([model.prompting.examples[1]]) if model.prompting.examples else model
+    L, V, n = model.process.length, model.process.vocabulary, 150
+    x = torch.randint(0, V + 1, (1, n, L), generator=torch.Generator().manual_seed(0))
+    assert model.evaluator.size < n
+    whole = replace(model, evaluator=Evaluator()).evaluate(x, 1)
+    parts = model.evaluate(x, 1)
+    assert torch.equal(whole.y[whole.index], parts.y[parts.index])

@@ -14,7 +14,7 @@ from guided.adapters.pieces import Decoder
 from guided.checkpoints.schemas import Fragments, validated
 from guided.checkpoints.weights import load_network
 from guided.core.codec import Codec
-from guided.core.compiling import check_compile, compiled, filled
+from guided.core.compiling import check_compile, compiled, micro_batches
 from guided.core.denoiser import Denoiser, Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked, temperature_of
@@ -76,7 +76,7 @@ def load(
         network=Network(run, around),
         timed=False,
         identity=identity,
-        evaluator=filled(device, how),
+        evaluator=micro_batches(net, tokens.length, device, how),
     )
 
 

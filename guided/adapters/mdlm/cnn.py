@@ -19,7 +19,7 @@ from guided.checkpoints.schemas import check_alphabet
 from guided.checkpoints.torch_files import entry, read_torch
 from guided.checkpoints.weights import plain_names, read_tensors, sketched
 from guided.core.codec import Codec
-from guided.core.compiling import check_compile, compiled, filled
+from guided.core.compiling import check_compile, compiled, micro_batches
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
@@ -87,7 +87,7 @@ def load(
         network=Network(run, around),
         timed=timed,
         identity=digest(path) + ("" if ema or shadow is None else "-raw"),
-        evaluator=filled(device, how),
+        evaluator=micro_batches(net, length, device, how),
     )
 
 

@@ -15,7 +15,7 @@ from guided.checkpoints.schemas import Mdlm, MdlmLength, validated
 from guided.checkpoints.torch_files import read_torch
 from guided.checkpoints.weights import exists, plain_names, read_tensors, sketched, weights_digest
 from guided.core.codec import Codec
-from guided.core.compiling import check_compile, compiled, filled
+from guided.core.compiling import check_compile, compiled, micro_batches
 from guided.core.denoiser import Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked
@@ -75,7 +75,7 @@ def load(
         network=Network(run, around),
         timed=timed,
         identity=weights_digest(path),
-        evaluator=filled(device, how),
+        evaluator=micro_batches(net, length, device, how),
     )
 
 

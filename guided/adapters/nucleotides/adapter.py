@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from guided.checkpoints.schemas import Nucleotides, validated
 from guided.checkpoints.weights import load_network
 from guided.core.codec import Codec
-from guided.core.compiling import check_compile, check_layout, compiled, filled
+from guided.core.compiling import check_compile, check_layout, compiled, micro_batches
 from guided.core.denoiser import Denoiser, Network
 from guided.core.diffusion import Diffusion
 from guided.core.masked import Masked, temperature_of
@@ -75,7 +75,7 @@ def load(
         Network(run, around),
         timed=False,
         identity=identity,
-        evaluator=filled(device, how),
+        evaluator=micro_batches(net, entries.length, device, how),
     )
 
 
