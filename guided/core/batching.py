@@ -7,7 +7,7 @@ evaluated together, though not on which ones or on its place among them. With `l
 and a row's output does not depend on the others at all, to the last bit.
 """
 
-__all__ = ["Evaluator", "Rows", "distinct"]
+__all__ = ["Evaluator", "Rows", "any_of", "distinct"]
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -130,13 +130,18 @@ def distinct(x: Tensor, group: Tensor | None = None, among: Tensor | None = None
     inverse = torch.empty_like(number).scatter_(0, order.indices, number)
     first = torch.zeros(n + 1, dtype=torch.long, device=x.device)
     first.scatter_(0, torch.where(new, number, n), order.indices)
-    equal = (x == x[first[inverse]]).all(1)
+    equal = ~any_of(x != x[first[inverse]])
     if group is not None:
         equal &= group == group[first[inverse]]
     if among is not None:
         equal |= ~among
     count, proved = torch.stack([new.sum(), equal.all().long()]).tolist()
     return (first[:count], inverse) if proved else _distinct_by_rows(x, group, among)
+
+
+def any_of(x: Tensor) -> Tensor:
+    """Whether any of the truth values of each row holds, `(n, *)` to `(n,)`; torch's own takes six times as long."""
+    return x.flatten(1).view(torch.uint8).amax(1).bool() if x[0:1].numel() else x.flatten(1).any(1)
 
 
 _LAST = 2**63 - 1

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from guided.core.batching import distinct
+from guided.core.batching import any_of, distinct
 from guided.core.process import check_steps
 from guided.core.random import Streams
 from guided.errors import GuidedError, check_number
@@ -167,7 +167,7 @@ class Masked:
         return distinct(x, group, among)
 
     def changed(self, x: Tensor, parents: Tensor) -> Tensor:
-        return (x != parents).flatten(1).any(1)
+        return any_of(x != parents)
 
     def with_steps(self, K: int) -> "Masked":
         return replace(self, steps=K)
@@ -250,8 +250,9 @@ def _best(y: Tensor) -> Tensor:
     """The first token of the largest log-probability, `(*, V)` to `(*)`; of a few, argmax takes far longer."""
     if y.shape[-1] > FEW:
         return y.argmax(dim=-1)
-    best, token = y[..., 0], torch.zeros_like(y[..., 0], dtype=torch.long)
-    for v in range(1, y.shape[-1]):
-        token = torch.where(y[..., v] > best, v, token)
-        best = torch.maximum(best, y[..., v])
-    return token
+    planes = y.movedim(-1, 0).contiguous()
+    best, token = planes[0], torch.zeros_like(planes[0], dtype=torch.uint8)
+    for v in range(1, len(planes)):
+        token = torch.maximum(token, v * (planes[v] > best).to(torch.uint8))
+        best = torch.maximum(best, planes[v])
+    return token.long()

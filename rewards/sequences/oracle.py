@@ -188,10 +188,12 @@ def _of_codes(network: nn.Module, codes: Tensor, precision: str) -> Tensor:
     n, length = codes.shape
     if not n or length < SHORTEST:
         return torch.full((n, len(CELLS)), -torch.inf, device=codes.device)
-    valid, bases = ((codes >= 0) & (codes < 4)).all(1), torch.arange(4, device=codes.device)
+    base = (codes >= 0) & (codes < 4)
+    valid, codes = base.all(1), torch.where(base, codes, 4).long()
+    one_hot = torch.eye(5, 4, device=codes.device)  # of no base it is 0
     padded = torch.cat([codes, codes[-1:].expand(max(0, FEWEST - n), -1)])  # a few rows would be added up in other ways
     with in_precision(precision, codes.device):
-        parts = [network((part[:, :, None] == bases).float().mT).float() for part in _split(padded)]
+        parts = [network(F.embedding(part, one_hot).mT).float() for part in _split(padded)]
     return torch.where(valid[:, None], torch.cat(parts)[:n], -torch.inf)
 
 

@@ -95,7 +95,7 @@ class Letters:
 
     def codes(self, x: Tensor) -> Tensor:
         """Token rows to the codes of their nucleotides, with shape `(n, L)`: 0 to 3 for A, C, G and T or U, else 4."""
-        return _codes(self.alphabet, x.device)[x]
+        return _codes(self.alphabet, x.device).index_select(0, x.flatten()).view_as(x)
 
     def encode(self, sequence: str) -> Tensor:
         """A string to its tokens, with shape `(L,)`; N is the mask, which leaves a position free.
