@@ -8,6 +8,10 @@ is :math:`\sqrt{1 - s^2} \, z + s \epsilon`, in a trust region whose size `s` gr
 With several rewards the rank may be that of NSGA-II: samples that no other dominates first, the lonely ones among them
 before those in a crowd.
 
+With `screen` above 1 more children are drawn than are scored. Those that were there before are left out, and of the
+others a Gaussian process (:mod:`guided.samplers.surrogate`), fitted to what the request has scored, chooses the most
+promising. It pays where a reward call costs more than a few rows of the network.
+
 References:
     | GenMol: A Drug Discovery Generalist with Discrete Diffusion (Lee et al., 2025)
     | https://arxiv.org/abs/2501.06158
@@ -20,25 +24,31 @@ References:
 
     | Scalable Global Optimization via Local Bayesian Optimization (Eriksson et al., 2019)
     | https://arxiv.org/abs/1910.01465
+
+    | Surrogate-assisted evolutionary computation: Recent advances and future challenges (Jin, 2011), `screen`
+    | https://doi.org/10.1016/j.swevo.2011.05.001
 """
 
 __all__ = ["Elite"]
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from guided.core.diffusion import Diffusion
+from guided.core.outputs import gather
 from guided.core.particles import Particles
 from guided.core.random import Streams
-from guided.errors import check_number
+from guided.core.views import Views
+from guided.errors import GuidedError, check_number
 from guided.metrics.buckets import bucket
 from guided.samplers.base import register_sampler
 from guided.samplers.finished import Finished, to_the_end
 from guided.samplers.population import PENALTIES, Population
 from guided.samplers.schedule import check_choice
+from guided.samplers.surrogate import Surrogate
 from guided.values.protocol import Value, scored
 
 
@@ -47,9 +57,9 @@ from guided.values.protocol import Value, scored
 class Elite:
     """Breeds the best samples of each request for some rounds, and returns the best that it saw.
 
-    It takes K network rows for each of the first N samples, and K level rows for each child, N a round; masked models
-    fewer. Each distinct sample is one reward call, so N rounds at most. It stops before a round of which the budget of
-    a request does not pay the rows; with a large number of rounds it runs until then.
+    It takes K network rows for each of the first N samples, and K level rows for each child, N screen a round; masked
+    models fewer. Each distinct sample that is scored is one reward call, so N rounds at most. It stops before a round
+    of which the budget of a request does not pay the rows; with a large number of rounds it runs until then.
 
     Args:
         N: The number of children of a round.
@@ -63,9 +73,13 @@ class Elite:
         room: The number of like samples at which the penalty is largest.
         rank: What ranks a population: "reward", or "front" where there are several rewards. The best by the reward is
             returned in both cases.
+        screen: How many children are drawn for each one that is scored; above 1 for molecules, DNA, RNA and text only,
+            and where rank is "reward". A round takes about a tenth of a second more, a request up to 12 MB.
+        temperature: What the temperature of the tokens of children is multiplied by, for masked models. Above 1 they
+            hold rarer tokens, and are more often new; without `screen` more of them are bad.
 
     Raises:
-        GuidedError: A number is out of range, or there is no such penalty.
+        GuidedError: A number is out of range, there is no such penalty, or screen does not go with the rank.
     """
 
     N: int = 16
@@ -77,43 +91,70 @@ class Elite:
     penalty: str = "none"
     room: int = 25
     rank: str = "reward"
+    screen: int = 1
+    temperature: float = 1.0
 
     guides: ClassVar[bool] = False  # the value is asked at the end of chains only
 
     def __post_init__(self) -> None:
-        for name in ("N", "rounds", "size", "room"):
+        for name in ("N", "rounds", "size", "room", "screen"):
             object.__setattr__(self, name, check_number(name, getattr(self, name), int, least=1))
         for name in ("level", "pressure"):
             object.__setattr__(self, name, check_number(name, getattr(self, name), float, above=0, most=1))
         object.__setattr__(self, "crossover", check_number("crossover", self.crossover, float, least=0, most=1))
+        object.__setattr__(self, "temperature", check_number("temperature", self.temperature, float, above=0))
         check_choice("penalty", self.penalty, PENALTIES)
         check_choice("rank", self.rank, ("reward", "front"))
+        if self.screen > 1 and self.rank == "front":
+            raise GuidedError(f"screen is {self.screen}, which predicts one reward: rank must be 'reward', not 'front'")
+
+    def check(self, model: Diffusion) -> None:
+        """Refuses a model before anything is drawn.
+
+        Raises:
+            GuidedError: Children are to be screened, and there are no features of the model's samples; or they have a
+                temperature, and the model is not a masked one.
+        """
+        if self.screen > 1:
+            Surrogate(model.modality)
+        if self.temperature != 1 and not hasattr(model.process, "temperature"):
+            raise GuidedError(f"temperature is {self.temperature}, but {model.name} is not a masked model")
 
     def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
         """Draws one sample for each request, with shape `(B, 1, *event)`."""
+        self.check(model)
         finished, spending = Finished(model, streams, value), model.requests.spending
         first, K = model.requests.first_step(model.steps), model.steps
         still = not any(map(model.process.stochastic, range(first, K)))
         k = first if still else max(first, K - max(1, round(self.level * K)))
         N = self.N if spending is None else spending.chains(self.N, (K - first) * model.cost)
-        requests, herd = (
-            list(range(len(streams))),
-            [Population(self.size, self.penalty, self.room) for _ in range(len(streams))],
-        )
-        start = model.start(streams, N)
-        self._judge(start, still, requests, herd, finished)
+        requests, herd = list(range(len(streams))), [self._population(model) for _ in range(len(streams))]
+        self._judge(model.start(streams, N), N, still, requests, herd, finished)
+        drawn, warmer = N * self.screen, self._warmer(model)
         for _ in range(self.rounds - 1):
             if spending is not None:
-                requests = [requests[i] for i in spending.select(requests).open(N * (K - k) * model.cost)]
+                requests = [requests[i] for i in spending.select(requests).open(drawn * (K - k) * model.cost)]
             requests = [b for b in requests if len(herd[b])]  # without a parent there is no child
             if not requests:
                 break
             numbers, some = streams.take(requests), [herd[b] for b in requests]
             children = self._changed(
-                model.select(requests), self._crossed(model, some, numbers, N, still), some, k, numbers
+                warmer.select(requests), self._crossed(model, some, numbers, drawn, still), some, k, numbers
             )
-            self._judge(children, still, requests, some, finished)
+            self._judge(children, N, still, requests, some, finished)
         return finished.particles()
+
+    def _population(self, model: Diffusion) -> Population:
+        """That of a request, before its first samples."""
+        surrogate = Surrogate(model.modality) if self.screen > 1 else None
+        return Population(self.size, self.penalty, self.room, surrogate)
+
+    def _warmer(self, model: Diffusion) -> Diffusion:
+        """The model that draws children."""
+        if self.temperature == 1:
+            return model
+        process: Any = model.process
+        return replace(model, process=replace(process, temperature=self.temperature * process.temperature))
 
     def _crossed(self, model: Diffusion, herd: list[Population], streams: Streams, N: int, still: bool) -> Tensor:
         """Parents, or two of them crossed, with shape `(B, N, *event)`."""
@@ -151,24 +192,36 @@ class Elite:
         return Particles(model, process.remask(x, torch.where(whole[..., None], span, scattered)), k, streams)
 
     def _judge(
-        self, start: Particles, still: bool, requests: list[int], herd: list[Population], finished: Finished
+        self, start: Particles, N: int, still: bool, requests: list[int], herd: list[Population], finished: Finished
     ) -> None:
-        """Runs chains to the end and adds their samples, with shape `(B, N, *event)`, to the populations."""
-        done, model = to_the_end(start), finished.model
-        before = finished.best[requests].clone()
+        """Runs chains to the end and adds `N` samples of each request to its population."""
+        done, model, before = to_the_end(start), finished.model, finished.best[requests].clone()
+        genomes, views = (start if still else done).x, model.views(done.x.flatten(0, 1))
+        if done.x.shape[1] > N:
+            index = self._chosen(views, herd, N).to(genomes.device)
+            rows = (index + done.x.shape[1] * torch.arange(len(herd), device=index.device)[:, None]).flatten()
+            done, genomes, views = done.take(index), gather(genomes, index), views.select(rows)
         if self.rank == "front":
             v, scores = scored(finished.value, done)
             finished.add(done, requests, v)
         else:
             scores = finished.add(done, requests)[..., None]
-        views, N = model.views(done.x.flatten(0, 1)), done.x.shape[1]
-        keys, genomes = views.keys(), (start if still else done).x
-        samples = views["samples"] if self.penalty != "none" else [""] * len(views)
+        keys, looked = views.keys(), self.penalty != "none" or self.screen > 1
+        samples = views["samples"] if looked else [""] * len(views)
         like = [bucket(model.modality)(sample) if self.penalty != "none" else "" for sample in samples]
         for i, population in enumerate(herd):
             part = slice(i * N, (i + 1) * N)
             population.adapt(bool(finished.best[requests[i]] > before[i]))
             population.add(list(genomes[i]), scores[i].tolist(), keys[part], like[part])
+            if population.surrogate is not None:
+                population.surrogate.add(samples[part], scores[i, :, 0].tolist(), keys[part])
+
+    def _chosen(self, views: Views, herd: list[Population], N: int) -> Tensor:
+        """Which children of each request are scored, with shape `(B, N)`."""
+        samples, keys, drawn = views["samples"], views.keys(), len(views) // len(herd)
+        parts = [slice(i * drawn, (i + 1) * drawn) for i in range(len(herd))]
+        chosen = [p.surrogate.choose(samples[s], keys[s], N) for p, s in zip(herd, parts, strict=True) if p.surrogate]
+        return torch.tensor(chosen, device="cpu")
 
 
 def _span(one: Tensor, other: Tensor, L: int) -> Tensor:

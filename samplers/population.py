@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from guided.metrics.pareto import ranked
+from guided.samplers.surrogate import Surrogate
 
 #: What is left of a reward when `n` samples of its bucket were kept, of at most `size`: REINVENT's shapes.
 PENALTIES: dict[str, Callable[[int, int], float]] = {
@@ -28,13 +29,14 @@ class Population:
         size: How many it holds.
         penalty: One of `PENALTIES`.
         room: The number of samples of a bucket at which the penalty is largest.
+        surrogate: What chooses the children that are scored; None where all of them are.
 
     Attributes:
         step: The size of the trust region, for populations of noise.
     """
 
-    def __init__(self, size: int, penalty: str = "none", room: int = 25) -> None:
-        self.size, self.penalty, self.room = size, PENALTIES[penalty], room
+    def __init__(self, size: int, penalty: str = "none", room: int = 25, surrogate: Surrogate | None = None) -> None:
+        self.size, self.penalty, self.room, self.surrogate = size, PENALTIES[penalty], room, surrogate
         self.genomes: list[Tensor] = []
         self.scores: list[tuple[float, ...]] = []
         self.step = 0.5

@@ -165,6 +165,8 @@ def resolve(config: RunConfig, command: str = "") -> Job:
     job = _with_value(replace(job, executor=executor, preferences=preferences))
     if getattr(sampler, "differentiates", False):
         _check_slope(job)
+    if hasattr(sampler, "check"):
+        sampler.check(job.model)
     return job
 
 
