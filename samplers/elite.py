@@ -77,6 +77,8 @@ class Elite:
             and where rank is "reward". A round takes about a tenth of a second more, a request up to 12 MB.
         temperature: What the temperature of the tokens of children is multiplied by, for masked models. Above 1 they
             hold rarer tokens, and are more often new; without `screen` more of them are bad.
+        restart: The number of rounds after which a population starts again from the model if its ten best have gained
+            less than a hundredth of all that they had gained; 0 for never. No sample is scored twice.
 
     Raises:
         GuidedError: A number is out of range, there is no such penalty, or screen does not go with the rank.
@@ -93,6 +95,7 @@ class Elite:
     rank: str = "reward"
     screen: int = 1
     temperature: float = 1.0
+    restart: int = 0
 
     guides: ClassVar[bool] = False  # the value is asked at the end of chains only
 
@@ -101,12 +104,15 @@ class Elite:
             object.__setattr__(self, name, check_number(name, getattr(self, name), int, least=1))
         for name in ("level", "pressure"):
             object.__setattr__(self, name, check_number(name, getattr(self, name), float, above=0, most=1))
+        object.__setattr__(self, "restart", check_number("restart", self.restart, int, least=0))
         object.__setattr__(self, "crossover", check_number("crossover", self.crossover, float, least=0, most=1))
         object.__setattr__(self, "temperature", check_number("temperature", self.temperature, float, above=0))
         check_choice("penalty", self.penalty, PENALTIES)
         check_choice("rank", self.rank, ("reward", "front"))
-        if self.screen > 1 and self.rank == "front":
-            raise GuidedError(f"screen is {self.screen}, which predicts one reward: rank must be 'reward', not 'front'")
+        for name, off in (("screen", 1), ("restart", 0)):
+            given = getattr(self, name)
+            if given > off and self.rank == "front":
+                raise GuidedError(f"{name} is {given}, which looks at one reward: rank must be 'reward', not 'front'")
 
     def check(self, model: Diffusion) -> None:
         """Refuses a model before anything is drawn.
@@ -132,16 +138,24 @@ class Elite:
         self._judge(model.start(streams, N), N, still, requests, herd, finished)
         drawn, warmer = N * self.screen, self._warmer(model)
         for _ in range(self.rounds - 1):
+            stale = [b for b in requests if self.restart and herd[b].stale(self.restart)]
+            for b in stale:
+                herd[b].restart()
+            bred = [b for b in requests if b not in stale and len(herd[b])]  # without a parent there is no child
             if spending is not None:
-                requests = [requests[i] for i in spending.select(requests).open(drawn * (K - k) * model.cost)]
-            requests = [b for b in requests if len(herd[b])]  # without a parent there is no child
+                stale = [stale[i] for i in spending.select(stale).open(N * (K - first) * model.cost)]
+                bred = [bred[i] for i in spending.select(bred).open(drawn * (K - k) * model.cost)]
+            if stale:
+                start = model.select(stale).start(streams.take(stale), N)
+                self._judge(start, N, still, stale, [herd[b] for b in stale], finished)
+            if bred:
+                numbers, some = streams.take(bred), [herd[b] for b in bred]
+                parents = self._crossed(model, some, numbers, drawn, still)
+                children = self._changed(warmer.select(bred), parents, some, k, numbers)
+                self._judge(children, N, still, bred, some, finished)
+            requests = sorted([*stale, *bred])
             if not requests:
                 break
-            numbers, some = streams.take(requests), [herd[b] for b in requests]
-            children = self._changed(
-                warmer.select(requests), self._crossed(model, some, numbers, drawn, still), some, k, numbers
-            )
-            self._judge(children, N, still, requests, some, finished)
         return finished.particles()
 
     def _population(self, model: Diffusion) -> Population:

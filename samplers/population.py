@@ -5,6 +5,7 @@ __all__ = ["PENALTIES", "Population"]
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from guided.metrics.pareto import ranked
 from guided.samplers.surrogate import Surrogate
+
+TOP = 10  # members by which it is told whether a population gets better
 
 #: What is left of a reward when `n` samples of its bucket were kept, of at most `size`: REINVENT's shapes.
 PENALTIES: dict[str, Callable[[int, int], float]] = {
@@ -40,6 +43,7 @@ class Population:
         self.genomes: list[Tensor] = []
         self.scores: list[tuple[float, ...]] = []
         self.step = 0.5
+        self._tops: list[float] = []  # after each round, the mean of the ten best by the first score
         self._seen: set[Hashable] = set()
         self._buckets: Counter[Any] = Counter()
 
@@ -70,6 +74,19 @@ class Population:
             self._buckets[bucket] += 1
         order = self._order()[: self.size]
         self.genomes, self.scores = [self.genomes[i] for i in order], [self.scores[i] for i in order]
+        if order:
+            self._tops.append(fmean(score[0] for score in self.scores[:TOP]))
+
+    def stale(self, rounds: int) -> bool:
+        """Whether the last so many rounds brought less than a hundredth of what its ten best have gained in all."""
+        tops = self._tops
+        return len(tops) > rounds and tops[-1] - tops[-1 - rounds] <= (tops[-1] - tops[0]) / 100
+
+    def restart(self) -> None:
+        """Forgets its members and what was learnt from them, but not which samples were seen."""
+        self.genomes, self.scores, self._tops, self.step = [], [], [], 0.5
+        if self.surrogate is not None:
+            self.surrogate.restart()
 
     def _order(self) -> list[int]:
         """The members, the best first."""

@@ -15,13 +15,20 @@ from guided.core.random import Streams
 from guided.errors import GuidedError
 from guided.metrics.features import feature_rows
 from guided.samplers import Elite
+from guided.samplers.population import Population
 from guided.samplers.surrogate import Surrogate, tanimoto
 from guided.values.posterior_mean import PosteriorMean
+from tests.toys.chains import gaussian
 from tests.toys.small import tokens, vectors
 
 SMILES = ["CCO", "CCCCCC", "c1ccccc1O", "CC(=O)Oc1ccccc1C(=O)O", "CN1C=NC2=C1C(=O)N(C(=O)N2C)C"]
 WORDS = ["ACGTACGT", "ACGTACGA", "TTTTTTTT", "GATTACAG", "CCGGCCGG", "ACGTTTTT"]
-SCREENS = [Elite(4, 3, size=3, screen=3), Elite(3, 4, penalty="step", room=1, screen=2)]
+SCREENS = [
+    Elite(4, 3, size=3, screen=3),
+    Elite(3, 4, penalty="step", room=1, screen=2),
+    Elite(3, 6, screen=2, temperature=2.0, restart=1),
+    Elite(3, 6, restart=1),
+]
 
 
 def letters(samples):
@@ -79,30 +86,34 @@ def test_what_has_no_features_is_told():
     assert not feature_rows("dna", ["", "AC"]).any()
 
 
-def fitted(samples=WORDS, noise=1e-2, **options):
-    found = Surrogate("dna", noise=noise, **options)
+def fitted(samples=WORDS, noise=1e-2):
+    found = Surrogate("dna", noise=noise)
     rewards = [0.3 * i**2 - s.count("A") for i, s in enumerate(samples)]
     found.add(samples[:2], rewards[:2], samples[:2])
     found.add(samples[2:], rewards[2:], samples[2:])
     return found, torch.tensor(rewards, dtype=torch.float64)
 
 
-def test_the_posterior_is_the_closed_form():
+def test_the_prediction_is_the_posterior_mean():
     surrogate, y = fitted()
-    x, new = rows_of(WORDS), rows_of(["ACGTACCC", "TTTTACGT", "GGGGGGGG"])
-    A, k = (tanimoto(x, x) + 1e-2 * torch.eye(6)).inverse(), tanimoto(new, x)
+    new = ["ACGTACCC", "TTTTACGT", "GGGGGGGG"]
+    x, at = rows_of(WORDS), rows_of(new)
+    A = (tanimoto(x, x) + 1e-2 * torch.eye(6)).inverse()
     m = (A @ y).sum() / A.sum()
-    scale = (y - m) @ A @ (y - m) / 6
-    mean, covariance = surrogate.posterior(new)
-    torch.testing.assert_close(mean, m + k @ A @ (y - m))
-    torch.testing.assert_close(covariance, scale * (tanimoto(new, new) - k @ A @ k.T))
+    torch.testing.assert_close(surrogate.predict(new), m + tanimoto(at, x) @ A @ (y - m))
 
 
 def test_it_interpolates_without_noise():
     surrogate, y = fitted(noise=1e-9)
-    mean, covariance = surrogate.posterior(rows_of(WORDS))
-    torch.testing.assert_close(mean, y, atol=1e-5, rtol=0)
-    assert covariance.diagonal().abs().max() < 1e-5
+    torch.testing.assert_close(surrogate.predict(WORDS), y, atol=1e-5, rtol=0)
+
+
+def test_a_prediction_moves_with_the_rewards():
+    """Rewards in other units are predicted in these."""
+    surrogate, y = fitted()
+    other = Surrogate("dna")
+    other.add(WORDS, (3 - 5 * y).tolist(), WORDS)
+    torch.testing.assert_close(other.predict(["ACGTACCC"]), 3 - 5 * surrogate.predict(["ACGTACCC"]))
 
 
 def test_nothing_is_learnt_twice():
@@ -133,18 +144,10 @@ def test_chosen_are_new_and_differ():
     assert few[0] == 1 and sorted(few) == [0, 1, 2]
 
 
-def test_without_spread_the_best_mean_comes_first():
-    surrogate, _ = fitted(beta=0.0)
+def test_the_best_prediction_comes_first():
+    surrogate, _ = fitted()
     samples = ["GGGGGGGG", "ACGTACCC", "CCGGCCGA", "GATTACCC"]
-    mean, _ = surrogate.posterior(rows_of(samples))
-    assert surrogate.choose(samples, samples, 3) == mean.argsort(descending=True)[:3].tolist()
-
-
-def test_the_second_is_not_the_twin_of_the_first():
-    """What is chosen is known from then on, so a sample of the same features has a smaller bound."""
-    surrogate, _ = fitted(beta=5.0)
-    samples = ["GGGGGGGG", "GGGGGGGGG", "CCAACCAA"]
-    assert {*surrogate.choose(samples, "abc", 2)} == {2, min(surrogate.choose(samples, "abc", 1)[0], 1)}
+    assert surrogate.choose(samples, samples, 3) == surrogate.predict(samples).argsort(descending=True)[:3].tolist()
 
 
 def test_equal_rewards_choose_the_first():
@@ -195,6 +198,33 @@ def test_more_children_cost_more_rows_and_no_more_calls():
     assert rows[0] < rows[1] and calls[1] <= 8 * 20
 
 
+def test_a_population_is_stale_when_its_ten_best_gain_no_more():
+    herd, n = Population(5), iter(range(100))
+
+    def add(*scores):
+        names = [next(n) for _ in scores]
+        herd.add([torch.tensor(i) for i in names], [[s] for s in scores], names, [""] * len(scores))
+        return herd.stale(2)
+
+    assert [add(0.0), add(10.0), add(20.0), add(20.0, 20.0, 20.0, 20.0)] == [False] * 4
+    assert [add(1.0), add(2.0)] == [False, True]  # nothing in two rounds
+    assert not herd.stale(3)
+    herd.restart()
+    assert not len(herd) and not herd.stale(0)
+    herd.add([torch.tensor(0)], [[9.0]], [0], [""])
+    assert not len(herd)  # it was seen before
+
+
+def test_a_population_that_starts_again_draws_from_the_model():
+    """Of a constant reward a population is stale after a round of children: every other round is a new start."""
+    for restart, starts in ((0, 1), (1, 3)):
+        model, K = gaussian(6), 6
+        Elite(4, 6, level=0.5, restart=restart)(
+            model, PosteriorMean(lambda rows: [1.0] * len(rows)), Streams(0, [0, 1])
+        )
+        assert model.denoiser.rows / 2 == 4 * (starts * K + (6 - starts) * K / 2)
+
+
 def test_warmer_children_are_drawn_from_the_tempered_distribution():
     """The first samples are the model's own; of a token that is masked again, the share is that of softmax(y / T)."""
     model, drawn = sequences().with_steps(4), []
@@ -227,9 +257,11 @@ def test_screening_finds_more_with_as_many_calls():
     ("make", "message"),
     [
         (lambda: Elite(screen=0), "screen is 0; it must be a whole number, at least 1"),
+        (lambda: Elite(restart=-1), "restart is -1; it must be a whole number, at least 0"),
+        (lambda: Elite(restart=1, rank="front"), "restart is 1, which looks at one reward: rank must be 'reward'"),
         (lambda: Elite(temperature=0), "temperature is 0; it must be a finite number, above 0"),
         (lambda: guided.sample(vectors(conditional=False), letters, Elite(temperature=2)), "is not a masked model"),
-        (lambda: Elite(screen=2, rank="front"), "screen is 2, which predicts one reward: rank must be 'reward'"),
+        (lambda: Elite(screen=2, rank="front"), "screen is 2, which looks at one reward: rank must be 'reward'"),
         (lambda: guided.sample(vectors(conditional=False), letters, Elite(screen=2)), "no features of these samples"),
         (lambda: Elite(screen=2)(tokens(), PosteriorMean(letters), Streams(0, [0])), "only of molecules, dna, text"),
     ],
