@@ -71,12 +71,12 @@ def area(scores: Sequence[float], calls: int, k: int = 10) -> float:
     return (total + (calls - at) * before) / calls
 
 
-def measured(task: str, sampler: str, model: str, calls: int, seed: int) -> dict[str, float]:
-    """The measures of one run."""
+def measured(task: str, sampler: str, model: str, calls: int, seed: int, steps: int | None) -> dict[str, float]:
+    """The measures of one run; `steps` as of `guided.sample`."""
     reward, start = Recorder(REWARDS[task]), time.perf_counter()
     name, _, fields = sampler.partition(" ")
     made = sampler_from_dict({"name": name, **{k: _number(v) for k, v in (f.split("=") for f in fields.split())}})
-    guided.sample(guided.load(model, device="cpu"), reward, made, n=1, seed=seed, budget_calls=calls)
+    guided.sample(guided.load(model, device="cpu"), reward, made, n=1, seed=seed, budget_calls=calls, steps=steps)
     scores = [score for smiles, score in reward.scores.items() if smiles]
     return {
         "top1": top(scores, 1),
@@ -123,6 +123,7 @@ def main(
     model: str = "molecules",
     calls: int = 10_000,
     seeds: str = "0,1,2",
+    steps: Annotated[int | None, typer.Option(help="Reverse steps K; the model's own if not given.")] = None,
     shown: Annotated[bool, typer.Option("--show", help="Draw nothing, show what is there.")] = False,
 ) -> None:
     """Draws, then prints what was reached."""
@@ -136,13 +137,10 @@ def main(
     there = {tuple(row[name] for name in FIELDS[:4]) for row in read(path)}
     for seed in [] if shown else seeds.split(","):
         for task in tasks or list(REWARDS):
-            key = (task, sampler, str(calls), seed)
+            key = (task, sampler if steps is None else f"{sampler}, {steps} steps", str(calls), seed)
             if key not in there:
-                append(
-                    path,
-                    dict(zip(FIELDS, key, strict=False)) | measured(task, sampler, model, calls, int(seed)),
-                    FIELDS,
-                )
+                found = measured(task, sampler, model, calls, int(seed), steps)
+                append(path, dict(zip(FIELDS, key, strict=False)) | found, FIELDS)
     show(read(path))
 
 
