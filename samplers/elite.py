@@ -74,7 +74,7 @@ class Elite:
         rank: What ranks a population: "reward", or "front" where there are several rewards. The best by the reward is
             returned in both cases.
         screen: How many children are drawn for each one that is scored; above 1 for molecules, DNA, RNA and text only,
-            and where rank is "reward". A round takes about a tenth of a second more, a request up to 12 MB.
+            and where rank is "reward". A round takes a few hundredths of a second more for each request, which holds up to 5 MB.
         temperature: What the temperature of the tokens of children is multiplied by, for masked models. Above 1 they
             hold rarer tokens, and are more often new; without `screen` more of them are bad.
         restart: The number of rounds after which a population starts again from the model if its ten best have gained

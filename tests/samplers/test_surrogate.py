@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import guided
+from guided.core.codec import Codec
 from guided.core.random import Streams
 from guided.errors import GuidedError
 from guided.metrics.features import feature_rows
@@ -189,6 +190,41 @@ def test_the_best_sample_is_returned_and_a_round_asks_about_at_most_n(search, se
     model = sequences().with_steps(4)
     found = search(model, value, Streams(seed, [0]))
     assert rounds == [search.N] * search.rounds and letters(model.decode(found.x[:, 0])) == [best]
+
+
+def test_what_the_surrogate_chooses_is_scored(monkeypatch):
+    wanted, scored = [], []
+
+    def choose(self, samples, keys, n):
+        assert len(samples) == 6
+        wanted.append([samples[i] for i in (5, 1)])
+        return [5, 1]
+
+    def value(particles, alpha):
+        scored.append([model.decode(x) for x in particles.x])
+        return PosteriorMean(letters)(particles, alpha)
+
+    monkeypatch.setattr(Surrogate, "choose", choose)
+    model = sequences().with_steps(4)
+    Elite(2, 3, screen=3)(model, value, Streams(0, [0, 1, 2]))
+    assert wanted == [own for part in scored[1:] for own in part] and len(wanted) == 6
+
+
+@pytest.mark.parametrize(
+    ("search", "reward", "rows", "spent"),
+    [
+        (Elite(4, 99, level=0.5, screen=3), float, 24 + 2 * 36 + 35, 24 + 2 * 36),
+        (Elite(4, 99, level=0.5, screen=3), float, 24 + 3 * 36, 24 + 3 * 36),
+        (Elite(4, 99, level=0.5, restart=1), lambda row: 1.0, 24 + 12 + 23, 24 + 12),
+        (Elite(4, 99, level=0.5, restart=1), lambda row: 1.0, 24 + 12 + 24, 24 + 12 + 24),
+    ],
+)
+def test_no_round_begins_that_the_rows_do_not_pay(search, reward, rows, spent):
+    """Numbers, written as text: no two rows are equal, so that all are evaluated."""
+    model = gaussian(6)
+    words = Codec(lambda x: [f"{abs(v):.9f}" for v in x[:, 0].tolist()], modality="text")
+    run = guided.sample(replace(model, codec=words), lambda texts: [*map(reward, texts)], search, n=2, budget_rows=rows)
+    assert run.stats.network_rows == 2 * spent
 
 
 def test_more_children_cost_more_rows_and_no_more_calls():
