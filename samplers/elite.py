@@ -57,7 +57,7 @@ from guided.values.protocol import Value, scored
 class Elite:
     """Breeds the best samples of each request for some rounds, and returns the best that it saw.
 
-    It takes K network rows for each of the first N samples, and K level rows for each child, N screen a round; masked
+    It takes K network rows for each of the first samples, and K level rows for each child, N screen a round; masked
     models fewer. Each distinct sample that is scored is one reward call, so N rounds at most. It stops before a round
     of which the budget of a request does not pay the rows; with a large number of rounds it runs until then.
 
@@ -74,11 +74,12 @@ class Elite:
         rank: What ranks a population: "reward", or "front" where there are several rewards. The best by the reward is
             returned in both cases.
         screen: How many children are drawn for each one that is scored; above 1 for molecules, DNA, RNA and text only,
-            and where rank is "reward". A round takes a few hundredths of a second more for each request, which holds up to 5 MB.
+            and where rank is "reward". For each request a round takes a few hundredths of a second and up to 5 MB more.
         temperature: What the temperature of the tokens of children is multiplied by, for masked models. Above 1 they
             hold rarer tokens, and are more often new; without `screen` more of them are bad.
         restart: The number of rounds after which a population starts again from the model if its ten best have gained
             less than a hundredth of all that they had gained; 0 for never. No sample is scored twice.
+        first: The number of samples that a population starts from; 0 for N.
 
     Raises:
         GuidedError: A number is out of range, there is no such penalty, or screen does not go with the rank.
@@ -96,6 +97,7 @@ class Elite:
     screen: int = 1
     temperature: float = 1.0
     restart: int = 0
+    first: int = 0
 
     guides: ClassVar[bool] = False  # the value is asked at the end of chains only
 
@@ -104,7 +106,8 @@ class Elite:
             object.__setattr__(self, name, check_number(name, getattr(self, name), int, least=1))
         for name in ("level", "pressure"):
             object.__setattr__(self, name, check_number(name, getattr(self, name), float, above=0, most=1))
-        object.__setattr__(self, "restart", check_number("restart", self.restart, int, least=0))
+        for name in ("restart", "first"):
+            object.__setattr__(self, name, check_number(name, getattr(self, name), int, least=0))
         object.__setattr__(self, "crossover", check_number("crossover", self.crossover, float, least=0, most=1))
         object.__setattr__(self, "temperature", check_number("temperature", self.temperature, float, above=0))
         check_choice("penalty", self.penalty, PENALTIES)
@@ -133,9 +136,11 @@ class Elite:
         first, K = model.requests.first_step(model.steps), model.steps
         still = not any(map(model.process.stochastic, range(first, K)))
         k = first if still else max(first, K - max(1, round(self.level * K)))
-        N = self.N if spending is None else spending.chains(self.N, (K - first) * model.cost)
+        starts = self.first or self.N
+        paid = starts if spending is None else spending.chains(starts, (K - first) * model.cost)
+        N = self.N if paid == starts else min(self.N, paid)
         requests, herd = list(range(len(streams))), [self._population(model) for _ in range(len(streams))]
-        self._judge(model.start(streams, N), N, still, requests, herd, finished)
+        self._judge(model.start(streams, paid), paid, still, requests, herd, finished)
         drawn, warmer = N * self.screen, self._warmer(model)
         for _ in range(self.rounds - 1):
             stale = [b for b in requests if self.restart and herd[b].stale(self.restart)]
@@ -143,11 +148,11 @@ class Elite:
                 herd[b].restart()
             bred = [b for b in requests if b not in stale and len(herd[b])]  # without a parent there is no child
             if spending is not None:
-                stale = [stale[i] for i in spending.select(stale).open(N * (K - first) * model.cost)]
+                stale = [stale[i] for i in spending.select(stale).open(paid * (K - first) * model.cost)]
                 bred = [bred[i] for i in spending.select(bred).open(drawn * (K - k) * model.cost)]
             if stale:
-                start = model.select(stale).start(streams.take(stale), N)
-                self._judge(start, N, still, stale, [herd[b] for b in stale], finished)
+                start = model.select(stale).start(streams.take(stale), paid)
+                self._judge(start, paid, still, stale, [herd[b] for b in stale], finished)
             if bred:
                 numbers, some = streams.take(bred), [herd[b] for b in bred]
                 parents = self._crossed(model, some, numbers, drawn, still)

@@ -27,7 +27,7 @@ WORDS = ["ACGTACGT", "ACGTACGA", "TTTTTTTT", "GATTACAG", "CCGGCCGG", "ACGTTTTT"]
 SCREENS = [
     Elite(4, 3, size=3, screen=3),
     Elite(3, 4, penalty="step", room=1, screen=2),
-    Elite(3, 6, screen=2, temperature=2.0, restart=1),
+    Elite(3, 6, screen=2, temperature=2.0, restart=1, first=5),
     Elite(3, 6, restart=1),
 ]
 
@@ -171,7 +171,8 @@ def test_a_request_alone_and_among_others_is_the_same(search, budget):
 
     alone = guided.sample(sequences(), counted, search, n=5, steps=4, only=3, **budget)
     assert (alone.samples[0], alone.first_call[0]) == (whole.samples[3], whole.first_call[3])
-    assert len(asked) == len({*asked}) <= min(search.N * search.rounds, budget.get("budget_calls", 99))
+    most = max(search.N, search.first) * search.rounds
+    assert len(asked) == len({*asked}) <= min(most, budget.get("budget_calls", 99))
     assert alone.stats.network_rows <= budget.get("budget_rows", 999)
 
 
@@ -189,7 +190,11 @@ def test_the_best_sample_is_returned_and_a_round_asks_about_at_most_n(search, se
 
     model = sequences().with_steps(4)
     found = search(model, value, Streams(seed, [0]))
-    assert rounds == [search.N] * search.rounds and letters(model.decode(found.x[:, 0])) == [best]
+    assert (
+        {*rounds} <= {search.N, search.first}
+        and len(rounds) == search.rounds
+        and letters(model.decode(found.x[:, 0])) == [best]
+    )
 
 
 def test_what_the_surrogate_chooses_is_scored(monkeypatch):
@@ -261,6 +266,17 @@ def test_a_population_that_starts_again_draws_from_the_model():
         assert model.denoiser.rows / 2 == 4 * (starts * K + (6 - starts) * K / 2)
 
 
+def test_a_population_may_start_from_more_samples_than_a_round_has():
+    model, asked = gaussian(6), []
+    Elite(4, 6, level=0.5, restart=1, first=10)(
+        model, PosteriorMean(lambda rows: asked.extend(rows) or [1.0] * len(rows)), Streams(0, [0, 1])
+    )
+    assert (model.denoiser.rows / 2, len(asked) / 2) == (3 * 10 * 6 + 3 * 4 * 3, 3 * 10 + 3 * 4)
+    for first, calls in ((10, 7), (2, 20)):
+        run = guided.sample(gaussian(6), lambda rows: [1.0] * len(rows), Elite(4, 9, first=first), budget_calls=calls)
+        assert run.stats.reward_calls == calls + 1  # the one that is returned, once more: rows are never equal
+
+
 def test_warmer_children_are_drawn_from_the_tempered_distribution():
     """The first samples are the model's own; of a token that is masked again, the share is that of softmax(y / T)."""
     model, drawn = sequences().with_steps(4), []
@@ -293,6 +309,7 @@ def test_screening_finds_more_with_as_many_calls():
     ("make", "message"),
     [
         (lambda: Elite(screen=0), "screen is 0; it must be a whole number, at least 1"),
+        (lambda: Elite(first=-1), "first is -1; it must be a whole number, at least 0"),
         (lambda: Elite(restart=-1), "restart is -1; it must be a whole number, at least 0"),
         (lambda: Elite(restart=1, rank="front"), "restart is 1, which looks at one reward: rank must be 'reward'"),
         (lambda: Elite(temperature=0), "temperature is 0; it must be a finite number, above 0"),
