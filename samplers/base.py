@@ -27,7 +27,10 @@ Class = TypeVar("Class", bound=type[Any])
 
 
 class Sampler(Protocol):
-    """A frozen dataclass of plain values, the hyperparameters of its paper."""
+    """A frozen dataclass of plain values, the hyperparameters of its paper.
+
+    If it has a method `check(model)`, runs call it before anything is drawn, so that it can refuse a model.
+    """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 

@@ -3,8 +3,8 @@ r"""A surrogate: a Gaussian process that predicts the rewards of samples from th
 .. math:: r \sim \mathcal{GP}(m, \sigma^2 (T + \lambda I)), \qquad T(a, b) = \frac{a \cdot b}{|a|^2 + |b|^2 - a \cdot b}
 
 with Tanimoto's similarity of features, :math:`\lambda` small, and the mean :math:`m` by maximum likelihood. The
-prediction is the posterior mean, on which :math:`\sigma^2` has no effect. Adding the spread to it, for exploration,
-found less where it was tried: children that differ enough from what is known are the proposal's part.
+prediction is the posterior mean, on which :math:`\sigma^2` has no effect. The spread is not added to it: to explore is
+the part of those who draw the samples.
 
 References:
     | GAUCHE: A Library for Gaussian Processes in Chemistry (Griffiths et al., 2022)
