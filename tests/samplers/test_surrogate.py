@@ -323,3 +323,19 @@ def test_wrong_input(make, message):
     with pytest.raises(GuidedError, match=message) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("sampler", SCREENS)
+def test_a_population_holds_the_samples_that_were_scored(sampler, monkeypatch):
+    model, kept = sequences(), []
+    add = Population.add
+
+    def recording(self, genomes, scores, keys, buckets):
+        kept.extend(zip(model.decode(torch.stack(genomes)), [score for (score,) in scores], strict=True))
+        add(self, genomes, scores, keys, buckets)
+
+    monkeypatch.setattr(Population, "add", recording)
+    with torch.no_grad():
+        sampler(model, PosteriorMean(letters), Streams(5, range(3)))
+    assert len({sample for sample, _ in kept}) > 3
+    assert [score for _, score in kept] == pytest.approx(letters([sample for sample, _ in kept]))
