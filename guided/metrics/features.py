@@ -64,7 +64,10 @@ def feature_rows(modality: str, samples: Sequence[Any], width: int = WIDTH) -> N
         GuidedError: There are no features of this modality.
     """
     if modality not in FEATURES:
-        raise GuidedError(f"there are no features of {modality or 'these'} samples, only of {', '.join(FEATURES)}")
+        raise GuidedError(
+            f"there are no features of {modality or 'these'} samples, which a surrogate (screen above 1) needs; "
+            f"only of {', '.join(FEATURES)}"
+        )
     rows = np.zeros((len(samples), width), dtype=np.uint8)
     for row, counts in zip(rows, FEATURES[modality](samples), strict=True):
         row[[zlib.crc32(f"{name} {i}".encode()) % width for name, n in counts.items() for i in range(n)]] = 1
