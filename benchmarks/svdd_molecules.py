@@ -2,6 +2,7 @@ r"""SVDD's experiment with molecules, on the same pretrained network: GDSS of ZI
 
     python benchmarks/svdd_molecules.py gdss_zinc250k.pth                      # small: 16 requests, 200 scales
     python benchmarks/svdd_molecules.py gdss_zinc250k.pth --setting paper      # 128 requests, 1000 scales: hours
+    python benchmarks/svdd_molecules.py gdss_zinc250k.pth --setting paper --device cuda --batch-size 128 --workers 8
     python benchmarks/svdd_molecules.py gdss_zinc250k.pth -n 8 --unguided 16 --best 25 -M 6 --every 80 --block 40 \
         --elite 5 --reward "docking?receptor=parp1.pdbqt.gz&max_evals=30000" --workers 2 --cache cache \
         --judge "docking?receptor=parp1.pdbqt.gz&max_evals=300000&seed=2"
@@ -89,6 +90,8 @@ def main(
     alpha: Annotated[float, typer.Option(help="SVDD's temperature.")] = 0.0,
     seed: Annotated[int, typer.Option(help="The seed of all runs.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes that score.")] = None,
+    device: Annotated[str, typer.Option(help="Where the network is: cpu, cuda or auto.")] = "cpu",
+    batch_size: Annotated[int, typer.Option(help="Requests that are drawn together.")] = 32,
     cache: Annotated[Path | None, typer.Option(help="A folder that keeps scores.")] = None,
     out: Annotated[Path | None, typer.Option(help="A folder for the runs.")] = None,
 ) -> None:
@@ -109,7 +112,7 @@ def main(
     second = None if judge is None else guided.resolve_reward(judge, workers=workers or 0, cache=cache)
     table = Table(*COLUMNS, title=f"{reward}: {model}, {K} scales")
     console = Console(width=160)
-    loaded = guided.load(model, steps=2 * K, whole=whole)
+    loaded = guided.load(model, steps=2 * K, whole=whole, device=device)
     objective: Any = [reward, "connected"] if whole else reward
     for name, (sampler, size) in runs.items():
         place = None if out is None else out / name.replace(" ", "").replace(",", "-").replace("=", "")
@@ -121,7 +124,7 @@ def main(
             "report": False,
             "aggregate": "product",
         }
-        run = guided.sample(loaded, objective, sampler, n=size, batch_size=min(size, 32), **how)
+        run = guided.sample(loaded, objective, sampler, n=size, batch_size=min(size, batch_size), **how)
         row = cells(name, run, second)
         table.add_row(*row)
         console.print("  ".join(row))
