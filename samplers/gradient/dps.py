@@ -10,6 +10,9 @@ mean, but for what is lost where :math:`x_0` is drawn from the prior. Elsewhere 
 for :math:`\alpha \log \mathbb{E} \exp(r / \alpha)`: for :math:`r = -x^2 / 2` on N(1, 1), alpha = 1 and 1000 steps the
 tilted law is N(.5, .5), and samples have the mean .368 and the variance .429.
 
+On a GPU torch adds up the gradients of attention in no fixed order, so two runs differ in their last digits, and may
+come to differ in more.
+
 Cost: K network rows a request and K reward calls, each with a gradient through the reward and the network.
 
 References:

@@ -2,7 +2,6 @@
 
 __all__ = ["wrap_family"]
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from guided.adapters.diffusers.identity import fingerprint
 from guided.adapters.diffusers.levels import Levels, grid
 from guided.adapters.diffusers.lookahead import preview
 from guided.adapters.diffusers.lora import lora_reader
+from guided.adapters.diffusers.micro_batches import decoder_batches, network_batches
 from guided.adapters.diffusers.pixels import Decoder, Encoder, images, region
 from guided.adapters.diffusers.prediction import Prediction, target_of
 from guided.adapters.diffusers.sizes import Size
@@ -31,10 +31,6 @@ from guided.core.process import check_steps
 from guided.core.prompting import Prompting
 from guided.errors import GuidedError, check_number
 from guided.settings import torch_defaults
-
-ROWS = 16  # the network's micro-batch
-DECODED = 8  # the decoder's micro-batch of small latents
-SMALL = 4 * 32 * 32  # the most numbers in a row of latents that counts as small
 
 
 def wrap_family(
@@ -63,8 +59,8 @@ def wrap_family(
         width: In pixels.
         frames: The number of frames of a video.
         lookahead: How look-aheads are decoded, as :func:`guided.adapters.diffusers.lookahead.preview` takes it.
-        micro_batch: Rows that the network and the decoder take at a time; halved when memory runs out. None for 16,
-            or for small rows 8 in the decoder; batches of small rows are filled up to that number.
+        micro_batch: Rows that the network and the decoder take at a time; halved when memory runs out. None for a
+            number that fits the rows and the device (:mod:`guided.adapters.diffusers.micro_batches`).
         distilled: The guidance that a distilled network (Flux) takes as an input; None for 3.5.
         channels_last: Whether convolutions have their channels last in memory; None for on a CPU and in half precision.
         folder: Where the pipeline was loaded from, to find a small decoder beside it.
@@ -76,8 +72,6 @@ def wrap_family(
     name = type(pipeline).__name__
     if name not in FAMILIES:
         raise GuidedError(f"{name} is not a pipeline that is supported; it is one of {', '.join(sorted(FAMILIES))}")
-    if micro_batch is not None:
-        micro_batch = check_number("micro_batch", micro_batch, int)
     layout = check_layout(channels_last)
     family = FAMILIES[name](pipeline, Size(height, width, frames))
     if distilled is not None:
@@ -89,7 +83,7 @@ def wrap_family(
     eta = share_of(eta, pipeline.scheduler)
     process = _process(family, levels, eta, check_steps(family.steps if steps is None else steps))
     vae = _autoencoder(pipeline, family.upcasts)
-    decoding = _evaluator(family, micro_batch, DECODED)
+    decoding = decoder_batches(family.event, micro_batch, family.device)
     cheap = preview(lookahead, pipeline, folder, decoding, layout)
     identity = identity or fingerprint(pipeline.components)
     denoiser = _denoiser(family, levels, process)
@@ -106,7 +100,7 @@ def wrap_family(
         _network(family, denoiser),
         name=name,
         identity=identity if cheap is None else fingerprint({"lookahead": cheap.vae}, identity),
-        evaluator=_evaluator(family, micro_batch, ROWS, compilation_of(family.net)),
+        evaluator=network_batches(family.event, micro_batch, family.device, compilation_of(family.net)),
     )
 
 
@@ -178,15 +172,6 @@ class Condition:
         parts = [self._encode([prompt]) for prompt in different]
         index = torch.tensor([different.index(prompt) for prompt in prompts], device="cpu")
         return {name: torch.cat([part[name] for part in parts])[index.to(parts[0][name].device)] for name in parts[0]}
-
-
-def _evaluator(family: Family, micro_batch: int | None, rows: int, compilation: str | None = None) -> Evaluator:
-    """Micro-batches: of one size where rows are small, so that no output depends on the number of rows, and where the
-    network is compiled, as another size would be compiled anew.
-    """
-    small = micro_batch is None and math.prod(family.event) <= SMALL
-    size = micro_batch if micro_batch is not None else rows if small else ROWS
-    return Evaluator(size, family.device, least=size if small or compilation else 1)
 
 
 def _autoencoder(pipeline: Any, upcasts: bool) -> Any:

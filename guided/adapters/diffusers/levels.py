@@ -14,7 +14,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Levels:
     steps: int
     logarithmic: bool = False
     reversed: bool = False
+    _copies: dict[torch.device, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, scheduler: Any) -> "Levels":
@@ -81,14 +82,20 @@ class Levels:
 
     def between(self, t: Tensor) -> Tensor:
         """Sigma / alpha of a diffusion, with shape `(n,)`, at times `(n,)`."""
-        assert self.ratios is not None
-        ratios = self.ratios.to(t.device, torch.float32) if t.device.type == "mps" else self.ratios.to(t.device)
+        ratios = self._on(t.device)
         t = t.to(ratios.dtype).clamp(0, len(ratios) - 1)
         low = t.floor().long()
         high, share = (low + 1).clamp(max=len(ratios) - 1), t - low
         a, b = ratios[low], ratios[high]
         mixed = (a.log() * (1 - share) + b.log() * share).exp() if self.logarithmic else a + share * (b - a)
         return torch.where(share > 0, mixed, a)
+
+    def _on(self, device: torch.device) -> Tensor:
+        """The known levels on a device; they are copied once, as the host waits for a copy."""
+        assert self.ratios is not None
+        if device not in self._copies:
+            self._copies[device] = self.ratios.to(device, torch.float32 if device.type == "mps" else self.ratios.dtype)
+        return self._copies[device]
 
     def trained(self, T: int) -> Grid:
         """`T` levels evenly over the times of a diffusion's network, the noisiest first, and the data."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import guided
 from guided.adapters.diffusers import FAMILIES, wrap
 from guided.adapters.diffusers.levels import Levels
+from guided.adapters.diffusers.micro_batches import network_batches
 from guided.adapters.diffusers.pixels import Decoder
 from guided.adapters.diffusers.prediction import PREDICTIONS, Prediction
 from guided.core.batching import Evaluator
@@ -120,6 +121,10 @@ def test_small_rows_have_micro_batches_of_one_size() -> None:
     assert model.process.event == (4, 8, 8)
     assert (model.evaluator.size, model.evaluator.least) == (16, 16)
     assert (decoding.evaluator.size, decoding.evaluator.least) == (8, 8)
+    elsewhere = network_batches((4, 8, 8), None, torch.device("cuda"))
+    assert (elsewhere.size, elsewhere.least) == (256, 1)  # launches would take longer than the computation
+    compiled = network_batches((4, 8, 8), None, torch.device("cuda"), "graph")
+    assert (compiled.size, compiled.least) == (256, 256)
     large = wrap(pipeline, height=1024, width=1024).evaluator
     assert (large.size, large.least) == (16, 1)
     small: Any = wrap(pipeline, micro_batch=3)

@@ -16,7 +16,7 @@ from guided.rewards.sequences.activity import activity, specificity
 from guided.rewards.sequences.composition import gc, homopolymer
 from guided.rewards.sequences.kmers import natural_kmers
 from guided.rewards.sequences.motifs import motif_count, motif_score
-from guided.rewards.sequences.oracle import Folded, Oracle, _network_on, load_oracle, log_odds
+from guided.rewards.sequences.oracle import Folded, Oracle, Products, _network_on, load_oracle, log_odds
 from guided.scoring.objective import resolve_reward
 from guided.scoring.registry import rewards
 from tests.rewards.sequences.test_mpra import arrays_of, write
@@ -80,14 +80,17 @@ def test_sequences_that_are_too_short_for_the_oracle_have_no_activity() -> None:
     assert log_odds(drawn(3, 15)).isneginf().all() and log_odds(drawn(0, 200)).shape == (0, 4)
 
 
-def test_the_folded_oracle_is_the_oracle() -> None:
+@pytest.mark.parametrize("fast", [Folded, Products])
+@pytest.mark.parametrize("length", [16, 17, 200])
+def test_the_fast_oracles_are_the_oracle(fast: type[Folded | Products], length: int) -> None:
     for name in ("guide", "judge"):
-        slow, x = oracle.load_oracle(name), torch.nn.functional.one_hot(drawn(64, 200), 4).mT.float()
+        slow, x = oracle.load_oracle(name), torch.nn.functional.one_hot(drawn(64, length), 4).mT.float()
         with torch.no_grad():
-            torch.testing.assert_close(Folded(slow)(x), slow(x), atol=1e-5, rtol=0)
+            torch.testing.assert_close(fast(slow)(x), slow(x), atol=1e-5, rtol=0)
 
 
-def test_folding_uses_the_whole_law_of_the_norms() -> None:
+@pytest.mark.parametrize("fast", [Folded, Products])
+def test_folding_uses_the_whole_law_of_the_norms(fast: type[Folded | Products]) -> None:
     """Networks whose norms are far from the identity, and of another number of members and width."""
     torch.manual_seed(1)
     slow = Oracle(2, 8).eval()
@@ -98,7 +101,7 @@ def test_folding_uses_the_whole_law_of_the_norms() -> None:
             norm.running_var.uniform_(0.1, 3)
     x = torch.nn.functional.one_hot(drawn(9, 50), 4).mT.float()
     with torch.no_grad():
-        torch.testing.assert_close(Folded(slow)(x), slow(x), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(fast(slow)(x), slow(x), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("n", range(1, 20))
@@ -157,6 +160,6 @@ def test_an_oracle_on_another_device_leaves_the_one_here_where_it_is():
     assert torch.equal(log_odds(["ACGT" * 10]), before)
 
 
-def test_an_oracle_is_folded_on_a_cpu_only():
+def test_an_oracle_is_folded_on_a_cpu_and_in_products_elsewhere():
     here, there = (_network_on(load_oracle(), torch.device(device)) for device in ("cpu", "meta"))
-    assert isinstance(here, Folded) and isinstance(there, Oracle)
+    assert isinstance(here, Folded) and isinstance(there, Products)

@@ -2,7 +2,6 @@
 
 __all__ = ["wrap_loop"]
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from guided.adapters.diffusers.loops.process import Known, begun, process_of
 from guided.adapters.diffusers.loops.scheduler import Refused
 from guided.adapters.diffusers.loops.tail import Tail
 from guided.adapters.diffusers.lora import lora_reader
+from guided.adapters.diffusers.micro_batches import decoder_batches, network_batches
 from guided.adapters.diffusers.pixels import images
 from guided.adapters.diffusers.prediction import target_of
 from guided.adapters.diffusers.sizes import Size
@@ -38,8 +38,6 @@ from guided.core.prompting import Prompting
 from guided.core.requests import Requests
 from guided.errors import GuidedError, check_number, kind_of
 from guided.storage import digest_of
-
-ROWS, DECODED, SMALL = 16, 8, 4 * 32 * 32  # as of families
 
 
 def wrap_loop(
@@ -99,8 +97,8 @@ def wrap_loop(
         return Known(levels, (own.alphas, own.sigmas, own.times))
 
     device = torch.device(pipeline._execution_device)
-    codec, small = _codec(found.tail, lookahead, _evaluator(found.event, micro_batch, DECODED, device), folder)
-    asked = Asked(found.call, _evaluator(found.event, micro_batch, ROWS, device))
+    codec, small = _codec(found.tail, lookahead, decoder_batches(found.event, micro_batch, device), folder)
+    asked = Asked(found.call, network_batches(found.event, micro_batch, device))
     denoiser = Looped(asked, at(K), target_of(pipeline.scheduler, levels), at)
     identity = _identity(identity or fingerprint(pipeline.components), call.given)
     numbered = _Numbered(asked.table) if call.prompted or call.weight else None
@@ -149,13 +147,6 @@ def _named(name: str) -> Iterator[None]:
         if isinstance(error, GuidedError):
             raise
         raise GuidedError(f"{name}: {' '.join(str(error).split())}; arguments are given by pipe_args") from error
-
-
-def _evaluator(event: tuple[int, ...], micro_batch: int | None, rows: int, device: torch.device) -> Evaluator:
-    """Micro-batches, of one size where rows are small, so that no output depends on the number of rows."""
-    size = rows if micro_batch is None else check_number("micro_batch", micro_batch, int)
-    small = micro_batch is None and math.prod(event) <= SMALL
-    return Evaluator(size, device, least=size if small else 1)
 
 
 def _codec(tail: Tail, lookahead: Any, evaluator: Evaluator, folder: Path | None) -> tuple[Codec, Any]:
