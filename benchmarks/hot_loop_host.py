@@ -60,14 +60,14 @@ def dna(B: int) -> Case:
     return tokens("dna", resolve_reward("activity"), B, 32, "HepG2")
 
 
-def latents() -> Case:
+def latents(reward: Any) -> Case:
     """Latents of Stable Diffusion's size with 80 candidates and the size of a JPEG; decoding costs nothing."""
     rng, K = np.random.default_rng(0), 5
     images = [Image.fromarray(image) for image in rng.integers(0, 255, (80, 512, 512, 3), dtype=np.uint8)]
     y = torch.zeros(80, 4, 64, 64)
     up, down = [k / K for k in range(K)] + [1.0], [1 - k / K for k in range(K)] + [0.0]
     codec = Codec(lambda x: images[: len(x)], modality="images")
-    return Case(Diffusion(lambda x, t: y[: len(x)], Gaussian((4, 64, 64), up, down, down), codec), _jpeg, 4, 20)
+    return Case(Diffusion(lambda x, t: y[: len(x)], Gaussian((4, 64, 64), up, down, down), codec), reward, 4, 20)
 
 
 def text() -> Case:
@@ -82,7 +82,8 @@ CASES: dict[str, Callable[[], Case]] = {
     "DNA, B = 64": lambda: dna(64),
     "DNA, B = 512": lambda: dna(512),
     "molecules, B = 64": lambda: tokens("molecules", resolve_reward("qed"), 64, 32),
-    "latents, 80 candidates": latents,
+    "latents, 80 candidates": lambda: latents(_jpeg),
+    "the same, two threads": lambda: latents(resolve_reward("compressibility", workers=2)),
     "text, B = 8": text,
 }
 

@@ -29,10 +29,13 @@ __all__ = [
     "target_colour",
 ]
 
+import os
 import re
+import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
-from io import BytesIO
+from threading import local
+from typing import IO
 
 import torch
 from PIL import Image, ImageColor
@@ -42,6 +45,7 @@ from guided.errors import GuidedError, nearest
 from guided.rewards.images.pixels import Images, Scores, per_image, per_pixels
 from guided.scoring.registry import register_reward
 
+_own = local()  # of each thread
 _LUMA = 1000 * 255  # of white, in the units that luma is computed in
 # sRGB, linear, to XYZ; IEC 61966-2-1
 _XYZ = [[0.41246, 0.35758, 0.18044], [0.21267, 0.71515, 0.07218], [0.01933, 0.11919, 0.95030]]
@@ -155,9 +159,22 @@ def _distance(x: Tensor, rgb: Sequence[int]) -> Tensor:
 
 
 def _kilobytes(image: Image.Image) -> float:
-    buffer = BytesIO()
-    image.save(buffer, format="JPEG", quality=95)
-    return buffer.tell() / 1000
+    file = _scratch()
+    file.seek(0)
+    image.save(file, format="JPEG", quality=95)
+    return file.tell() / 1000
+
+
+def _scratch() -> IO[bytes]:
+    """A file of this thread, in memory where that can be had.
+
+    Pillow gives up Python's lock while it encodes into a file, and holds it while it does into bytes: two threads took
+    longer than one. A process that was forked has its own file, for those of its parent have one position for both.
+    """
+    if getattr(_own, "process", None) != os.getpid():
+        memory = os.fdopen(os.memfd_create("jpeg"), "w+b", 0) if hasattr(os, "memfd_create") else None
+        _own.file, _own.process = memory or tempfile.TemporaryFile(buffering=0), os.getpid()  # noqa: SIM115
+    return _own.file
 
 
 def _wide(x: Tensor) -> torch.dtype:

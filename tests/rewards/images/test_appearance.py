@@ -1,8 +1,10 @@
 """Rewards of pixels: closed forms on pictures whose value is known, and what must not matter."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from threading import local
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from guided.rewards.images import appearance
 from guided.rewards.images.appearance import (
     brightness,
     colourfulness,
@@ -57,6 +60,25 @@ def test_size_is_that_of_a_file_written_by_hand(tmp_path: Path) -> None:
     default = BytesIO()
     batch[0].save(default, format="JPEG")
     assert sizes[0] > 1.5 * default.tell() / 1000  # of a lower quality
+
+
+def test_sizes_are_the_same_in_threads_and_each_has_its_own_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = [drawn(size, 48) for size in range(8, 72)]
+    alone = [incompressibility([image]).tolist()[0] for image in batch]
+    with ThreadPoolExecutor(8) as pool:
+        assert [scores.tolist()[0] for scores in pool.map(lambda image: incompressibility([image]), batch)] == alone
+        files = {id(file) for file in pool.map(lambda _: appearance._scratch(), range(64))}
+    assert id(appearance._scratch()) not in files
+    mine = appearance._scratch()
+    monkeypatch.setattr(appearance.os, "getpid", lambda: -1)  # as in a process that was forked
+    assert appearance._scratch() is not mine
+
+
+def test_sizes_without_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = incompressibility([drawn(64, 64)]).tolist()
+    monkeypatch.delattr(appearance.os, "memfd_create", raising=False)
+    monkeypatch.setattr(appearance, "_own", local())
+    assert incompressibility([drawn(64, 64)]).tolist() == size
 
 
 def test_brightness_of_a_plain_colour_is_its_luma_and_nothing_varies() -> None:
