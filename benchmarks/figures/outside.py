@@ -27,6 +27,12 @@ OUTSIDE = (
         TRIED,
     ),
     (
+        "guided/checkpoints/dna/README.md",
+        "| guidance, 4,000 samples | HepG2: 6-mer r, HNF4A, HNF1A | K562: 6-mer r, 3-mer r, GATA1::TAL1 "
+        "| hESC: 6-mer r, POU5F1::SOX2 | GM12878: 6-mer r, SPI1 |",
+        "one H100; training.dna.evaluate judges as many",
+    ),
+    (
         "guided/checkpoints/molecules/README.md",
         "| temperature | novelty | FCD | QED, SA: Wasserstein-1 | rings, sum of differences | halogen on N, O or S |",
         TRIED,
