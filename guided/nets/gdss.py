@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 TOGETHER = 32  # graphs that are computed at a time
+TOGETHER_ELSEWHERE = 512  # on other devices than a CPU, which wait for each part
 
 
 class Pairs:
@@ -243,8 +244,9 @@ class GraphScores(nn.Module):
         """
         sizes, order = (flags > 0.5).sum(1).sort()
         new_x, new_adj = torch.zeros_like(x), torch.zeros_like(adj)
-        for rows, largest in zip(order.split(TOGETHER), sizes.split(TOGETHER), strict=True):
-            n = int(largest[-1])
+        together = TOGETHER if x.device.type == "cpu" else TOGETHER_ELSEWHERE
+        largest = [part[-1] for part in sizes.split(together)]
+        for rows, n in zip(order.split(together), torch.stack(largest).tolist() if largest else [], strict=True):
             part = x[rows, :n], adj[rows, :n, :n], flags[rows, :n]
             pairs = Pairs(part[2])
             new_x[rows, :n] = self.x(*part, pairs)
