@@ -199,6 +199,8 @@ class Masked:
         """
         masked = x == self.mask
         reveal = reveal & masked[:, :, None]
+        if y.device.type == "cpu" and self.vocabulary <= FEW:
+            return self._reveal_few(x, y, u, reveal)
         token = torch.zeros_like(u, dtype=torch.long).transpose(2, 3).contiguous()  # (B, N, L, M)
         if y.device.type == "cpu" or y.numel() > CHUNK:  # on a GPU, choosing positions makes the host wait
             where = reveal.any(2).nonzero()
@@ -208,6 +210,17 @@ class Masked:
         else:
             token = self._tokens(y, u.transpose(2, 3))
         return torch.where(reveal, token.transpose(2, 3), x[:, :, None]).flatten(1, 2)
+
+    def _reveal_few(self, x: Tensor, y: Tensor, u: Tensor, reveal: Tensor) -> Tensor:
+        """The same where there are few kinds of tokens: edges are made again for each candidate, which is less than to
+        look up numbers that are not needed.
+        """
+        M, L = u.shape[2:]
+        new = x[:, :, None].expand(-1, -1, M, -1).flatten()
+        where = reveal.flatten().nonzero()[:, 0]
+        token = where.div(M * L, rounding_mode="floor") * L + where % L
+        new[where] = self._tokens(y.flatten(0, 2)[token], u.flatten()[where, None])[:, 0]
+        return new.view(len(x), -1, L)
 
     def _tokens(self, y: Tensor, u: Tensor) -> Tensor:
         """Tokens by inverting the distribution function at uniform numbers: `(*, V)` and `(*, M)` to `(*, M)`."""
