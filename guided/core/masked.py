@@ -216,7 +216,7 @@ class Masked:
         look up numbers that are not needed.
         """
         M, L = u.shape[2:]
-        new = x[:, :, None].expand(-1, -1, M, -1).flatten()
+        new = x[:, :, None].expand(-1, -1, M, -1).clone(memory_format=torch.contiguous_format).flatten()  # x stays
         where = reveal.flatten().nonzero()[:, 0]
         token = where.div(M * L, rounding_mode="floor") * L + where % L
         new[where] = self._tokens(y.flatten(0, 2)[token], u.flatten()[where, None])[:, 0]

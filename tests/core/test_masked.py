@@ -42,6 +42,17 @@ def test_revealed_tokens_stay():
         particles = after.take(torch.zeros(64, 1, dtype=torch.long))
 
 
+@pytest.mark.parametrize("M", [1, 3])
+@pytest.mark.parametrize("V", [4, 20])
+def test_a_step_leaves_its_particles_as_they_are(V, M):
+    process, streams = Masked(6, V, 3), Streams(0, range(2))
+    x = process.prior(2, streams)
+    y = torch.zeros(2, 2, 6, V)
+    new = process.propose(x, y, 0, M, streams)
+    assert new.shape == (2, 2 * M, 6) and (new != process.mask).any()
+    assert (x == process.mask).all()
+
+
 @given(st.integers(0, 10**6), st.lists(st.integers(0, 4), min_size=8, max_size=8))
 def test_pinned_tokens_stay_everywhere(seed, fixed):
     fixed = torch.tensor(fixed)
