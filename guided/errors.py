@@ -3,6 +3,7 @@
 __all__ = [
     "GuidedError",
     "RewardError",
+    "check_flag",
     "check_number",
     "check_texts",
     "fail",
@@ -85,6 +86,17 @@ def check_number(
         given = repr(value) if number is None or is_finite(number) or isinstance(number, float) else "too large"
         raise GuidedError(f"{name} is {given}; it must be {', '.join(words)}")
     return kind(number)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """The value, which is true or false.
+
+    Raises:
+        GuidedError: It is something else.
+    """
+    if not isinstance(value, bool):
+        raise GuidedError(f"{name} is {shown(value)}; it must be true or false")
+    return value
 
 
 def is_finite(number: float) -> bool:

@@ -58,8 +58,9 @@ class Elite:
     """Breeds the best samples of each request for some rounds, and returns the best that it saw.
 
     It takes K network rows for each of the first samples, and K level rows for each child, N screen a round; masked
-    models fewer. Each distinct sample that is scored is one reward call, so N rounds at most. It stops before a round
-    of which the budget of a request does not pay the rows; with a large number of rounds it runs until then.
+    models fewer. Each distinct sample that is scored is one reward call, so N rounds at most, and where `first` is not
+    N, first + N (rounds - 1); a new start is a round of as many as the first. It stops before a round of which the
+    budget of a request does not pay the rows; with a large number of rounds it runs until then.
 
     Args:
         N: The number of children of a round.

@@ -84,7 +84,9 @@ class Redraw:
             raise GuidedError(f"{model.name} draws its tokens in blocks, from the first; leave out span and region")
         L, (start, end) = model.process.event[0], self.region or (0, model.process.event[0])
         if end > L or self.span > end - start:
-            raise GuidedError(f"there are {L} positions; region is {self.region}, and span {self.span}")
+            name, given = ("region", self.region) if end > L else ("span", self.span)
+            there = f"{end - start} of the region" if end <= L and self.region else f"{L} of a sample"
+            raise GuidedError(f"{name} is {given}; it must lie within the positions, {there}")
         place = torch.arange(L, device=streams.device)
         if self.span:
             starts = start + (streams.uniform(1, 1) * (end - start - self.span + 1)).long()

@@ -37,7 +37,7 @@ from torch import Tensor
 from guided.core.diffusion import Diffusion
 from guided.core.particles import Particles
 from guided.core.random import Streams
-from guided.errors import GuidedError, check_number
+from guided.errors import GuidedError, check_flag, check_number
 from guided.samplers.base import Sampler, register_sampler, resolve_sampler, sampler_to_dict
 from guided.samplers.metropolis import KINDS, Redraw, State, multiple_try, rewards
 from guided.samplers.schedule import Schedule, at, check_choice, check_schedule
@@ -89,10 +89,12 @@ class Refine:
         object.__setattr__(self, "level", _checked_level(self.level))
         object.__setattr__(self, "region", _checked_region(self.region))
         check_choice("kind", self.kind, KINDS)
+        check_flag("best", self.best)
         object.__setattr__(self, "start", sampler_to_dict(resolve_sampler(self.start)))
         if self.kind == "suffix" and (self.start != {"name": "unguided"} or self.sample or self.span or self.region):
             raise GuidedError(
-                "a suffix needs the whole path of its sample: start is unguided, without a span or region"
+                "kind is 'suffix', which needs the whole path of its sample: leave out start, sample, span and region, "
+                "or take kind 'renoise'"
             )
 
     def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:

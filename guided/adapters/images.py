@@ -54,6 +54,8 @@ def as_image(source: Any, name: str | None = None) -> Image.Image:
     try:
         image = source if isinstance(source, Image.Image) else _open(source)
         image.load()
+    except FileNotFoundError as error:
+        raise GuidedError(f"there is no file {known}") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise GuidedError(f"{known} is no image that can be read: {error}") from error
     frames = getattr(image, "n_frames", 1)

@@ -3,7 +3,6 @@
 __all__ = ["app", "main"]
 
 import sys
-from dataclasses import MISSING, fields
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -164,17 +163,16 @@ def rewards() -> None:
 
 
 @app.command()
-def samplers() -> None:
+def samplers(
+    name: Annotated[str | None, typer.Argument(help="One of them, to read what its hyperparameters mean.")] = None,
+) -> None:
     """List the samplers and their hyperparameters."""
-    from guided.cli.console import show_table
-    from guided.samplers import samplers
+    from guided.cli.samplers import describe, overview
 
-    rows = []
-    for name, kind in samplers().items():
-        takes = ", ".join(f.name if f.default is MISSING else f"{f.name}={f.default}" for f in fields(kind))
-        about = (kind.__doc__ or "").split("\n")[0]
-        rows.append((name, about.replace(":math:", "").replace("\\", "").replace("`", ""), takes))
-    show_table(("sampler", "description", "hyperparameters"), rows)
+    if name is None:
+        overview()
+    else:
+        describe(name)
 
 
 def main() -> None:

@@ -27,6 +27,9 @@ def pareto(config: RunConfig) -> None:
     out = config.run.out
     if out is None:
         raise GuidedError(f"give {spelled('out')}, the folder for the samples and their front")
+    given = config.rewards.reward
+    if given is None or isinstance(given, str) or len(given) < 2:
+        raise GuidedError(f"a front is one of several rewards: give {spelled('reward')} twice or more")
     if config.rewards.preferences is None:
         config = replace(config, rewards=replace(config.rewards, preferences=PREFERENCES))
     if config.run.only is not None:

@@ -66,7 +66,7 @@ def feature_rows(modality: str, samples: Sequence[Any], width: int = WIDTH) -> N
     if modality not in FEATURES:
         raise GuidedError(
             f"there are no features of {modality or 'these'} samples, which a surrogate (screen above 1) needs; "
-            f"only of {', '.join(FEATURES)}"
+            "only of molecules, DNA, RNA and text"
         )
     rows = np.zeros((len(samples), width), dtype=np.uint8)
     for row, counts in zip(rows, FEATURES[modality](samples), strict=True):

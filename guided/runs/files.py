@@ -2,6 +2,7 @@
 
 __all__ = ["assembled", "read_options"]
 
+import ast
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -184,16 +185,27 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _plain(name: str, text: str) -> Any:
-    """A number, or a list of numbers for a schedule over the steps: JSON, where the brackets may be left out. What is
-    neither is a word, but for `M` and `alpha`, which are numbers in all samplers.
+    """A number, or a list of numbers for a schedule over the steps: JSON, where the brackets may be left out, or as
+    Python writes it (`.5`, `True`, `None`, `(0, .5)`). What is neither is a word, but for `M` and `alpha`, which are
+    numbers in all samplers.
     """
-    for form in (text, f"[{text}]"):
-        try:
-            return json.loads(form)
-        except ValueError:
-            continue
+    for read in (json.loads, ast.literal_eval):
+        for form in (text, f"[{text}]"):
+            try:
+                found = read(form)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                continue
+            if _is_value(found):
+                return found
     if name in ("M", "alpha"):
         raise GuidedError(
             f"the sampler's {name} is {text!r}; it must be a number, or numbers with commas for a schedule"
         )
     return text
+
+
+def _is_value(found: Any) -> bool:
+    """Whether a hyperparameter may be this, or a list of it."""
+    if isinstance(found, list | tuple):
+        return all(map(_is_value, found))
+    return found is None or isinstance(found, int | float | str)

@@ -81,7 +81,9 @@ class PosteriorMean:
         """
         objective = self.reward
         if not isinstance(objective, Objective) or len(objective.objectives) < 2:
-            raise GuidedError("a front is one of several rewards that are no constraints, and this run has fewer")
+            raise GuidedError(
+                "rank is 'front', which needs several rewards that are no constraints; this run has fewer"
+            )
         table = self._within(particles, self._columns, 1 + len(objective.objectives))
         return table[..., 0], table[..., 1:]
 

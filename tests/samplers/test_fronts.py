@@ -89,7 +89,7 @@ def test_the_population_covers_the_front_that_it_saw():
 
 
 def test_one_reward_has_no_front():
-    with pytest.raises(GuidedError, match="a front is one of several rewards"):
+    with pytest.raises(GuidedError, match="rank is 'front', which needs several rewards"):
         guided.sample(tokens(), letters, FRONT, n=1)
     with pytest.raises(GuidedError, match="which function does not have"):
         FRONT(tokens(), first, Streams(0, [0]))

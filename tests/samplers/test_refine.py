@@ -231,8 +231,8 @@ def test_samples_without_a_reward_are_left_behind(chain, reward):
         ({"kind": "prefix"}, "it is one of renoise, suffix"),
         ({"level": 1.5}, "level is 1.5"),
         ({"level": (0.5, 0.0)}, "level is"),
-        ({"kind": "suffix", "start": "svdd"}, "a suffix needs the whole path"),
-        ({"kind": "suffix", "span": 2}, "a suffix needs the whole path"),
+        ({"kind": "suffix", "start": "svdd"}, "needs the whole path of its sample"),
+        ({"kind": "suffix", "span": 2}, "needs the whole path of its sample"),
         ({"start": "svd"}, "did you mean 'svdd'"),
         ({"region": (3, 1)}, "the first below the last"),
         ({"region": 3}, "two positions"),
@@ -247,6 +247,10 @@ def test_spans_are_of_tokens_that_are_there(chain, reward):
     value = looking_ahead(chain, reward)
     with pytest.raises(ValueError, match="only masked models have spans"):
         Refine(span=2)(gaussian(), PosteriorMean(lambda x: x[:, 0]), Streams(0, [0]))
-    for options in ({"span": 4}, {"region": (0, 4)}, {"region": (0, 1), "span": 2}):
-        with pytest.raises(ValueError, match="there are 3 positions"):
+    for options, there in (
+        ({"span": 4}, "span is 4; it must lie within the positions, 3 of a sample"),
+        ({"region": (0, 4)}, r"region is \(0, 4\); it must lie within the positions, 3 of a sample"),
+        ({"region": (0, 1), "span": 2}, "span is 2; it must lie within the positions, 1 of the region"),
+    ):
+        with pytest.raises(ValueError, match=there):
             Refine(**options)(chain.model(), value, Streams(0, [0]))

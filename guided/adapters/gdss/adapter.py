@@ -24,7 +24,7 @@ from guided.core.batching import Evaluator
 from guided.core.codec import Codec
 from guided.core.diffusion import Diffusion
 from guided.core.graphs import Graphs, Noise
-from guided.errors import GuidedError, check_number, shown
+from guided.errors import GuidedError, check_flag, check_number
 from guided.nets.gdss import GraphScores, ScoreNetworkA, ScoreNetworkX, ScoreNetworkXAttention
 from guided.storage import digest, make_folder, write_tensors, write_whole
 
@@ -91,8 +91,7 @@ def load(
         GuidedError: The file cannot be read, is of another architecture, or does not say how many atoms graphs have.
     """
     for name, flag in (("correct", correct), ("whole", whole), ("by_batch", by_batch)):
-        if not isinstance(flag, bool):
-            raise GuidedError(f"{name} is {shown(flag)}; it must be true or false")
+        check_flag(name, flag)
     entries, weights = _folder(path, config) if path.is_dir() else _file(path)
     where = path / "config.json" if path.is_dir() else path
     kinds = _kinds(entries, where)

@@ -134,8 +134,6 @@ class Labels:
         """
         for prompt in prompts:
             if prompt.lower() not in self.ids:
-                hint = nearest(prompt, self.labels)
-                raise GuidedError(
-                    f"prompt {prompt!r} is not a label of the model{hint}; it has {', '.join(self.labels)}"
-                )
+                hint, known = nearest(prompt, self.labels), ", ".join(map(repr, self.labels))
+                raise GuidedError(f"prompt {prompt!r} is not a label of the model{hint}; its labels are {known}")
         return {"label": torch.tensor([self.ids[p.lower()] for p in prompts], device=self.device)}
