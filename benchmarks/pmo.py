@@ -52,7 +52,7 @@ class Recorder:
 
 def top(scores: Sequence[float], k: int) -> float:
     """The mean of the k best."""
-    return statistics.fmean(sorted(scores, reverse=True)[:k])
+    return statistics.fmean(sorted(scores, reverse=True)[:k] or [0.0])
 
 
 def area(scores: Sequence[float], calls: int, k: int = 10) -> float:

@@ -144,10 +144,10 @@ class Elite:
         self._judge(model.start(streams, paid), paid, still, requests, herd, finished)
         drawn, warmer = N * self.screen, self._warmer(model)
         for _ in range(self.rounds - 1):
-            stale = [b for b in requests if self.restart and herd[b].stale(self.restart)]
+            stale = [b for b in requests if not len(herd[b]) or (self.restart and herd[b].stale(self.restart))]
             for b in stale:
                 herd[b].restart()
-            bred = [b for b in requests if b not in stale and len(herd[b])]  # without a parent there is no child
+            bred = [b for b in requests if b not in stale]
             if spending is not None:
                 stale = [stale[i] for i in spending.select(stale).open(paid * (K - first) * model.cost)]
                 bred = [bred[i] for i in spending.select(bred).open(drawn * (K - k) * model.cost)]
@@ -194,7 +194,8 @@ class Elite:
             return torch.where(where, two, one)
         if not still:  # the mean of two images or graphs is none
             return one
-        return torch.where(crossed.view(*crossed.shape, *[1] * (one.ndim - 2)), (one + two) / 2**0.5, one)
+        where = streams.uniform(N, one[0, 0].numel()) < 0.5  # no sum: siblings are alike, and it would grow
+        return torch.where(where.view_as(one) & crossed.view(*crossed.shape, *[1] * (one.ndim - 2)), two, one)
 
     def _changed(self, model: Diffusion, x: Tensor, herd: list[Population], k: int, streams: Streams) -> Particles:
         """Children at step `k`, with shape `(B, N, *event)`."""

@@ -148,14 +148,16 @@ def multiple_try(
     r = rewards(value, tries, alpha)
     j = choose(r, alpha, streams)[:, None]
     chosen = {step: gather(x, j) for step, x in after.items()}
-    against = state.r[:, None]
+    against, seen, scores = state.r[:, None], tries.x, r
     if N > 1:
         points, _ = redraw(model, {**state.path, **chosen}, k, N - 1, window, streams)
-        against = torch.cat([against, rewards(value, points, alpha)], 1)
+        theirs = rewards(value, points, alpha)
+        against, scores = (torch.cat([some, theirs], 1) for some in (against, r))
+        seen = torch.cat([seen, points.x], 1)
     odds = (r / alpha).logsumexp(1) - (against / alpha).logsumexp(1)
     accepted = streams.uniform(1)[:, 0].cpu().double().log() < odds
-    best = r.argmax(1, keepdim=True)
-    return _moved(state, chosen, gather(r, j)[:, 0], accepted, gather(tries.x, best), r.amax(1)), accepted
+    best = scores.argmax(1, keepdim=True)
+    return _moved(state, chosen, gather(r, j)[:, 0], accepted, gather(seen, best), scores.amax(1)), accepted
 
 
 def _moved(state: State, chosen: Path, r: Tensor, accepted: Tensor, best: Tensor, top: Tensor) -> State:

@@ -56,6 +56,10 @@ class Path:
                 one.v[k] = gather(self.v[k], n)
         return one
 
+    def select(self, requests: list[int]) -> "Path":
+        """Those of some requests, by their positions."""
+        return Path(*({k: x[requests] for k, x in part.items()} for part in (self.x, self.v, self.index)))
+
 
 @register_sampler("particle-gibbs")
 @dataclass(frozen=True)
@@ -81,11 +85,25 @@ class ParticleGibbs(SMC):
 
     def __call__(self, model: Diffusion, value: Value, streams: Streams) -> Particles:
         """Draws one sample for each request, with shape `(B, 1, *event)`."""
-        path = None
-        for _ in range(self.rounds):
-            path = self.sweep(model, value, streams, path)
-        assert path is not None
-        return Particles(model, path.x[model.steps], model.steps, streams)
+        requests, K = list(range(len(streams))), model.steps
+        path = self.sweep(model, value, streams)
+        x = path.x[K]
+        for _ in range(self.rounds - 1):
+            going = self._paying(model, requests)
+            requests, path = [requests[i] for i in going], path.select(going)
+            if not requests:
+                break
+            path = self.sweep(model.select(requests), value, streams.take(requests), path)
+            x = x.index_copy(0, torch.tensor(requests, device=x.device), path.x[K])
+        return Particles(model, x, K, streams)
+
+    def _paying(self, model: Diffusion, requests: list[int]) -> list[int]:
+        """The places of the requests whose budget pays for a sweep."""
+        spending = model.requests.spending
+        if spending is None or not spending.budget:
+            return list(range(len(requests)))
+        steps = model.steps - model.requests.first_step(model.steps)
+        return spending.select(requests).open(self.N * steps * model.cost)
 
     def sweep(self, model: Diffusion, value: Value, streams: Streams, held: Path | None = None) -> Path:
         """Moves the particles to the last step, the first along a path, and draws a path by the weights."""

@@ -74,7 +74,7 @@ class Population:
             self._buckets[bucket] += 1
         order = self._order()[: self.size]
         self.genomes, self.scores = [self.genomes[i] for i in order], [self.scores[i] for i in order]
-        if order:
+        if len(order) >= min(TOP, self.size):  # the mean of fewer would fall as members join
             self._tops.append(fmean(score[0] for score in self.scores[:TOP]))
 
     def stale(self, rounds: int) -> bool:

@@ -108,13 +108,23 @@ class Refine:
             k = (K - (level * K).ceil().long()).clamp(model.requests.first_step(K), K - 1)
             accepted = torch.zeros(len(streams), dtype=torch.bool, device="cpu")
             for step in k.unique().tolist():  # requests with one level go together
-                some = (k == step).nonzero()[:, 0].tolist()
+                some = self._paying(model, (k == step).nonzero()[:, 0].tolist(), step)
+                if not some:
+                    continue
                 part, own = model.select(some), streams.take(some)
                 moved = multiple_try(redraw, part, state.select(some), step, self.N, self.alpha, value, own)
                 state, accepted[some] = state.put(some, moved[0]), moved[1]
             if self.level == 0 and i < self.rounds // 2:
                 level = (level * (RATE * (accepted.double() - ACCEPTANCE)).exp()).clamp(max=1)
         return Particles(model, state.best if self.best else state.path[K], K, streams)
+
+    def _paying(self, model: Diffusion, requests: list[int], k: int) -> list[int]:
+        """Those of the requests whose budget pays for a step of tries from step k on."""
+        spending = model.requests.spending
+        if spending is None or not spending.budget:
+            return requests
+        rows = (2 * self.N - 1) * (model.steps - k) * model.cost
+        return [requests[i] for i in spending.select(requests).open(rows)]
 
     def first(self, model: Diffusion, value: Value, streams: Streams) -> State:
         """The samples to begin with."""

@@ -7,8 +7,8 @@ r"""Sequential Monte Carlo (Feynman-Kac steering), for the law :math:`p(x_K) \ex
     U_K = r(x_K), \ \lambda_K = 1 / \alpha
 
 Whatever the :math:`U_k` before, the product of all is :math:`\exp(r(x_K) / \alpha)`, so that the law is exact as N
-grows, with an error of order 1/N, and the estimate of Z is unbiased for any N. A path whose look-ahead has no value is
-lost at the next resampling, whatever its reward at the end.
+grows, with an error of order 1/N, and the estimate of Z is unbiased for any N. Where a look-ahead has no value
+(-inf), its path keeps the :math:`U` that it had, or none, with the weight 1: only a sample without a reward is lost.
 
 Cost: `N K` network rows a request, and `N` reward calls for each step that looks ahead and for the end. Steps without
 noise, and the last one that has any, do not look ahead: there is nothing left to choose.
@@ -142,7 +142,9 @@ class SMC:
         cap = self.cap(particles.k, particles.model.steps)
         if particles.done:
             return weights.weighed(v, cap)
-        return weights.weighed(POTENTIALS[self.potential](weights.U, v), cap, self.target * self.N)
+        known = v > -HUGE / 2
+        U = torch.where(known, POTENTIALS[self.potential](weights.U, v), weights.U)
+        return weights.weighed(U, cap, self.target * self.N)
 
     def ancestors(self, weights: Weights, streams: Streams) -> tuple[Tensor, Tensor]:
         """The ancestors of all, with shape `(B, N)`, and which requests are resampled, with shape `(B,)`."""

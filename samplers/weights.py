@@ -92,10 +92,10 @@ class Weights:
                 fine = self._ess(U, middle) >= target
                 low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
             rise = torch.where(enough, rise, low)
-        return replace(self, U=U, rise=rise, total=rise * U + self.correction)
+        return replace(self, U=U, rise=rise, total=_weight(U, rise) + self.correction)
 
     def _ess(self, U: Tensor, rise: Tensor) -> Tensor:
-        return ess(rise * U + self.correction - self.paid)[:, None]
+        return ess(_weight(U, rise) + self.correction - self.paid)[:, None]
 
     def resampled(self, index: Tensor, low: Tensor) -> "Weights":
         """The weights of the ancestors at `index`, with shape `(B, N)`: equal in the requests that are resampled, those
@@ -105,3 +105,8 @@ class Weights:
         mean = self.log_w.logsumexp(1) - math.log(self.log_w.shape[1])
         log_mean = self.log_mean + torch.where(low, mean, 0.0)
         return Weights(U, self.rise, total, torch.where(low[:, None], total, paid), correction, log_mean)
+
+
+def _weight(U: Tensor, rise: Tensor) -> Tensor:
+    """What paths carry for their potentials; nothing as long as they have none."""
+    return torch.where(U.isneginf(), 0.0, rise * U)

@@ -34,7 +34,7 @@ def test_the_front_of_a_run_is_written_and_shown(guided, model, tmp_path):  # no
 def test_wrong_words_are_one_line(guided, model, tmp_path):  # noqa: F811
     for words, said in (
         (("-r", "qed", "-r", "sa"), "give --out"),
-        (("-r", "qed", "--out", tmp_path / "b"), "--preferences weighs several rewards, and the run has 1"),
+        (("-r", "qed", "--out", tmp_path / "b"), "a front is one of several rewards: give --reward twice or more"),
         (("-r", "qed", "-r", "sa", "--preferences", "x", "--out", tmp_path / "b"), "--preferences is 'x'"),
         (("-r", "qed", "-r", "sa", "--only", "3", "--out", tmp_path / "b"), "--only draws single samples"),
     ):

@@ -9,11 +9,17 @@ import torch
 
 import guided
 from guided.errors import GuidedError
-from guided.samplers import SVDD, BestOfN
+from guided.samplers import SVDD, BestOfN, ParticleGibbs, Refine, Tilt
 from guided.scoring import registry
 from tests.toys.small import tokens, vectors
 
 BUDGETS = [{"budget_calls": 3}, {"budget_rows": 9}, {"budget_calls": 4, "budget_rows": 7}]
+CHAINS = [
+    Refine(6, 2, 0.3),
+    Refine(6, 1, 0.3, "suffix"),
+    ParticleGibbs(2, 0.3, rounds=4),
+    Tilt(N=2, alpha=0.3, draws=2),
+]
 SAMPLERS = [SVDD(M=3), SVDD(M=3, alpha=0.5), BestOfN(6)]
 
 
@@ -32,7 +38,7 @@ def letters(samples):
     return [s.count("A") + 0.1 * s.count("CG") for s in samples]
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", [*SAMPLERS, *CHAINS])
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_no_request_spends_more(sampler, budget):
     for request in range(6):
@@ -44,7 +50,7 @@ def test_no_request_spends_more(sampler, budget):
         assert run.samples[0] in reward.asked and 1 <= run.first_call[0] <= len(reward.asked)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", [*SAMPLERS, *CHAINS])
 @pytest.mark.parametrize("budget", [{}, *BUDGETS])
 def test_a_request_alone_and_among_others_is_the_same(sampler, budget):
     whole = guided.sample(tokens(), letters, sampler, n=8, steps=4, **budget)
@@ -56,7 +62,7 @@ def test_a_request_alone_and_among_others_is_the_same(sampler, budget):
         assert (alone.samples[0], alone.first_call[0]) == (whole.samples[i], whole.first_call[i])
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", [*SAMPLERS, *CHAINS])
 def test_a_large_budget_changes_nothing(sampler):
     plain = guided.sample(tokens(), letters, sampler, n=5, steps=4)
     rich = guided.sample(tokens(), letters, sampler, n=5, steps=4, budget_calls=999, budget_rows=999)

@@ -206,6 +206,22 @@ def test_pinned_tokens_stay():
         assert {word[0] + word[5] for word in words} == {"bb"} != {word[1] for word in words}
 
 
+@pytest.mark.parametrize("N", [1, 2, 4])
+def test_the_best_is_that_of_all_that_were_scored(chain, reward, N):
+    """Reference points, too."""
+    seen: dict[int, float] = {}
+
+    def scores(x):
+        found = reward[chain.index(x)]
+        seen[0] = max(seen.get(0, -math.inf), found.max().item())
+        return found
+
+    for request in range(40):
+        seen.clear()
+        x = Refine(3, N, ALPHA, best=True, level=0.7)(chain.model(), PosteriorMean(scores), Streams(0, [request])).x
+        assert reward[chain.index(x)].item() == seen[0]
+
+
 def test_the_first_sample_may_come_from_another_sampler(chain, reward):
     sampler = Refine(1, level=1.0, start={"name": "svdd", "M": 3})
     assert sampler == Refine(1, level=1.0, start=SVDD(M=3))

@@ -129,7 +129,7 @@ def test_steps_without_noise_copy_no_particle():
 
 
 @pytest.mark.parametrize("worst", [math.nan, -math.inf])
-def test_particles_without_a_value_are_lost_and_requests_of_such_only_go_on(chain, reward, worst):
+def test_samples_without_a_reward_are_lost_and_requests_of_such_only_go_on(chain, reward, worst):
     """Where no look-ahead has a value the chain goes on as the model, and is weighed by what comes."""
     blank = looking_ahead(chain, torch.full_like(reward, worst))
     end = SMC(4, ALPHA).run(chain.model(), blank, Streams(0, range(20_000)))
@@ -139,6 +139,25 @@ def test_particles_without_a_value_are_lost_and_requests_of_such_only_go_on(chai
     some[chain.index(chain.clean)[::2]] = worst  # those that end in 0
     x = SMC(16, ALPHA)(chain.model(), looking_ahead(chain, some), Streams(0, range(500))).x
     assert (x[..., -1] == 1).float().mean() > 0.99
+
+
+@pytest.mark.parametrize("potential", sorted(POTENTIALS))
+def test_look_aheads_without_a_value_leave_the_law_as_it_is(chain, reward, potential):
+    """Particles whose second token is 0 have no value on the way: not one of them is lost for it."""
+    ahead = looking_ahead(chain, reward)
+
+    def value(particles, alpha):
+        v = ahead(particles, alpha)
+        return v if particles.done else v.where(particles.x[..., 1] != 0, -math.inf)
+
+    target, Z = tilted(chain, reward, ALPHA)
+    for threshold in (0.9, 1.0):
+        end = SMC(3, ALPHA, potential, threshold=threshold).run(chain.model(), value, Streams(0, range(6000)))
+        w = end.log_w.softmax(1) * end.log_Z.exp()[:, None]
+        measure = torch.zeros(6000, len(chain.states), dtype=torch.float64)
+        assert errors(measure.scatter_add(1, chain.index(end.particles.x), w), target * Z).abs().max() < 3.7
+    gibbs = ParticleGibbs(2, ALPHA, potential, threshold=0.9, rounds=25)
+    assert distance(drawn(chain, gibbs, value, 6000), target) < 0.03
 
 
 @pytest.mark.parametrize("sampler", [SMC(5, 0.2, threshold=1.0), ParticleGibbs(5, 0.2, threshold=1.0, rounds=1)])

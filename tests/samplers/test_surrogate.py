@@ -81,7 +81,7 @@ def test_the_kernel_is_one(samples):
 
 
 def test_what_has_no_features_is_told():
-    with pytest.raises(GuidedError, match=r"no features of images samples.*only of molecules, dna, text"):
+    with pytest.raises(GuidedError, match=r"no features of images samples.*only of molecules, DNA, RNA and text"):
         Surrogate("images")
     assert not feature_rows("molecules", [None, "no molecule", ""]).any()
     assert not feature_rows("dna", ["", "AC"]).any()
@@ -220,8 +220,8 @@ def test_what_the_surrogate_chooses_is_scored(monkeypatch):
     [
         (Elite(4, 99, level=0.5, screen=3), float, 24 + 2 * 36 + 35, 24 + 2 * 36),
         (Elite(4, 99, level=0.5, screen=3), float, 24 + 3 * 36, 24 + 3 * 36),
-        (Elite(4, 99, level=0.5, restart=1), lambda row: 1.0, 24 + 12 + 23, 24 + 12),
-        (Elite(4, 99, level=0.5, restart=1), lambda row: 1.0, 24 + 12 + 24, 24 + 12 + 24),
+        (Elite(4, 99, 4, level=0.5, restart=1), lambda row: 1.0, 24 + 12 + 23, 24 + 12),
+        (Elite(4, 99, 4, level=0.5, restart=1), lambda row: 1.0, 24 + 12 + 24, 24 + 12 + 24),
     ],
 )
 def test_no_round_begins_that_the_rows_do_not_pay(search, reward, rows, spent):
@@ -256,11 +256,41 @@ def test_a_population_is_stale_when_its_ten_best_gain_no_more():
     assert not len(herd)  # it was seen before
 
 
+def test_a_population_of_few_is_not_stale_as_its_mean_falls_while_members_join():
+    herd = Population(20)
+    for n in range(4):
+        herd.add([torch.tensor(n)] * 2, [[1.0 - n], [0.5 - n]], [2 * n, 2 * n + 1], [""] * 2)
+        assert not herd.stale(1)
+
+
+def test_a_population_without_a_member_draws_from_the_model_again():
+    """The first samples of all have no reward: each round is a new start until one has."""
+    model, asked = gaussian(6), []
+
+    def reward(rows):
+        asked.append(len(rows))
+        return [float("nan") if len(asked) <= 3 else 1.0] * len(rows)
+
+    Elite(4, 6, level=0.5)(model, PosteriorMean(reward), Streams(0, [0, 1]))
+    assert model.denoiser.rows / 2 == 4 * (4 * 6 + 2 * 6 / 2)
+
+
+def test_crossed_noise_keeps_its_distribution_over_many_rounds():
+    """Siblings are alike: their sum would be longer than noise is, more so in every round."""
+    model = gaussian(6, eta=0.0)
+    seen = []
+    reward = PosteriorMean(lambda rows: seen.append(rows) or rows[:, 0].sign() * 0.0 + torch.rand(len(rows)))
+    torch.manual_seed(0)
+    Elite(8, 60, 8, crossover=1.0)(model, reward, Streams(0, range(64)))
+    first, last = (torch.cat(part).square().mean().item() for part in (seen[:1], seen[-10:]))
+    assert last == pytest.approx(first, rel=0.35)
+
+
 def test_a_population_that_starts_again_draws_from_the_model():
     """Of a constant reward a population is stale after a round of children: every other round is a new start."""
     for restart, starts in ((0, 1), (1, 3)):
         model, K = gaussian(6), 6
-        Elite(4, 6, level=0.5, restart=restart)(
+        Elite(4, 6, 4, level=0.5, restart=restart)(
             model, PosteriorMean(lambda rows: [1.0] * len(rows)), Streams(0, [0, 1])
         )
         assert model.denoiser.rows / 2 == 4 * (starts * K + (6 - starts) * K / 2)
@@ -316,7 +346,10 @@ def test_screening_finds_more_with_as_many_calls():
         (lambda: guided.sample(vectors(conditional=False), letters, Elite(temperature=2)), "is not a masked model"),
         (lambda: Elite(screen=2, rank="front"), "screen is 2, which looks at one reward: rank must be 'reward'"),
         (lambda: guided.sample(vectors(conditional=False), letters, Elite(screen=2)), "no features of these samples"),
-        (lambda: Elite(screen=2)(tokens(), PosteriorMean(letters), Streams(0, [0])), "only of molecules, dna, text"),
+        (
+            lambda: Elite(screen=2)(tokens(), PosteriorMean(letters), Streams(0, [0])),
+            "only of molecules, DNA, RNA and text",
+        ),
     ],
 )
 def test_wrong_input(make, message):

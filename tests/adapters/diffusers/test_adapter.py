@@ -582,7 +582,7 @@ def test_wrong_input_is_one_clear_line(tmp_path: Path) -> None:
     refused("strength is 0; it must be above 0", lambda: run(image=image, strength=0))
     refused("leaves none to take", lambda: run(image=image, strength=0.01, steps=10))
     refused("the mask keeps everything", lambda: run(image=image, mask=Image.new("L", (16, 16))))
-    refused("there is no file", lambda: run(image=tmp_path / "no.png"))
+    refused("is no image that can be read", lambda: run(image=tmp_path / "no.png"))
     refused("an image is an int", lambda: run(image=3))
     refused("2 prompts for 1 samples", lambda: run(prompt=["a", "b"]))
     refused("2 negative prompts for 1 samples", lambda: run(prompt="a", negative_prompt=["a", "b"]))
