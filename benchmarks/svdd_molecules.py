@@ -1,7 +1,7 @@
 r"""SVDD's experiment with molecules, on the same pretrained network: GDSS of ZINC250k, and a reward of molecules.
 
     python benchmarks/svdd_molecules.py gdss_zinc250k.pth                      # small: 16 requests, 200 scales
-    python benchmarks/svdd_molecules.py gdss_zinc250k.pth --setting paper      # 128 requests, 1000 scales: hours
+    python benchmarks/svdd_molecules.py gdss_zinc250k.pth --setting paper      # 128 requests, 1000 scales: half a day
     python benchmarks/svdd_molecules.py gdss_zinc250k.pth --setting paper --device cuda --batch-size 128 --workers 8
     python benchmarks/svdd_molecules.py gdss_zinc250k.pth -n 8 --unguided 16 --best 25 -M 6 --every 80 --block 40 \
         --elite 5 --reward "docking?receptor=parp1.pdbqt.gz&max_evals=30000" --workers 2 --cache cache \
