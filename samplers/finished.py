@@ -1,12 +1,12 @@
 """What searches share: the best finished sample of each request, and requests that leave when their budget is spent."""
 
-__all__ = ["Finished", "looking", "to_the_end"]
+__all__ = ["Finished", "looking", "paying", "to_the_end"]
 
 import torch
 from torch import Tensor
 
 from guided.core.diffusion import Diffusion
-from guided.core.particles import Particles
+from guided.core.particles import Model, Particles
 from guided.core.random import Streams
 from guided.core.resampling import tilt
 from guided.values.protocol import Value
@@ -65,3 +65,9 @@ def looking(particles: Particles) -> tuple[list[int], list[int]]:
     """The requests whose budget lets these candidates be looked at, and the others, as positions."""
     going = particles.looking()
     return going, [b for b in range(len(particles.x)) if b not in {*going}]
+
+
+def paying(model: Model, requests: list[int], rows: int, calls: int = 1) -> list[int]:
+    """The places among some requests of those whose budget pays for so many rows through the model, and calls."""
+    spending = model.requests.spending
+    return [*range(len(requests))] if spending is None else spending.select(requests).open(rows * model.cost, calls)

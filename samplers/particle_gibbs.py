@@ -27,6 +27,7 @@ from guided.core.random import Streams
 from guided.core.resampling import choose, conditional_multinomial, multinomial
 from guided.errors import GuidedError, check_number
 from guided.samplers.base import register_sampler
+from guided.samplers.finished import paying
 from guided.samplers.smc import SMC
 from guided.samplers.weights import Weights
 from guided.values.protocol import Value
@@ -89,21 +90,13 @@ class ParticleGibbs(SMC):
         path = self.sweep(model, value, streams)
         x = path.x[K]
         for _ in range(self.rounds - 1):
-            going = self._paying(model, requests)
+            going = paying(model, requests, self.N * (K - model.requests.first_step(K)))
             requests, path = [requests[i] for i in going], path.select(going)
             if not requests:
                 break
             path = self.sweep(model.select(requests), value, streams.take(requests), path)
             x = x.index_copy(0, torch.tensor(requests, device=x.device), path.x[K])
         return Particles(model, x, K, streams)
-
-    def _paying(self, model: Diffusion, requests: list[int]) -> list[int]:
-        """The places of the requests whose budget pays for a sweep."""
-        spending = model.requests.spending
-        if spending is None or not spending.budget:
-            return list(range(len(requests)))
-        steps = model.steps - model.requests.first_step(model.steps)
-        return spending.select(requests).open(self.N * steps * model.cost)
 
     def sweep(self, model: Diffusion, value: Value, streams: Streams, held: Path | None = None) -> Path:
         """Moves the particles to the last step, the first along a path, and draws a path by the weights."""

@@ -39,6 +39,7 @@ from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.errors import GuidedError, check_flag, check_number
 from guided.samplers.base import Sampler, register_sampler, resolve_sampler, sampler_to_dict
+from guided.samplers.finished import paying
 from guided.samplers.metropolis import KINDS, Redraw, State, multiple_try, rewards
 from guided.samplers.schedule import Schedule, at, check_choice, check_schedule
 from guided.values.protocol import Value
@@ -108,7 +109,8 @@ class Refine:
             k = (K - (level * K).ceil().long()).clamp(model.requests.first_step(K), K - 1)
             accepted = torch.zeros(len(streams), dtype=torch.bool, device="cpu")
             for step in k.unique().tolist():  # requests with one level go together
-                some = self._paying(model, (k == step).nonzero()[:, 0].tolist(), step)
+                some = (k == step).nonzero()[:, 0].tolist()
+                some = [some[i] for i in paying(model, some, (2 * self.N - 1) * (K - step))]
                 if not some:
                     continue
                 part, own = model.select(some), streams.take(some)
@@ -117,14 +119,6 @@ class Refine:
             if self.level == 0 and i < self.rounds // 2:
                 level = (level * (RATE * (accepted.double() - ACCEPTANCE)).exp()).clamp(max=1)
         return Particles(model, state.best if self.best else state.path[K], K, streams)
-
-    def _paying(self, model: Diffusion, requests: list[int], k: int) -> list[int]:
-        """Those of the requests whose budget pays for a step of tries from step k on."""
-        spending = model.requests.spending
-        if spending is None or not spending.budget:
-            return requests
-        rows = (2 * self.N - 1) * (model.steps - k) * model.cost
-        return [requests[i] for i in spending.select(requests).open(rows)]
 
     def first(self, model: Diffusion, value: Value, streams: Streams) -> State:
         """The samples to begin with."""

@@ -35,6 +35,7 @@ from guided.core.particles import Particles
 from guided.core.random import Streams
 from guided.errors import GuidedError, check_number
 from guided.samplers.base import register_sampler
+from guided.samplers.finished import paying
 from guided.samplers.smc import SMC, Weighted
 from guided.samplers.weights import HUGE, Weights
 from guided.values.posterior_mean import soft_mean
@@ -100,19 +101,12 @@ class Tilt(SMC):
     def scored(self, particles: Particles, value: Value) -> tuple[Tensor, Tensor]:
         """Clean sequences that are drawn at each particle, `(B, N, n, L)`, and their rewards, `(B, N, n)`."""
         clean = Particles(particles.model, particles.draw(self.draws), particles.model.steps, particles.streams)
-        going = self._paying(particles)
+        model, left = particles.model, self.N * (particles.model.steps - particles.k)  # and N rewards at the end
+        going = paying(model, [*range(len(particles.x))], left, calls=self.N * (self.draws + 1))
         r = torch.full(clean.x.shape[:2], -HUGE, dtype=torch.float64, device="cpu")
         if going:
             r[going] = self.value(clean if len(going) == len(r) else clean.select(going), value)
         return clean.x.unflatten(1, (self.N, -1)), r.unflatten(1, (self.N, -1))
-
-    def _paying(self, particles: Particles) -> list[int]:
-        """The requests whose budget pays for a look at clean draws, and then for the way and all rewards at its end."""
-        spending, model = particles.requests.spending, particles.model
-        if spending is None or not spending.budget:
-            return list(range(len(particles.x)))
-        rows = self.N * (model.steps - particles.k) * model.cost
-        return spending.open(rows, calls=self.N * (self.draws + 1))
 
     def tilted(self, particles: Particles, weights: Weights, g: Tensor | None) -> tuple[Particles, Weights]:
         """Moves one step with tokens drawn by their worth, with shape `(B, N, L, V)`, and corrects the weights."""
