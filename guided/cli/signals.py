@@ -73,13 +73,15 @@ def _deadline() -> Iterator[None]:
         os.close(writing)
         yield
         return
-    threading.Thread(target=watch, daemon=True, name="signals").start()
+    watcher = threading.Thread(target=watch, daemon=True, name="signals")
+    watcher.start()
     try:
         yield
     finally:
         done.set()
         signal.set_wakeup_fd(before)
         os.close(writing)  # the thread reads the end
+        watcher.join(1)  # not for ever: a program that is just being started may hold the other end
 
 
 def _numbers() -> list[int]:

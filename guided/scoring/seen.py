@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from guided.core.batching import any_of
 from guided.core.hashing import row_hash
 
 MOST = 2**29  # bytes of rows; then all are forgotten
@@ -70,10 +71,8 @@ class SeenRows:
             return torch.full_like(h, -1)
         at = torch.searchsorted(self._hashes, h).clamp(max=self._n - 1)
         number = self._places[at]
-        same = (
-            (self._hashes[at] == h) & (self._group[number] == group) & (self._rows.index_select(0, number) == x).all(1)
-        )
-        return torch.where(same, number, -1)
+        other = any_of(self._rows.index_select(0, number) != x)
+        return torch.where((self._hashes[at] == h) & (self._group[number] == group) & ~other, number, -1)
 
     def _leaders(self, x: Tensor, group: Tensor, h: Tensor, place: Tensor) -> Tensor:
         """The position of the first row that is equal to each."""
@@ -82,15 +81,14 @@ class SeenRows:
         torch.ne(hashes[1:], hashes[:-1], out=starts[1:])
         run = torch.where(starts, place, 0).cummax(0).values
         leader = torch.empty_like(order).scatter_(0, order, order[run])
-        return torch.where((x == x.index_select(0, leader)).all(1) & (group == group[leader]), leader, place)
+        other = any_of(x != x.index_select(0, leader))
+        return torch.where(other | (group != group[leader]), place, leader)
 
     def _add(self, x: Tensor, group: Tensor, h: Tensor) -> None:
         n, m = self._n, len(x)
         if n + m > len(self._rows):
             room = max(2 * len(self._rows), n + m)
-            self._rows, self._group = (
-                torch.cat([old[:n], old.new_empty(room - n, *old.shape[1:])]) for old in (self._rows, self._group)
-            )
+            self._rows, self._group = (_grown(old, n, room) for old in (self._rows, self._group))
         self._rows[n : n + m], self._group[n : n + m] = x, group
         hashes, order = h.sort()
         at = torch.searchsorted(self._hashes, hashes) + torch.arange(m, device=h.device)
@@ -102,6 +100,13 @@ class SeenRows:
 
 def _holds(kind: torch.dtype, tokens: int) -> bool:
     return tokens - 1 <= torch.iinfo(kind).max
+
+
+def _grown(rows: Tensor, n: int, room: int) -> Tensor:
+    """The first `n` rows, with room for more."""
+    grown = rows.new_empty(room, *rows.shape[1:])
+    grown[:n] = rows[:n]
+    return grown
 
 
 def _merged(one: Tensor, other: Tensor, places: Tensor, at: Tensor) -> Tensor:

@@ -247,12 +247,13 @@ def _of_codes(network: nn.Module, codes: Tensor, precision: str) -> Tensor:
     n, length = codes.shape
     if not n or length < SHORTEST:
         return torch.full((n, len(CELLS)), -torch.inf, device=codes.device)
-    base = (codes >= 0) & (codes < 4)
-    valid, codes = base.all(1), torch.where(base, codes, 4).long()
+    codes = codes.long().masked_fill((codes < 0) | (codes >= 4), 4)
+    valid = codes.amax(1) < 4
     one_hot = torch.eye(5, 4, device=codes.device)  # of no base it is 0
-    padded = torch.cat([codes, codes[-1:].expand(max(0, FEWEST - n), -1)])  # a few rows would be added up in other ways
+    if n < FEWEST:  # a few rows would be added up in other ways
+        codes = torch.cat([codes, codes[-1:].expand(FEWEST - n, -1)])
     with in_precision(precision, codes.device):
-        parts = [network(F.embedding(part, one_hot).mT).float() for part in _split(padded)]
+        parts = [network(F.embedding(part, one_hot).mT).float() for part in _split(codes)]
     return torch.where(valid[:, None], torch.cat(parts)[:n], -torch.inf)
 
 
