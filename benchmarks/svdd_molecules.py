@@ -17,7 +17,7 @@ of all fragments together, times the share of the largest, so that one molecule 
 
 `--block` lets M chains run so many steps before one is chosen, which is SVDD with steps that long (block-best-of-n);
 with `--every` alone candidates differ by the noise of one step. Early look-aheads of graphs are cages that no conformer
-fits, so chains are compared late. `--elite N` breeds N rounds of N finished samples.
+fits, so chains are compared late. `--elite N` breeds N rounds of N finished samples, of four drawn for each.
 
 The paper's medians, read off its plots: QED .655 unguided, .835 best of 10, .845 SVDD-PM; docking to parp1 7.2, 10.0
 and 11.4. Its code compares candidates under other molecules' node masks.
@@ -67,8 +67,14 @@ def cells(name: str, run: Run, judge: Objective | None = None) -> list[str]:
         f"{run.stats.network_rows / n:.0f}",
         f"{run.stats.reward_calls / n:.0f}",
         f"{run.stats.seconds['total']:.0f}",
-        "" if judge is None else f"{np.median([r for r in judge(run.samples).tolist() if np.isfinite(r)]):.3f}",
+        "" if judge is None else _judged(np.array(judge(run.samples).tolist())),
     ]
+
+
+def _judged(rewards: np.ndarray) -> str:
+    """The median of the rewards that there are, and how many there are not."""
+    failed = int((~np.isfinite(rewards)).sum())
+    return f"{np.median(rewards[np.isfinite(rewards)]):.3f}" + (f" ({failed} failed)" if failed else "")
 
 
 @app.command()
@@ -107,7 +113,7 @@ def main(
         blocks = {"name": "block-best-of-n", "N": M, "block": steps, "interval": (late, 1.0)}
         runs[f"{M} chains, blocks of {steps}"] = (blocks, requests)
     if elite:
-        options = {"N": elite, "rounds": elite, "size": 3, "level": 0.3}
+        options = {"N": elite, "rounds": elite, "size": elite, "level": 0.4, "screen": 4}
         runs[f"elite, {elite} x {elite}"] = ({"name": "elite", **options}, requests)
     second = None if judge is None else guided.resolve_reward(judge, workers=workers or 0, cache=cache)
     table = Table(*COLUMNS, title=f"{reward}: {model}, {K} scales")

@@ -229,6 +229,8 @@ class Gdss(Schema):
             raise ValueError("x must be one of the networks of nodes, and adj ScoreNetworkA")
         if self.x.max_feat_num != self.adj.max_feat_num:
             raise ValueError("x and adj must have the same max_feat_num")
+        if self.nodes.num_scales != self.edges.num_scales:
+            raise ValueError("nodes and edges must have the same num_scales")
         for net in (self.x, self.adj):
             if net.adim % net.num_heads or net.nhid % net.num_heads:
                 raise ValueError(f"num_heads is {net.num_heads}; it must divide adim and nhid")

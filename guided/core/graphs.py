@@ -137,6 +137,12 @@ class Graphs(Continuous):
                 f"steps is {self.steps}; it must be even: a scale is a corrector's step and a predictor's, "
                 "so the published 1000 scales are 2000 steps"
             )
+        rate = max([noise.most for noise in (self.nodes, self.edges) if noise.kind == "VP"], default=0.0)
+        if rate > self.scales:
+            raise GuidedError(
+                f"steps is {self.steps}; the noise of rate {rate:g} needs at least {2 * math.ceil(rate)}, "
+                "with which a scale takes away no more than there is"
+            )
 
     @property
     def places(self) -> int:

@@ -157,7 +157,7 @@ class ScoreNetworkX(nn.Module):
 
     def forward(self, x: Tensor, adj: Tensor, flags: Tensor, pairs: Pairs) -> Tensor:
         """`(n, N, features)` and `(n, N, N)` to `(n, N, features)`."""
-        a, stages = adj + torch.eye(adj.shape[-1], device=adj.device), [x]
+        a, stages = adj + torch.eye(adj.shape[-1], dtype=adj.dtype, device=adj.device), [x]
         for layer in cast("Iterable[Convolution]", self.layers):
             stages.append(torch.tanh(averaged(a, stages[-1]) @ layer.weight + layer.bias))
         return self.final(torch.cat(stages, -1)) * flags[..., None]
@@ -245,8 +245,8 @@ class GraphScores(nn.Module):
         sizes, order = (flags > 0.5).sum(1).sort()
         new_x, new_adj = torch.zeros_like(x), torch.zeros_like(adj)
         together = TOGETHER if x.device.type == "cpu" else TOGETHER_ELSEWHERE
-        largest = [part[-1] for part in sizes.split(together)]
-        for rows, n in zip(order.split(together), torch.stack(largest).tolist() if largest else [], strict=True):
+        largest = [part[-1] for part in sizes.split(together)] if len(x) else []
+        for rows, n in zip(order.split(together), torch.stack(largest).tolist() if largest else [], strict=False):
             part = x[rows, :n], adj[rows, :n, :n], flags[rows, :n]
             pairs = Pairs(part[2])
             new_x[rows, :n] = self.x(*part, pairs)

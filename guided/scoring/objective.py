@@ -329,7 +329,8 @@ def resolve_reward(
         aggregate: "mean", "product" or "tchebycheff", all weighted.
         on_error: "stop" raises RewardError at the first sample that fails, "worst" counts it as -inf.
         time_limit: seconds that one call of a reward may take; None for no limit.
-        workers: how many workers score a batch side by side; 0 to score it here.
+        workers: how many workers score a batch side by side; 0 to score it here, but for a reward that takes one
+            sample at a time if there is a time limit, which then has a worker of its own.
         cache: a folder in which scores are kept, for other runs too; None for no cache.
         trust_rewards: whether scores are kept also of a reward that cannot be told from another.
 
@@ -350,7 +351,11 @@ def resolve_reward(
     policy: dict[str, Any] = {"on_error": on_error, "time_limit": _seconds(time_limit), "pool": _pool(workers)}
     policy["cache"] = None if cache is None else Cache(cache)
     names = unique_names([term.source.label for term in terms])
-    made = Objective([replace(term, name=name, **policy) for name, term in zip(names, terms, strict=True)], aggregate)
+    terms = [replace(term, name=name, **policy) for name, term in zip(names, terms, strict=True)]
+    if time_limit is not None and not workers:  # what takes seconds a sample cannot be stopped in this process
+        stopped = [term.source.single and term.source.workers == "processes" for term in terms]
+        terms = [replace(term, pool=_pool(1)) if own else term for own, term in zip(stopped, terms, strict=True)]
+    made = Objective(terms, aggregate)
     if cache is not None and not trust_rewards and made.opaque:
         raise GuidedError(
             f"{made.opaque}, so its scores cannot be kept; leave out the cache, give a function in a file, or say that "

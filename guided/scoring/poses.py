@@ -9,6 +9,7 @@ __all__ = ["poses"]
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from guided.errors import RewardError
 from guided.scoring.function import Function
 from guided.scoring.limits import Hang, TimeLimit
 from guided.scoring.process import Task
@@ -40,7 +41,9 @@ def _records(samples: Sequence[str], pose: Pose) -> list[str | None]:
     for sample in samples:
         try:
             found.append(pose(sample))
-        except ValueError:  # it cannot be docked
+        except (ImportError, RewardError):  # no sample's fault
+            raise
+        except Exception:  # it cannot be docked
             found.append(None)
     return found
 

@@ -5,9 +5,10 @@ its implicit hydrogens added: no pH is assumed. Its conformer is RDKit's (ETKDG,
 rotatable bonds meeko's. Conformer and search start from `seed` on one core, so a molecule always has the same score.
 
 A molecule that cannot be embedded or docked has no score: it counts as -inf and in the run's failures, and stops no
-run. Affinity maps are made once in a process. A score takes seconds, so use workers and a cache; ligands are given to
-workers one by one, so a time limit is a ligand's own, and one that ends its worker costs no other its score. With
-`--poses` the run folder has the poses of the finished samples:
+run; a receptor that Vina does not read is refused at once. Affinity maps are made once in a process. A score takes
+seconds, so use workers and a cache; ligands are given to workers one by one, so a time limit is a ligand's own, and one
+that ends its worker costs no other its score. With a time limit there is a worker even if none was asked for, as Vina
+cannot be stopped otherwise. With `--poses` the run folder has the poses of the finished samples:
 
     guided sample gdss_zinc250k.pth -r "docking?receptor=parp1" --workers 2 --cache ~/.cache/guided --time-limit 120 \
         --poses --out docked
@@ -20,7 +21,6 @@ References:
 __all__ = ["docking", "pose"]
 
 import importlib.util
-import math
 import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
@@ -28,21 +28,25 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from guided.errors import GuidedError
+from guided.errors import GuidedError, RewardError
 from guided.rewards.molecules.receptors import Box, pocket
 from guided.scoring.registry import register_reward
 
-_turn = Lock()  # a call past its time limit goes on in its thread, with the same engine
+_turn = Lock()  # threads of one process share an engine
+_INT32 = 2**31 - 1
+CLASH = 100.0  # kcal/mol: a search that is cut short may end with atoms in one another
 
 
 def _check(receptor: str, box: str = "", exhaustiveness: int = 1, seed: int = 1, max_evals: int = 0) -> None:
-    for name, given, least in (("exhaustiveness", exhaustiveness, 1), ("max_evals", max_evals, 0)):
-        if given < least:
-            raise GuidedError(f"{name} is {given}; it must be at least {least}")
-    if not 1 <= seed < 2**31:
-        raise GuidedError(f"seed is {seed}; it must be from 1 to {2**31 - 1}")
+    for name, given, least in (("exhaustiveness", exhaustiveness, 1), ("max_evals", max_evals, 0), ("seed", seed, 1)):
+        if not least <= given <= _INT32:
+            raise GuidedError(f"{name} is {given}; it must be from {least} to {_INT32}")
     _needs_vina()
-    pocket(receptor, box)
+    text, _ = pocket(receptor, box)
+    try:
+        _engine(text, seed)
+    except RewardError as error:
+        raise GuidedError(f"receptor {receptor!r}: {error}") from error
 
 
 def pose(
@@ -111,16 +115,40 @@ def _needs_vina() -> None:
 
 @lru_cache(maxsize=4)
 def _vina(text: str, box: Box, seed: int) -> Any:
-    """Vina with a receptor and its affinity maps, on one core."""
+    """Vina with a receptor and its affinity maps, on one core.
+
+    Raises:
+        RewardError: As of `_engine`, or there are no maps. No molecule is to blame.
+    """
+    engine = _engine(text, seed)
+    try:
+        engine.compute_vina_maps(center=list(box[:3]), box_size=list(box[3:]))
+    except (RuntimeError, ValueError, TypeError, MemoryError) as error:
+        raise RewardError(f"Vina makes no maps of the box: {_short(error)}") from error
+    return engine
+
+
+def _engine(text: str, seed: int) -> Any:
+    """Vina with a receptor.
+
+    Raises:
+        RewardError: Vina does not read it, or there is no room for the file that it reads.
+    """
     from vina import Vina
 
     engine = Vina(sf_name="vina", cpu=1, seed=seed, verbosity=0)
-    with tempfile.TemporaryDirectory() as folder:  # it only reads files, and each process needs its own
-        path = Path(folder) / "receptor.pdbqt"
-        path.write_text(text)
-        engine.set_receptor(str(path))
-    engine.compute_vina_maps(center=list(box[:3]), box_size=list(box[3:]))
+    try:
+        with tempfile.TemporaryDirectory() as folder:  # it only reads files, and each process needs its own
+            path = Path(folder) / "receptor.pdbqt"
+            path.write_text(text)
+            engine.set_receptor(str(path))
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        raise RewardError(f"Vina cannot read the receptor: {_short(error)}") from error
     return engine
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 @lru_cache(maxsize=100_000)
@@ -145,9 +173,9 @@ def _docked(
             engine.dock(exhaustiveness=exhaustiveness, n_poses=1, max_evals=max_evals)
             energies, found = engine.energies(n_poses=1), engine.poses(n_poses=1)
     except (RuntimeError, ValueError, TypeError) as error:  # its own failures are RuntimeErrors
-        raise ValueError(f"Vina cannot dock it: {' '.join(str(error).split())[:200]}") from error
-    if not len(energies) or not math.isfinite(energies[0][0]):
-        raise ValueError("Vina found no pose")
+        raise ValueError(f"Vina cannot dock it: {_short(error)}") from error
+    if not len(energies) or not energies[0][0] < CLASH:
+        raise ValueError("Vina found no pose" + (" without a clash" if len(energies) else ""))
     return -float(energies[0][0]), str(found)
 
 
@@ -160,7 +188,7 @@ def _record(score: float, text: str, smiles: str) -> str:
         molecule = RDKitMolCreate.from_pdbqt_mol(PDBQTMolecule(text, skip_typing=True))[0]
         block = Chem.MolToMolBlock(molecule)
     except Exception as error:  # meeko's own are of several kinds
-        raise ValueError(f"meeko cannot read the pose: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(f"meeko cannot read the pose: {_short(error)}") from error
     _, _, rest = block.partition("\n")
     return f"{smiles}\n{rest}> <docking>\n{score:.3f}\n\n$$$$\n"
 
@@ -181,7 +209,7 @@ def _ligand(smiles: str | None, seed: int) -> str:
             setups = MoleculePreparation().prepare(molecule)
             text, ready, why = PDBQTWriterLegacy.write_string(setups[0])
         except Exception as error:  # atoms without types, and what else meeko does not take
-            raise ValueError(f"meeko cannot prepare it: {' '.join(str(error).split())[:200]}") from error
+            raise ValueError(f"meeko cannot prepare it: {_short(error)}") from error
     if not ready:
         raise ValueError(f"meeko cannot prepare it: {' '.join(str(why).split())[:200]}")
     return str(text)

@@ -17,6 +17,7 @@ __all__ = ["BOXES", "Box", "pocket"]
 import gzip
 import importlib.util
 import math
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,7 +35,9 @@ BOXES: dict[str, Box] = {
 }
 
 
-@lru_cache(maxsize=32)
+LONGEST = 100.0  # angstrom of a box's side: its maps take 3.4 GB, and more would end the process
+
+
 def pocket(receptor: str, box: str) -> tuple[str, Box]:
     """The receptor's PDBQT text and its box.
 
@@ -45,8 +48,7 @@ def pocket(receptor: str, box: str) -> tuple[str, Box]:
     numbers = _numbers(box) if box else own or BOXES.get(path.name.split(".")[0].lower())
     if numbers is None:
         raise GuidedError(f"receptor {str(path)!r} needs a box: centre and size in angstrom, as box=1,2,3,20,20,20")
-    text = _text(path)
-    atoms = _atoms(text, path)
+    text, atoms = _read(path, path.stat().st_mtime_ns, path.stat().st_size)
     inside = sum(all(abs(atom[i] - numbers[i]) <= numbers[3 + i] / 2 for i in range(3)) for atom in atoms)
     if not inside:
         raise GuidedError(f"the box {_written(numbers)} misses the receptor {str(receptor)!r}: no atom of it is inside")
@@ -88,6 +90,8 @@ def _numbers(box: str) -> Box:
         numbers = ()
     if len(numbers) != 6 or not all(map(math.isfinite, numbers)) or min(numbers[3:]) <= 0:
         raise GuidedError(f"box is {box!r}; it must be six numbers, centre and size in angstrom, as 1,2,3,20,20,20")
+    if max(numbers[3:]) > LONGEST:
+        raise GuidedError(f"box is {box!r}; a side may be {LONGEST:g} angstrom long at most")
     return numbers
 
 
@@ -95,11 +99,18 @@ def _written(numbers: Box) -> str:
     return ",".join(f"{number:g}" for number in numbers)
 
 
+@lru_cache(maxsize=32)
+def _read(path: Path, changed: int, size: int) -> tuple[str, list[tuple[float, ...]]]:
+    """The text of a receptor's file and the coordinates of its atoms, once for each change of the file."""
+    text = _text(path)
+    return text, _atoms(text, path)
+
+
 def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
         return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode()
-    except (OSError, EOFError, UnicodeDecodeError, gzip.BadGzipFile) as error:
+    except (OSError, EOFError, UnicodeDecodeError, gzip.BadGzipFile, zlib.error) as error:
         raise GuidedError(f"cannot read the receptor {str(path)!r}: {str(error) or type(error).__name__}") from error
 
 
@@ -108,9 +119,12 @@ def _atoms(text: str, path: Path) -> list[tuple[float, ...]]:
     lines = [line for line in text.splitlines() if line.startswith(("ATOM", "HETATM"))]
     try:
         atoms = [tuple(float(line[at : at + 8]) for at in (30, 38, 46)) for line in lines]
-        typed = all(line[77:79].strip() and math.isfinite(float(line[66:76])) for line in lines)
+        charges = [float(line[66:76]) for line in lines]
     except ValueError:
-        atoms, typed = [], False
+        atoms, charges = [], []
+    typed = all(line[77:79].strip() for line in lines) and all(
+        map(math.isfinite, [*charges, *(number for atom in atoms for number in atom)])
+    )
     if not atoms or not typed:
         raise GuidedError(f"receptor {str(path)!r} is no PDBQT file: no atoms with charges and AutoDock's types")
     return atoms

@@ -172,6 +172,7 @@ def test_a_graph_of_one_node_has_no_edges_to_correct():
     ("options", "message"),
     [
         ({"steps": 5}, "must be even"),
+        ({"steps": 12, "nodes": Noise("VP", 0.1, 6.5)}, "needs at least 14"),
         ({"sizes": (1, 2)}, "0 for no nodes"),
         ({"sizes": (0, 0)}, "above 0"),
         ({"sizes": (0, -1, 2)}, "weights"),

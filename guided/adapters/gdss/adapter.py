@@ -26,7 +26,7 @@ from guided.core.diffusion import Diffusion
 from guided.core.graphs import Graphs, Noise
 from guided.errors import GuidedError, check_flag, check_number
 from guided.nets.gdss import GraphScores, ScoreNetworkA, ScoreNetworkX, ScoreNetworkXAttention
-from guided.storage import digest, make_folder, write_tensors, write_whole
+from guided.storage import digest, digest_of, make_folder, write_tensors, write_whole
 
 #: The factor of the corrector's noise in the published settings, by data and by the nodes' network.
 DAMPING = {("QM9", False): 0.7, ("ZINC250k", False): 0.9, ("ZINC250k", True): 0.8}
@@ -112,7 +112,7 @@ def load(
         Scores(net, process, dtype),
         process,
         Codec(molecules.smiles, encode=molecules.row, modality="molecules", measures=molecules.measures),
-        identity=_identity(path, atoms, correct, whole),
+        identity=_identity(path, entries, atoms, correct, whole),
         evaluator=Evaluator(device=device),
     )
 
@@ -131,10 +131,11 @@ def convert(path: Path, folder: Path) -> None:
     write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 
-def _identity(path: Path, atoms: int | None, correct: bool, whole: bool) -> str:
+def _identity(path: Path, entries: Gdss, atoms: int | None, correct: bool, whole: bool) -> str:
     """The weights' digest, and what samples depend on besides the process."""
     weights = digest(path / "model.safetensors" if path.is_dir() else path)
-    return weights + "".join(
+    networks = digest_of(entries.x.model_dump_json() + entries.adj.model_dump_json())[:8]  # as of heads
+    return f"{weights}-{networks}" + "".join(
         part for part, given in ((f"-{atoms}", atoms is not None), ("-raw", not correct), ("-whole", whole)) if given
     )
 

@@ -58,8 +58,11 @@ class Molecules:
     def measures(self, rows: Tensor) -> dict[str, list[float]]:
         """Of rows `(n, *event)`: whether each is valid without correction, the fragments, and the largest's share."""
         found = [self._known(graph) for graph in self._graphs(rows)]
-        names = ("valid", "fragments", "largest_share")
-        return {name: [float(one[i]) for one in found] for i, name in enumerate(names, 1)}
+        return {
+            "valid": [float(valid and _readable(smiles)) for smiles, valid, _, _ in found],
+            "fragments": [float(fragments) for _, _, fragments, _ in found],
+            "largest_share": [share for *_, share in found],
+        }
 
     def row(self, smiles: str) -> Tensor:
         """The row of a molecule.
@@ -166,6 +169,14 @@ def _smiles(kinds: NDArray[np.uint8], orders: NDArray[np.uint8], atoms: Sequence
         if Chem.SanitizeMol(molecule, catchErrors=True):
             molecule.UpdatePropertyCache(strict=False)
         return Chem.MolToSmiles(molecule)
+
+
+def _readable(smiles: str) -> bool:
+    """Whether RDKit reads it: an atom may have as many bonds and yet no such kinds of them, as O=I."""
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        return Chem.MolFromSmiles(smiles) is not None
 
 
 @lru_cache(maxsize=128)

@@ -1,5 +1,6 @@
 """Files of GDSS: read without running them, refused where they are damaged, converted without a change of samples."""
 
+import json
 import sys
 import types
 
@@ -8,6 +9,7 @@ import torch
 
 import guided
 from guided.cli import main
+from guided.core.random import Streams
 from guided.errors import GuidedError
 from guided.nets.gdss import GraphScores, ScoreNetworkA, ScoreNetworkX, ScoreNetworkXAttention
 
@@ -129,6 +131,30 @@ def test_options_change_the_identity(save):
     assert guided.load(path, atoms=5).identity != found[0].identity
 
 
+def test_what_the_weights_shapes_do_not_say_changes_the_identity(save, tmp_path):
+    guided.convert(save(), tmp_path / "folder")
+    before = guided.load(tmp_path / "folder", atoms=6).identity
+    file = tmp_path / "folder" / "config.json"
+    config = json.loads(file.read_text())
+    config["adj"]["num_heads"] = 1
+    file.write_text(json.dumps(config))
+    assert guided.load(tmp_path / "folder", atoms=6).identity != before
+
+
+@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision(save, attention, dtype):
+    path = save(attention)
+    exact, half = (guided.load(path, atoms=6, dtype=given).denoiser for given in ("float32", dtype))
+    x = guided.load(path, atoms=6).process.prior(4, Streams(0, [0])).flatten(0, 1)
+    torch.testing.assert_close(half(x, torch.ones(4)), exact(x, torch.ones(4)), atol=0.1, rtol=0.1)
+
+
+def test_no_rows(save):
+    given = guided.load(save(), atoms=6)
+    assert given.denoiser(torch.zeros(0, *given.process.event), torch.zeros(0)).shape == (0, *given.process.event)
+
+
 def test_the_published_damping(save):
     assert guided.load(save(), atoms=6).process.damping == 0.7
     assert guided.load(save(), atoms=6, damping=1).process.damping == 1.0
@@ -136,6 +162,10 @@ def test_the_published_damping(save):
 
 def plain(**changes):
     return {"model_type": "ScoreNetworkX", "max_feat_num": 9, "nhid": 4, "depth": 2} | changes
+
+
+def noise(kind, scales):
+    return {"type": kind, "beta_min": 0.1, "beta_max": 1.0, "num_scales": scales}
 
 
 @pytest.mark.parametrize(
@@ -152,6 +182,10 @@ def plain(**changes):
         ({"x_state_dict": 3}, "another architecture"),
         ({"adj_state_dict": {"layers.0.weight": "text"}}, "no tensors"),
         ({"model_config": {}}, "has data None"),
+        (
+            {"model_config": {"data": {"data": "QM9"}, "sde": {"x": noise("VP", 10), "adj": noise("VE", 20)}}},
+            "same num_scales",
+        ),
     ],
 )
 def test_damaged_files(save, changes, message):

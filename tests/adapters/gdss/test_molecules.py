@@ -124,6 +124,13 @@ def test_validity_is_rdkits(graph):
         assert Chem.MolFromSmiles(READ.smiles(x)[0]) is not None
 
 
+def test_bonds_that_rdkit_does_not_read_are_not_valid():
+    """Iodine may have three bonds, and no double one."""
+    x = rows([6, 8, 53], {(0, 1): 1, (1, 2): 2})
+    assert Chem.MolFromSmiles(READ.smiles(x)[0]) is None
+    assert measured(READ, x)["valid"] == 0
+
+
 @pytest.mark.parametrize(
     ("smiles", "message"), [("C(", "no molecule"), ("", "no molecule"), ("C" * 13, "room for 12"), ("CB", "numbers")]
 )

@@ -1,5 +1,6 @@
 """Docking: receptors and boxes are checked without Vina; with it, scores are deterministic, and failures have none."""
 
+import ctypes
 import gzip
 import importlib.util
 import math
@@ -8,7 +9,7 @@ import time
 import pytest
 
 import guided
-from guided.errors import GuidedError
+from guided.errors import GuidedError, RewardError
 from guided.rewards.molecules import docking as module
 from guided.rewards.molecules import receptors
 from guided.rewards.molecules.docking import docking
@@ -44,6 +45,7 @@ def receptor(tmp_path):
 def vina(monkeypatch):
     """As if Vina were installed: what comes before a ligand is docked does not need it."""
     monkeypatch.setattr(module, "_needs_vina", lambda: None)
+    monkeypatch.setattr(module, "_engine", lambda text, seed: None)
 
 
 def objective(path, **options):
@@ -58,7 +60,10 @@ def objective(path, **options):
         ("box=0,0,0,1,1,-1", "six numbers"),
         ("", "needs a box"),
         ("box=100,0,0,9,9,9", "misses the receptor"),
+        ("box=0,0,0,12,12,101", "100 angstrom long at most"),
         (f"box={BOX}&exhaustiveness=0", "exhaustiveness is 0"),
+        (f"box={BOX}&exhaustiveness=99999999999", "exhaustiveness is 99999999999"),
+        (f"box={BOX}&max_evals=3000000000", "max_evals is 3000000000"),
         (f"box={BOX}&seed=0", "seed is 0"),
         (f"box={BOX}&max_evals=-1", "max_evals is -1"),
     ],
@@ -68,7 +73,13 @@ def test_wrong_boxes_are_told_at_once(receptor, vina, query, message):
         guided.resolve_reward(f"docking?receptor={receptor}" + (f"&{query}" if query else ""))
 
 
-@pytest.mark.parametrize("content", [b"", b"CCO\n", b"ATOM      1  N   SER", b"\x1f\x8b\x08broken", b"\xff\xfe"])
+DAMAGED = bytearray(gzip.compress(bytes(range(256)) * 40))
+DAMAGED[60:90] = bytes(30)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"CCO\n", b"ATOM      1  N   SER", b"\x1f\x8b\x08broken", bytes(DAMAGED), b"\xff\xfe"]
+)
 def test_files_that_are_no_pdbqt(tmp_path, vina, content):
     path = tmp_path / "parp1.pdbqt"
     path.write_bytes(content)
@@ -80,6 +91,19 @@ def test_a_pdb_file_is_no_pdbqt(receptor, vina):
     receptor.write_text("\n".join(line[:66] + f"{line[77:79]:>12}" for line in receptor.read_text().splitlines()))
     with pytest.raises(GuidedError, match="is no PDBQT"):
         objective(receptor)
+
+
+def test_an_atom_without_a_place_is_no_atom(receptor, vina):
+    receptor.write_text(receptor.read_text() + atom(99, 0, math.nan, 0, "C") + "\n")
+    with pytest.raises(GuidedError, match="is no PDBQT"):
+        objective(receptor)
+
+
+def test_a_file_that_changes_is_read_again(receptor):
+    """Else the scores of another receptor would be kept as those of this one."""
+    before = receptors.pocket(str(receptor), BOX)[0]
+    receptor.write_text(before + atom(99, 0, 0, 0, "C") + "\n")
+    assert receptors.pocket(str(receptor), BOX)[0] == receptor.read_text() != before
 
 
 def test_the_boxes_of_the_paper_go_by_the_files_name(receptor, vina, tmp_path):
@@ -124,20 +148,26 @@ def test_failures_of_a_tolerant_reward_stop_no_run(monkeypatch):
     assert "cannot be embedded, for sample 'bad'" in scored.first_failure
 
 
-def test_a_time_limit_is_a_samples_own(monkeypatch):
-    """Of a reward that is given one sample at a time: five that are quick take longer together, and none is blamed."""
+@pytest.mark.parametrize("library", ["CDLL", "PyDLL"])
+def test_a_time_limit_is_a_samples_own(monkeypatch, tmp_path, library):
+    """Of a reward that is given one sample at a time: five that are quick take longer together, and none is blamed. As
+    docking does, one may hold Python's lock (PyDLL) and so stop the process that it is called in.
+    """
     monkeypatch.setattr(registry, "_table", dict(registry._table))
-    sizes = []
+    log = tmp_path / "log"
 
     @register_reward("slow", tolerant=True, single=True)
     def slow(samples):
-        sizes.append(len(samples))
-        time.sleep(30.0 if samples == ["hangs"] else 0.1)
+        with log.open("a") as file:
+            file.write(f"{len(samples)}\n")
+        getattr(ctypes, library)(None).usleep(30_000_000 if samples == ["hangs"] else 300_000)
         return [1.0] * len(samples)
 
-    objective = guided.resolve_reward("slow", time_limit=0.4)
+    objective, start = guided.resolve_reward("slow", time_limit=1.0), time.perf_counter()
     assert objective(["a", "b", "hangs", "c", "d", "e"]).tolist() == [1.0, 1.0, -math.inf, 1.0, 1.0, 1.0]
-    assert sizes == [1] * 6 and objective.failures == 1
+    assert {*log.read_text().split()} == {"1"} and objective.failures == 1
+    assert time.perf_counter() - start < 25
+    objective.close()
 
 
 @needs_vina
@@ -150,6 +180,45 @@ def test_a_pose_is_in_the_receptors_pocket_with_the_score_of_the_molecule(recept
     assert title == "c1ccccc1O" and last == "$$$$" and Chem.MolToSmiles(molecule) == "Oc1ccccc1"
     assert f"{docking(['c1ccccc1O'], str(receptor), BOX)[0]:.3f}" in record
     assert abs(molecule.GetConformer().GetPositions()).max() < 6  # half of the box
+
+
+@needs_vina
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: "ROOT\n" + text, "cannot read the receptor"),
+        (lambda text: text.replace(" OA", " Xx"), "cannot read the receptor"),
+    ],
+)
+def test_a_receptor_that_vina_does_not_read_is_refused_at_once(receptor, change, message):
+    receptor.write_text(change(receptor.read_text()))
+    with pytest.raises(GuidedError, match=message):
+        objective(receptor)
+
+
+@needs_vina
+def test_no_molecule_is_to_blame_for_a_full_disk(receptor, monkeypatch):
+    scored = objective(receptor)
+    module._vina.cache_clear()
+
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(RewardError, match="No space left"):
+        scored(["CCO"])
+
+
+def test_a_pose_with_a_clash_is_none(monkeypatch):
+    class Engine:
+        energies = staticmethod(lambda n_poses: [[335886.7]])
+        poses = staticmethod(lambda n_poses: "")
+        dock = set_ligand_from_string = staticmethod(lambda *given, **options: None)
+
+    monkeypatch.setattr(module, "_ligand", lambda smiles, seed: "")
+    monkeypatch.setattr(module, "_vina", lambda *given: Engine())
+    with pytest.raises(ValueError, match="no pose without a clash"):
+        module._docked("C#C", "", (), 1, 1, 10)
 
 
 @needs_vina
