@@ -254,7 +254,9 @@ class Particles:
         return self._taken(index)
 
     def _taken(self, index: Tensor) -> "Particles":
-        index = index.to(self.x.device)  # once: the host waits for it
+        if self.x.is_cuda and not index.is_cuda:
+            index = index.pin_memory().to(self.x.device, non_blocking=True)  # else the host waits until it is there
+        index = index.to(self.x.device)  # once
         outputs = self._outputs and self._outputs.take(index)
         parents = self._parents.take(index) if self._parents and not outputs else None  # no longer needed
         taken = Particles(self.model, gather(self.x, index), self.k, self.streams, outputs, parents)

@@ -262,6 +262,8 @@ class Objective:
         if fresh:
             self._calls += len(fresh)
             new, theirs = ([it[i] for i in fresh.values()] if it is not None else None for it in (samples, prompts))
+            if self.takes == {"samples"}:  # else rows would be selected for none, and the host would wait for it
+                views = None
             by_term = self._by_term(new, theirs, views and _selected(views, [*fresh.values()]))
             known.update(zip(fresh, zip(*by_term, strict=True), strict=True))
             self._remember({key: known[key] for key in fresh if not isinstance(key, int)})

@@ -326,10 +326,12 @@ def test_a_look_ahead_waits_for_the_device_twice(spec: Any, prompts: list[str] |
     assert all(torch.equal(a, b) for a, b in zip(found[:3], found[3:], strict=True))
 
 
-def test_a_run_on_a_device_waits_twice_in_a_look_ahead() -> None:
-    """From the particles to their values."""
+@pytest.mark.parametrize(("takes", "wanted"), [("tokens", 2), ("samples", 3)])
+def test_a_run_on_a_device_waits_a_counted_number_of_times_in_a_look_ahead(takes: str, wanted: int) -> None:
+    """From the particles to their values; text is decoded on the host, and no row is sent back."""
     tokens("letters")
-    register_reward("ones", takes="tokens")(lambda x: (x == 1).sum(1))
+    count = {"tokens": lambda x: (x == 1).sum(1), "samples": lambda texts: [text.count("C") for text in texts]}
+    register_reward("ones", takes=takes)(count[takes])
 
     def waits(device: torch.device) -> Tensor:
         net = torch.full((12, 4), 0.25).log().to(device)
@@ -338,10 +340,13 @@ def test_a_run_on_a_device_waits_twice_in_a_look_ahead() -> None:
         )
         particles = model.start(Streams(0, range(3), device)).propose(4)
         _ = particles.outputs
-        before = remote.waits
-        value = PosteriorMean(resolve_reward("ones"))(particles)
-        assert remote.waits - before == (2 if device == DEVICE else 0), remote.reasons
-        return value
+        value = PosteriorMean(resolve_reward("ones"))
+        value(model.start(Streams(0, [0], device)).propose(4))  # some rows are known
+        before = remote.waits, remote.uploads
+        found = value(particles)
+        assert remote.waits - before[0] == (wanted if device == DEVICE else 0), remote.reasons
+        assert takes == "tokens" or remote.uploads == before[1]
+        return found
 
     with Remote() as remote:
         assert torch.equal(waits(DEVICE), waits(CPU))
