@@ -1,6 +1,7 @@
 """Errors of the user. Each is one line that says what was given and what is accepted."""
 
 __all__ = [
+    "SAMPLES_FAULT",
     "GuidedError",
     "RewardError",
     "check_flag",
@@ -40,6 +41,17 @@ class GuidedError(ValueError):
     def __init__(self, message: object = "", *more: object) -> None:
         text = re.sub(rf"\S{{{WORD},}}", lambda word: f"{word[0][:80]}…{word[0][-20:]}", str(message))
         super().__init__(text if len(text) <= LINE else f"{text[: LINE // 2]} … {text[-LINE // 4 :]}", *more)
+
+
+#: What a sample raises again at every try; a connection, a program or a device may do better another time.
+SAMPLES_FAULT: tuple[type[Exception], ...] = (
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+)
 
 
 class RewardError(GuidedError):

@@ -152,5 +152,5 @@ def _distinct_by_rows(x: Tensor, group: Tensor | None, among: Tensor | None) -> 
     keys = x.long() if group is None else torch.cat([group[:, None], x.long()], dim=1)
     counted = torch.arange(len(x), device=x.device) if among is None else among.nonzero()[:, 0]
     unique, index = torch.unique(keys[counted], dim=0, return_inverse=True)
-    first = index.new_empty(len(unique)).scatter_(0, index, counted)
+    first = index.new_full((len(unique),), len(x)).scatter_reduce_(0, index, counted, "amin")
     return first, index.new_zeros(len(x)).index_put((counted,), index)

@@ -2,6 +2,7 @@
 
 __all__ = ["EachPrompt", "Views"]
 
+import hashlib
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from typing import Any, overload
@@ -11,7 +12,6 @@ import torch
 from torch import Tensor
 
 from guided.core.codec import Codec
-from guided.core.hashing import row_hash
 from guided.core.monitor import Monitor
 from guided.errors import GuidedError
 
@@ -123,7 +123,7 @@ class Views:
         return self.codec.view(view, self.preview) is not None
 
     def keys(self, rows: bool = False) -> list[Hashable]:
-        """What equal samples share: text, or a number for rows of tokens or of real numbers.
+        """What equal samples share: text, or a digest of rows of tokens or of real numbers.
 
         Args:
             rows: Whether rewards take rows: then nothing is decoded to tell samples apart.
@@ -133,8 +133,9 @@ class Views:
             if all(isinstance(sample, str) for sample in samples):
                 return list(samples)
         x = self.rows.flatten(1)
-        numbers = row_hash(x if self.tokens is not None else x.float().contiguous().view(torch.int32)).tolist()
-        return [("preview", n) for n in numbers] if self.preview and self.codec.preview is not None else numbers
+        x = x if self.tokens is not None else x.float()
+        digests = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in x.cpu().numpy()]
+        return [("preview", d) for d in digests] if self.preview and self.codec.preview is not None else [*digests]
 
     def _make(self, view: str) -> Any:
         make, given = self.codec.view(view, self.preview), self.rows

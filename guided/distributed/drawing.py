@@ -53,7 +53,7 @@ class Drawing:
             GuidedError: A part of it cannot be sent to another process.
         """
         self.objective = objective
-        self.group.prepare(packed(config))
+        self.group.prepare(packed(config, objective))
 
     def draw(self, blocks: list[list[int]], sampler: Sampler | None, progress: Hook) -> Placed:
         """Draws blocks; yields each with its place in the list, as they finish.

@@ -23,6 +23,8 @@ from guided.runs.config import PlaceOptions, RunConfig
 from guided.runs.job import Job
 from guided.runs.sample import resolve
 from guided.samplers import resolve_sampler
+from guided.scoring.identity import files_of
+from guided.scoring.objective import Objective
 from guided.scoring.registry import RegisteredReward, register_reward, rewards
 
 EVERY = 0.1  # seconds between two messages about steps
@@ -34,10 +36,15 @@ class Setup:
 
     config: RunConfig
     rewards: list[RegisteredReward] = field(default_factory=list)
+    files: list[dict[str, Any]] = field(default_factory=list)
 
 
-def packed(config: RunConfig) -> bytes:
+def packed(config: RunConfig, objective: Objective | None = None) -> bytes:
     """A description as bytes for other processes, which draw its blocks and write nothing.
+
+    Args:
+        config: The description.
+        objective: Its reward, whose files are to be the same when a process reads them.
 
     Raises:
         GuidedError: A part of it cannot be sent.
@@ -54,7 +61,8 @@ def packed(config: RunConfig) -> bytes:
     )
     own = [entry for entry in rewards().values() if not _shipped(entry)]
     try:
-        return cloudpickle.dumps((__version__, list(sys.path), cloudpickle.dumps(Setup(alone, own))))
+        setup = Setup(alone, own, files_of(objective.identity if objective else None))
+        return cloudpickle.dumps((__version__, list(sys.path), cloudpickle.dumps(setup)))
     except Exception as error:
         raise GuidedError(_unsendable(alone, error)) from error
 
@@ -100,7 +108,7 @@ class Loaded:
         threads: The number of threads of a CPU; 0 for torch's own choice.
 
     Raises:
-        GuidedError: A name or path does not exist here.
+        GuidedError: A name or path does not exist here, or a reward's file was changed since the run was begun.
     """
 
     def __init__(self, setup: bytes, device: str = "", threads: int = 0) -> None:
@@ -116,6 +124,9 @@ class Loaded:
         if device.startswith("cuda"):
             torch.cuda.set_device(device)
         self.job: Job = resolve(config)
+        now = files_of(self.job.objective.identity if self.job.objective else None)
+        if given.files and now != given.files:
+            raise GuidedError("a file of the reward was changed since the run was begun, or is another one here")
 
     def draw(self, task: Task, tell: Callable[[Step], None]) -> Done | Failed:
         """Draws a block.

@@ -18,7 +18,7 @@ from typing import Any
 
 from guided.errors import GuidedError, RewardError
 from guided.scoring.failures import printable
-from guided.scoring.program import GRACE, Program
+from guided.scoring.program import GRACE, Ended, Program
 from guided.scoring.protocol import Prompts, Samples
 
 VERSION = 1
@@ -43,27 +43,38 @@ class External:
         self.folder = os.getcwd()
         self._running: Program | None = None
         self._next_id = 0
+        self._cancelled = False
 
     def __call__(self, samples: Samples, prompts: Prompts = None) -> object:
         """Sends n samples and returns the `scores` of the answer, not yet checked.
 
         Raises:
             RewardError: a sample is not text, or the program speaks another version of the protocol.
-            RuntimeError: it crashed, broke the protocol, or answered with an error.
+            RuntimeError: it crashed twice, broke the protocol, or answered with an error.
         """
         self._next_id += 1
         request = {"version": VERSION, "id": self._next_id, "samples": [_text(sample) for sample in samples]}
-        if self._running is None:
-            self._running = Program(self.command, self.folder)
+        self._cancelled = False
         try:
-            line = self._running.exchange(json.dumps(request) + "\n", LINE + EACH * len(samples))
-            answer = _parse(line, self._next_id)
-        except BaseException:  # also Ctrl-C: what it would still answer must not be read as the next answer
-            self.close(grace=0.0)
-            raise
+            answer = self._asked(request)
+        except Ended:  # once more, as with a worker process that dies
+            if self._cancelled:
+                raise
+            answer = self._asked(request)
         if answer.get("error") is not None:
             raise RuntimeError(str(answer["error"]))
         return answer["scores"]
+
+    def _asked(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The program's answer; it is started if it does not run."""
+        if self._running is None:
+            self._running = Program(self.command, self.folder)
+        try:
+            line = self._running.exchange(json.dumps(request) + "\n", LINE + EACH * len(request["samples"]))
+            return _parse(line, self._next_id)
+        except BaseException:  # also Ctrl-C: what it would still answer must not be read as the next answer
+            self.close(grace=0.0)
+            raise
 
     def another(self) -> "External":
         """The same program, to run beside this one."""
@@ -73,6 +84,7 @@ class External:
 
     def cancel(self) -> bool:
         """Kills the program, so that a call in another thread ends."""
+        self._cancelled = True
         if self._running is not None:
             self._running.kill()
         return True

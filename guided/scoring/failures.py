@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from guided.errors import RewardError, out_of_memory
+from guided.errors import SAMPLES_FAULT, RewardError, out_of_memory
 from guided.scoring.limits import Hang, Stopped
 from guided.scoring.protocol import Prompts, Samples, Scorer
 
@@ -25,8 +25,7 @@ OnError = Literal["stop", "worst"]
 Shown: TypeAlias = "Callable[[], Samples] | None"
 WORST = float("-inf")
 LARGEST = 1e100  # of a score's absolute value: what is computed with scores must not overflow
-#: What a sample raises again at every try; a connection, a program or a device may do better another time.
-SAMPLES_FAULT = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, AssertionError)
+NO_ANSWER = ("JSONDecodeError",)  # a server that answers with a page of its own; by name, as of a worker's error
 LONGEST = 2000  # characters of a message
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
@@ -184,7 +183,7 @@ class Failures:
         message = f"{what}, for sample {short(sample)}"
         if self.on_error == "stop":
             raise RewardError(message) from cause
-        passing = cause is not None and not isinstance(cause, SAMPLES_FAULT)
+        passing = cause is not None and (not isinstance(cause, SAMPLES_FAULT) or type(cause).__name__ in NO_ANSWER)
         return self.count(Failed(message, passing))
 
     def _describe(self, error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """Whether a reward is the one that a file recorded. What a former version did not record is not held against it."""
 
-__all__ = ["as_recorded", "changed", "check_trust", "recorded"]
+__all__ = ["as_recorded", "changed", "check_trust", "files_of", "recorded"]
 
 import json
 from collections.abc import Mapping
@@ -31,6 +31,12 @@ def as_recorded(old: Any, new: Any) -> Any:
 def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     """The first of the digests of a term that the old one records and in which the new one differs."""
     return next((key for key in DIGESTS if key in old and not _same(key, old[key], new.get(key))), None)
+
+
+def files_of(identity: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The digests of the files that each term of an objective was made from, which every process must find the same."""
+    terms = identity["terms"] if identity else []
+    return [{key: term[key] for key in ("sha256", "files") if key in term} for term in terms]
 
 
 def _agree(old: Any, new: Any) -> bool:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from guided.errors import GuidedError, RewardError
+from guided.errors import SAMPLES_FAULT, GuidedError, RewardError
 from guided.scoring import serving
 from guided.scoring.failures import printable
 from guided.scoring.limits import Hang, Stopped
@@ -25,6 +25,7 @@ from guided.sessions import dismiss, watch
 
 LOOK = 1.0  # seconds between looks at a process that is silent: its children may hold its pipes open
 TRIES = 2
+FAULTS: tuple[type[Exception], ...] = (RuntimeError, *SAMPLES_FAULT)
 _keys = itertools.count()
 
 
@@ -40,16 +41,25 @@ class Task:
         function: `function(samples, **parameters)`.
         parameters: its keyword arguments.
         prompted: whether it is given the samples' prompts, as `prompts=`.
+        changed: whether a file on which scores depend is no longer what it was: a process that starts now would give
+            the scores of another reward.
 
     Raises:
         GuidedError: it cannot be pickled.
     """
 
-    def __init__(self, name: str, function: Callable[..., Any], parameters: Mapping[str, Any], prompted: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        parameters: Mapping[str, Any],
+        prompted: bool,
+        changed: Callable[[], bool] = lambda: False,
+    ) -> None:
         import cloudpickle
 
         _context()  # imported here: several threads that import it at once get in one another's way
-        self.key = next(_keys)
+        self.key, self.changed = next(_keys), changed
         try:
             self.pickle: bytes = cloudpickle.dumps((function, dict(parameters), prompted))
         except Exception as error:
@@ -146,9 +156,14 @@ class WorkerProcess:
             return
         try:
             self._ask(_pickled(("load", task.key, task.pickle)), None)
-        except RuntimeError as error:
+        except (GuidedError, ImportError):
+            raise
+        except FAULTS as error:
             said = printable(str(error))
             raise RewardError(f"cannot be loaded in a worker process: {type(error).__name__}: {said}") from error
+        if task.changed():
+            self.end(0.0)
+            raise RewardError("has a file that was changed while the run went on; scores of both cannot be mixed")
         self._loaded.add(task.key)
 
     def _ask(self, request: bytes, limit: float | None) -> object:

@@ -3,7 +3,7 @@
 It has a session of its own and a watcher, so that it ends with this process, and what it started with it.
 """
 
-__all__ = ["GRACE", "Program", "kill_all"]
+__all__ = ["GRACE", "Ended", "Program", "kill_all"]
 
 import os
 import selectors
@@ -20,6 +20,10 @@ GRACE = 2.0  # seconds between closing the program's input and killing it
 BLOCK = 1 << 16
 KEPT, WIDEST = 4096, 300  # characters of the standard error, and of a line of it
 _running: "weakref.WeakSet[Program]" = weakref.WeakSet()
+
+
+class Ended(RuntimeError):
+    """The program ended before it answered."""
 
 
 class Program:
@@ -60,7 +64,8 @@ class Program:
         """Writes a line and reads one, of at most so many bytes; it reads while it writes.
 
         Raises:
-            RuntimeError: the program has ended, or its line does not end.
+            Ended: the program has ended.
+            RuntimeError: its line does not end.
         """
         self.unsent += line.encode("utf-8", "replace")
         with selectors.DefaultSelector() as selector:
@@ -81,7 +86,7 @@ class Program:
     def _read(self) -> None:
         block = os.read(self.stdout, BLOCK)
         if not block:
-            raise RuntimeError(self._how_it_ended())
+            raise Ended(self._how_it_ended())
         self.unread += block
 
     def _write(self) -> bool:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Any
 
-from guided.errors import GuidedError, RewardError
+from guided.errors import SAMPLES_FAULT, GuidedError, RewardError
 
 #: Types of errors that are told apart, from the most special.
 KINDS: dict[str, type[Exception]] = {
@@ -30,6 +30,7 @@ KINDS: dict[str, type[Exception]] = {
     "import": ImportError,
     "memory": MemoryError,
     "input": GuidedError,
+    **{kind.__name__: kind for kind in SAMPLES_FAULT},
     "other": RuntimeError,
 }
 Task = tuple[Callable[..., Any], dict[str, Any], bool]  # a function, its parameters, whether it takes prompts

@@ -3,10 +3,15 @@
 __all__ = ["Source", "find_source", "known_rewards"]
 
 import importlib.metadata
+import importlib.util
+import inspect
 import os
+import re
 import shlex
+import shutil
+import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +19,7 @@ from typing import Any
 import guided.rewards  # noqa: F401  registers the built-in rewards
 from guided.checkpoints import FOLDER
 from guided.errors import GuidedError, kind_of, nearest
-from guided.scoring.dependencies import imported_modules, known_of, path_digest
+from guided.scoring.dependencies import imported_modules, is_library, known_of, path_digest
 from guided.scoring.external import External
 from guided.scoring.function import Function
 from guided.scoring.locate import attribute, load_file, load_module, one_line, public_names
@@ -25,6 +30,11 @@ from guided.storage import digest, digest_of
 
 GROUP = "guided.rewards"
 LONGEST = 200  # characters of a name in a message
+#: Programs that run what their arguments say.
+INTERPRETER = re.compile(
+    r"(python|pypy|sh|bash|dash|zsh|env|perl|ruby|node|java|julia|Rscript|conda|mamba|micromamba|uv|docker|podman|apptainer"
+    r"|singularity|ssh)[\d.]*"
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,8 @@ class Source:
         tolerant: whether samples that fail count as -inf whatever the failure policy.
         differentiable: whether it has gradients (:mod:`guided.scoring.relaxed`).
         single: whether a call is given one sample.
+        version: of the installed package that its function is from; "" for another function.
+        changed: whether a file on which scores depend is no longer what it was.
         pose: gives the SDF record of what a sample's score comes from, with the reward's parameters; None for none.
     """
 
@@ -64,6 +76,8 @@ class Source:
     differentiable: bool = False
     single: bool = False
     pose: Callable[[str], str] | None = None
+    changed: Callable[[], bool] = field(default=lambda: False, compare=False)
+    version: str = ""
 
 
 def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> Source:
@@ -119,10 +133,9 @@ def _from_function(
     absolute = {name: _absolute(value) for name, value in parameters.items()} if shipped else parameters
     _check(entry, absolute, label)
     dependencies, opaque = _dependencies(function, path, shipped, module)
-    identity = {"reward": reward, "parameters": parameters, **dependencies}
-    digests = {name: found for name, value in parameters.items() if (found := _digest_of(value))}
-    if digests:
-        identity["files"] = digests  # so that a run does not go on with other weights
+    files = {**({} if shipped else _defaults(function)), **parameters}
+    digests = _digests(files)  # so that a run does not go on with other weights
+    identity = {"reward": reward, "parameters": parameters, **dependencies, **({"files": digests} if digests else {})}
     prompted = takes_prompts(function)
     entry = entry or RegisteredReward(label, function)
     return Source(
@@ -140,6 +153,10 @@ def _from_function(
         entry.differentiable,
         entry.single,
         entry.pose and partial(entry.pose, **absolute),
+        partial(
+            _changed, path and path.absolute(), dependencies, {name: _place(files[name]) for name in digests}, digests
+        ),
+        "" if shipped or path is not None else _version(module),
     )
 
 
@@ -163,6 +180,42 @@ def _dependencies(function: Any, path: Path | None, shipped: bool, module: str) 
     if known.modules:
         found["modules"] = dict(sorted(known.modules.items()))
     return found, known.opaque
+
+
+def _defaults(function: Any) -> dict[str, Any]:
+    """The parameters of a function that have a default."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # one that is not written in Python
+        return {}
+    return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+
+
+def _digests(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """The digests of the files and folders that parameters name."""
+    return {name: found for name, value in parameters.items() if (found := _digest_of(value))}
+
+
+def _changed(path: Path | None, known: Mapping[str, Any], files: Mapping[str, Any], digests: Mapping[str, str]) -> bool:
+    """Whether the file of a function, a module that it imports, or a file that a parameter names is another one now."""
+    try:
+        here = {} if path is None else _dependencies(None, path, False, "")[0]
+        return _digests(files) != digests or (path is not None and here != known)
+    except (OSError, GuidedError):
+        return True
+
+
+def _place(value: Any) -> Path:
+    return Path(value).expanduser().absolute()
+
+
+def _version(module: str) -> str:
+    """The names and versions of the installed package that a module is of; "" for a module of the user's."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None or not is_library(Path(file)):
+        return ""
+    names = sorted({*importlib.metadata.packages_distributions().get(module.partition(".")[0], [])})
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
 
 
 def _digest_of(value: Any) -> str | None:
@@ -200,14 +253,34 @@ def _from_program(reward: str, command: list[str], given: Mapping[str, Any]) -> 
     if given:
         raise GuidedError(f"an external reward takes no parameters after '?', given {', '.join(given)}: use arguments")
     external = External(command)
+    files, known = _program_files(command)
+    scripts = [path for path in files if path.suffix == ".py"]
+    modules = {name: found for path in scripts for name, found in imported_modules(path).items()}
+    named = _named(command)
+    identity: dict[str, Any] = {"reward": reward, "sha256": digest_of("".join(map(digest, files)))}
+    identity |= {key: found for key, found in (("modules", modules), ("files", named)) if found}
+    label = next(iter(files[1:] or files), Path(command[0])).stem
+    opaque = None if known else f"it cannot be known what the program {command[0]!r} runs"
+    return Source(label, external, identity, opaque=opaque)
+
+
+def _program_files(command: list[str]) -> tuple[list[Path], bool]:
+    """The files that a command runs or reads, and whether what it runs is among them."""
     files = [Path(word) for word in command if _is_file(Path(word))]
-    script = next((path for path in files[1:] or files), Path(command[0]))
-    joined = digest_of("".join(map(digest, files)))
-    identity: dict[str, Any] = {"reward": reward, "sha256": joined}
-    modules = imported_modules(script) if script.suffix == ".py" else {}
-    if modules:
-        identity["modules"] = modules
-    return Source(script.stem, external, identity)
+    program = Path(shutil.which(command[0]) or command[0])
+    if not INTERPRETER.fullmatch(program.name):
+        return (files if Path(command[0]) in files else [program, *files]), True
+    if "-m" not in command[:-1]:
+        return files, "-c" not in command and any(file != Path(command[0]) for file in files)
+    place = Path(*command[command.index("-m") + 1].split("."))
+    module = [file for file in (place.with_suffix(".py"), place / "__main__.py") if _is_file(file)]
+    return [*files, *module], bool(module)
+
+
+def _named(command: list[str]) -> dict[str, str]:
+    """The digests of folders, and of what options name, as in `--weights=FILE`."""
+    given = {word: word.partition("=")[2] if word.startswith("-") else word for word in command[1:]}
+    return _digests({word: name for word, name in given.items() if not _is_file(Path(word))})
 
 
 def _exists(path: Path) -> bool:

@@ -44,7 +44,8 @@ class Term:
     def __post_init__(self) -> None:
         source, raw, cached = self.source, self._failures(), None
         if self.cache is not None and source.takes == "samples":
-            cached = Cached(self.cache, raw, source.identity, source.prompted)
+            version = {"version": source.version} if source.version else {}
+            cached = Cached(self.cache, raw, {**source.identity, **version}, source.prompted)
         object.__setattr__(self, "raw", raw)
         object.__setattr__(self, "cached", cached)
 
@@ -82,6 +83,6 @@ class Term:
         on_error = "worst" if self.source.tolerant else self.on_error
         if self.pool is not None and self.spread:
             processes = self.source.workers == "processes"
-            return Spread(name, scorer, on_error, self.pool, self.time_limit, processes)
+            return Spread(name, scorer, on_error, self.pool, self.time_limit, processes, self.source.changed)
         limited = scorer if self.time_limit is None else TimeLimit(scorer, self.time_limit)
         return Failures(name, limited, on_error)

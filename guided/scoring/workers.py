@@ -155,6 +155,9 @@ class Pool:
         return future
 
 
+_learning = Lock()
+
+
 class Spread(Failures):
     """Scores a batch on the workers of a pool, each with the failure policy for its part.
 
@@ -165,19 +168,27 @@ class Spread(Failures):
         pool: the workers.
         limit: seconds that one call may take; None for no limit.
         processes: whether functions are called in processes.
+        changed: whether a file on which scores depend is no longer what it was.
 
     Raises:
         GuidedError: a function cannot be sent to processes.
     """
 
     def __init__(
-        self, name: str, scorer: Scorer, on_error: str, pool: Pool, limit: float | None = None, processes: bool = True
+        self,
+        name: str,
+        scorer: Scorer,
+        on_error: str,
+        pool: Pool,
+        limit: float | None = None,
+        processes: bool = True,
+        changed: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(name, scorer, on_error)
         self.pool, self.limit = pool, limit
         self.task: Task | None = None
         if processes and isinstance(scorer, Function):
-            self.task = Task(name, scorer.function, scorer.parameters, scorer.prompted)
+            self.task = Task(name, scorer.function, scorer.parameters, scorer.prompted, changed)
 
     def __call__(self, samples: Samples, prompts: Prompts = None, shown: Shown = None) -> list[float]:
         """Scores of n samples, in order: n numbers, finite or -inf.
@@ -208,7 +219,8 @@ class Spread(Failures):
         failures = Failures(self.name, _Wanted(worker, self._of(worker)), self.on_error)
         failures.most = self.most
         scores = failures(samples, prompts)
-        self.most = failures.most
+        with _learning:  # parts that began before know nothing of it
+            self.most = min((most for most in (self.most, failures.most) if most is not None), default=None)
         return scores
 
     def _of(self, worker: Worker) -> Scorer:

@@ -236,6 +236,22 @@ class Locked:
         return gc(samples)
 
 
+def test_a_reward_that_changes_is_not_mixed_with_what_it_was(tmp_path):
+    """A process that loads the file later than the others would guide by another reward."""
+    file = tmp_path / "r.py"
+    file.write_text("def gc(texts):\n    return [(t.count('G') + t.count('C')) / len(t) for t in texts]\n")
+    group = here(2)
+    start = group.group.start
+
+    def late(n):
+        file.write_text(file.read_text().replace("return [", "return [-"))
+        start(n)
+
+    group.group.start = late
+    with pytest.raises(GuidedError, match="file of the reward was changed"):
+        guided.sample(dna(K=4), f"{file}:gc", **RUN, cluster=group)
+
+
 def test_what_cannot_be_sent_is_refused_before_anything_is_drawn():
     with pytest.raises(GuidedError, match=r"reward <.*Locked.*> is in memory and cannot be sent .*holds a lock"):
         guided.stream(dna(K=4), Locked(), **RUN, devices=2)

@@ -93,6 +93,62 @@ def test_failures_are_kept_where_they_would_happen_again(counted: Counted) -> No
     assert counted.calls() == ["bad"]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_answer_that_is_none_may_be_one_another_time(tmp_path: Path, workers: int) -> None:
+    """A server's page in place of JSON is no fault of the sample; what the sample itself raises is, by workers too."""
+    (tmp_path / "r.py").write_text(
+        "import json, pathlib\n"
+        "def web(samples):\n"
+        "    if 'CC' in samples: raise KeyError('CC')\n"
+        f"    return [json.loads(pathlib.Path({str(tmp_path / 'page')!r}).read_text()) for _ in samples]\n"
+    )
+    (tmp_path / "page").write_text("502 Bad Gateway")
+    options = {"cache": tmp_path / "kept", "on_error": "worst", "workers": workers}
+    found = []
+    for answer in ("502 Bad Gateway", "3.5"):
+        (tmp_path / "page").write_text(answer)
+        made = resolve_reward(f"{tmp_path}/r.py:web", **options)
+        found.append((made(["C", "CC"]).tolist(), made.cached))
+        made.close()
+    assert found == [([-math.inf, -math.inf], 0), ([3.5, -math.inf], 1)]
+
+
+def test_the_key_has_what_a_program_or_a_default_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of options, folders, modules and programs on the path, and files that parameters name by default."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    for folder in ("bin", "data"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "f.py").write_text("def f(samples, weights='w.txt'):\n    return [1.0] * len(samples)\n")
+    (tmp_path / "bin" / "onpath").touch(0o755)
+    for changes, spec in {
+        "w.txt": "exec:python f.py --weights=w.txt",
+        "data/w.txt": "exec:python f.py data",
+        "f.py": "exec:python -m f",
+        "bin/onpath": "exec:onpath",
+    }.items():
+        keys = set()
+        for text in ("", "# more\n"):
+            with (tmp_path / changes).open("a") as file:
+                file.write(text)
+            keys.add(resolve_reward(spec, cache=tmp_path / "kept").terms[0].cached.reward)
+        assert len(keys) == 2, spec
+    before = resolve_reward("f.py:f", cache=tmp_path / "kept").terms[0].cached.reward
+    (tmp_path / "w.txt").write_text("others")
+    assert resolve_reward("f.py:f", cache=tmp_path / "kept").terms[0].cached.reward != before
+    for spec in ("exec:sh -c 'python f.py'", "exec:python -m json.tool"):
+        with pytest.raises(GuidedError, match="cannot be known what the program"):
+            resolve_reward(spec, cache=tmp_path / "kept")
+
+
+def test_the_key_has_the_version_of_a_functions_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = set()
+    for version in ("1.0", "2.0"):
+        monkeypatch.setattr("importlib.metadata.version", lambda name, version=version: version)
+        keys.add(resolve_reward("diskcache.core:full_name", cache=tmp_path).terms[0].cached.reward)
+    assert len(keys) == 2
+
+
 def test_a_second_run_calls_no_reward_and_draws_the_same(tmp_path: Path) -> None:
     def run(**options: Any) -> Any:
         spec = f"{tmp_path}/gc.py:gc"

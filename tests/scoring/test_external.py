@@ -57,6 +57,21 @@ def test_a_program_scores_and_is_started_once(tmp_path: Path) -> None:
     assert not runs(pid)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_program_that_dies_once_is_started_again(tmp_path: Path, workers: int) -> None:
+    """As a worker process is; the sample is to blame only if it ends the program each time."""
+    body = f"""
+        once = {str(tmp_path / "once")!r}
+        if "always" in samples or ("once" in samples and not os.path.exists(once)):
+            open(once, "w").close()
+            os._exit(3)
+    """
+    made = resolve_reward(program(tmp_path, body), workers=workers, on_error="worst")
+    assert made(["once"]).tolist() == [4.0] and made.failures == 0
+    assert made(["always", "ab"]).tolist() == [-math.inf, 2.0] and made.failures == 1
+    made.close()
+
+
 def test_an_invalid_sample_is_sent_as_null(tmp_path: Path) -> None:
     assert resolve_reward(program(tmp_path))([None, "ab"]).tolist() == [0, 2]
 

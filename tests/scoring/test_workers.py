@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from guided.errors import GuidedError, RewardError
+from guided.scoring import registry
 from guided.scoring.failures import Failures
 from guided.scoring.function import Function
 from guided.scoring.limits import Stopped
@@ -214,7 +215,7 @@ def test_a_worker_answers_whatever_it_is_asked() -> None:
     assert pickle.loads(answer(tasks, pickle.dumps(("load", 0, pickle.dumps((len, {}, False)))))) == ("done", None)
     assert pickle.loads(answer(tasks, pickle.dumps(("score", 0, ["a", "b"], None)))) == ("done", 2)
     kind, what, name, text, trace = pickle.loads(answer(tasks, pickle.dumps(("score", 0, 7, None))))
-    assert (kind, what, name) == ("raised", "other", "TypeError") and "has no len" in text and "Traceback" in trace
+    assert (kind, what, name) == ("raised", "TypeError", "TypeError") and "has no len" in text and "Traceback" in trace
     for error, kind in ((ImportError, "import"), (MemoryError, "memory"), (RewardError, "reward")):
         tasks[1] = (lambda samples, error=error: (_ for _ in ()).throw(error("x")), {}, False)
         assert pickle.loads(answer(tasks, pickle.dumps(("score", 1, [], None))))[1] == kind
@@ -236,6 +237,54 @@ def test_out_of_memory_halves_the_batches_of_a_reward_and_is_remembered(n: int, 
     assert judged(list(range(n))) == list(range(n))
     assert all(size <= most for size in sizes[before:])
     assert (judged.most is None) == (n <= most)
+
+
+def test_parts_that_began_before_do_not_forget_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of parts that are scored side by side, one is out of memory while another, small enough, is still scored."""
+    monkeypatch.setattr(registry, "_table", dict(registry._table))
+    largest, second = [part.stop - part.start for part in shares(20, 2)][:2]
+    sizes: list[int] = []
+
+    @register_reward("sized", workers="threads")
+    def sized(samples: list[int]) -> list[float]:
+        sizes.append(len(samples))
+        if len(samples) == largest:
+            time.sleep(0.1)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        if len(samples) == second:
+            time.sleep(0.5)
+        return [float(sample) for sample in samples]
+
+    assert largest > second
+    objective = resolve_reward("sized", workers=2)
+    for _ in range(2):
+        assert objective(list(range(20))).tolist() == list(range(20))
+        objective.clear()
+    assert sizes.count(largest) == 1
+    objective.close()
+
+
+def test_a_file_that_changes_is_not_scored_as_what_it_was(tmp_path: Path) -> None:
+    """A process that starts late, or again, would give another reward's scores under the name of this one."""
+    file, weights = tmp_path / "r.py", tmp_path / "w.txt"
+    weights.write_text("1")
+    file.write_text(
+        "import os, pathlib\n"
+        "def scaled(samples, weights):\n"
+        "    if 'die' in samples and not pathlib.Path(weights + '.died').exists():\n"
+        "        pathlib.Path(weights + '.died').touch()\n"
+        "        os._exit(1)\n"
+        "    return [float(pathlib.Path(weights).read_text())] * len(samples)\n"
+    )
+    for changed in (file, weights):
+        objective = resolve_reward(f"{file}:scaled?weights={weights}", workers=1, on_error="worst")
+        assert objective(["a"]).tolist() == [float(weights.read_text())]
+        changed.write_text(changed.read_text() + "\n")
+        assert objective(["b"]).tolist() == [1.0]  # the process that runs has read it
+        Path(f"{weights}.died").unlink(missing_ok=True)
+        with pytest.raises(RewardError, match="was changed while the run went on"):
+            objective(["die"])
+        objective.close()
 
 
 def test_a_sample_that_alone_takes_too_much_memory_is_at_fault() -> None:

@@ -2,6 +2,7 @@
 
 __all__ = ["HostNumbers", "Source"]
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeAlias
@@ -107,7 +108,7 @@ class HostNumbers:
         dtype = torch.float64 if kind == "gumbel" else torch.float32
         pinned = self.device.type == "cuda" and kind != "gumbel"
         numbers = torch.empty(len(self), *shape, dtype=dtype, device="cpu", pin_memory=pinned)
-        for generator, row in zip(self.generators, numbers.view(len(self), -1).numpy(), strict=True):
+        for generator, row in zip(self.generators, numbers.view(len(self), math.prod(shape)).numpy(), strict=True):
             _FILL[kind](generator, row)
         return numbers
 
