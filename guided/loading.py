@@ -234,6 +234,8 @@ def convert(path: str | Path, out: str | Path) -> None:
     """
     file, folder = _path(str(path)), Path(out).expanduser()
     if not file.is_file():
+        if file.is_dir():
+            raise GuidedError(f"{shown(str(path))} is a folder; what is converted is a published file")
         raise GuidedError(f"there is no file {shown(str(path))} to convert")
     adapter = import_module(_file_adapter(file))
     if not hasattr(adapter, "convert"):

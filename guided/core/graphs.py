@@ -242,4 +242,6 @@ class Graphs(Continuous):
         return replace(self, steps=K)
 
     def strided(self, k: int, steps: int, drawn: bool = True) -> "Graphs":
-        raise GuidedError("a model of graphs has no shorter chain from a step on: its steps are those of its scales")
+        raise GuidedError(
+            "a model of graphs takes no rollout: its chain has a step for each scale, and none that is longer"
+        )

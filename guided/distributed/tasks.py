@@ -12,6 +12,7 @@ __all__ = ["Needs", "Spread", "Submits", "Tasks", "connected", "on_ray", "spread
 import logging
 import os
 import pickle
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -28,6 +29,7 @@ from guided.scoring.protocol import Prompts, Samples, Scorer
 from guided.scoring.registry import rewards
 from guided.scoring.sources import Source, find_source
 
+PATIENCE = 10.0  # seconds for the machine of an address
 MEMORY = 78 * 2**20  # bytes of the store of a cluster that is started here: blocks are small
 
 
@@ -86,6 +88,7 @@ def connected(address: str | None) -> tuple[Any, bool]:
     if ray.is_initialized():
         return ray, False
     address = address or os.environ.get("RAY_ADDRESS")
+    _check_listens(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": MEMORY, "num_cpus": os.cpu_count()}
     try:
@@ -93,6 +96,17 @@ def connected(address: str | None) -> tuple[Any, bool]:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise GuidedError(f"no Ray cluster at {address!r}: {' '.join(str(error).split())}") from error
     return ray, not address
+
+
+def _check_listens(address: str | None) -> None:
+    """Refuses the address of a machine where nothing listens: Ray itself waits for it for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise GuidedError(f"no Ray cluster at {address!r}: {' '.join(str(error).split())}") from error
 
 
 @dataclass(frozen=True)

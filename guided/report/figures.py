@@ -68,15 +68,10 @@ def value_path(steps: Sequence[int], mean: Sequence[float], best: Sequence[float
     """
     figure = canvas()
     axes = figure.add_subplot()
-    axes.plot(steps, best, color=GUIDED, lw=1.6)
-    axes.plot(steps, mean, color=FAINT, lw=1.2)
+    axes.plot(steps, best, color=GUIDED, lw=1.6, label="best candidate")
+    axes.plot(steps, mean, color=FAINT, lw=1.2, label="mean of the candidates")
     axes.margins(x=0.01)
-    at = len(steps) // 2
-    for values, color, name, up in ((best, GUIDED, "best candidate", 6), (mean, FAINT, "mean of the candidates", -9)):
-        side = "bottom" if up > 0 else "top"
-        axes.annotate(
-            name, (steps[at], values[at]), (0, up), textcoords="offset points", color=color, ha="center", va=side
-        )
+    axes.legend(frameon=False, loc="best")
     axes.set_xlabel("step")
     axes.set_ylabel(label_text(label))
     return to_svg(figure)

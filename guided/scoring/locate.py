@@ -6,6 +6,7 @@ import atexit
 import hashlib
 import importlib
 import inspect
+import os
 import shutil
 import sys
 import tempfile
@@ -30,6 +31,7 @@ __file__ = {path!r}
 with open(__file__, "rb") as _file:
     exec(compile(_file.read(), __file__, "exec"))
 """
+_ABOVE = "GUIDED_MODULES"  # the environment's name for the folder of the process that started this one
 _added: list[str] = []  # folders that were put on the import path here
 _loaded: dict[str, str] = {}  # digests of local modules when they were imported, by their names
 
@@ -165,8 +167,13 @@ def _fresh() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _shims() -> Path:
-    """A folder of this process on the import path, for the names under which files are imported."""
-    folder = Path(tempfile.mkdtemp(prefix="guided-"))
+    """A folder of this process on the import path, for the names under which files are imported.
+
+    That of a process that this one starts is in it, so that it goes with it even if that process is killed.
+    """
+    above = os.environ.get(_ABOVE, "")
+    folder = Path(tempfile.mkdtemp(prefix="guided-", dir=above if os.path.isdir(above) else None))
+    os.environ[_ABOVE] = str(folder)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     sys.path.append(str(folder))
     return folder

@@ -34,7 +34,7 @@ from guided.scoring.registry import register_reward
 
 _turn = Lock()  # threads of one process share an engine
 _INT32 = 2**31 - 1
-CLASH = 100.0  # kcal/mol: a search that is cut short may end with atoms in one another
+CLASH = 10.0  # kcal/mol: a search that is cut short may end with atoms in one another
 
 
 def _check(receptor: str, box: str = "", exhaustiveness: int = 1, seed: int = 1, max_evals: int = 0) -> None:

@@ -90,12 +90,14 @@ def test_a_killed_process_is_replaced_and_its_block_drawn_again(tmp_path, capfd)
     ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["kill", "term", "int"]
 )
 def test_a_killed_run_leaves_no_process_and_goes_on_with_one(tmp_path, whole, number, code):
-    run = start(tmp_path, "--devices", "2", "--out", "a", SLOW="0.1")
+    (tmp_path / "tmp").mkdir()
+    run = start(tmp_path, "--devices", "2", "--out", "a", SLOW="0.1", TMPDIR=str(tmp_path / "tmp"))
     assert wait(lambda: len(pids(tmp_path)) == 2)
     run.send_signal(number)
     _, err = run.communicate(timeout=30)
     assert run.returncode == code and "Traceback" not in err
     assert wait(lambda: not any(map(runs, pids(tmp_path))), 5)
+    assert number == signal.SIGKILL or not list((tmp_path / "tmp").glob("guided-*"))
     assert whole("a") == whole("b")
 
 

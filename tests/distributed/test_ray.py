@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import guided
-from guided.distributed import Ray, on_ray
+from guided.distributed import Ray, on_ray, tasks
 from guided.distributed.tasks import Needs, spread
 from guided.errors import GuidedError, RewardError
 from guided.samplers import SVDD
@@ -32,6 +32,12 @@ def cluster(monkeypatch):
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=78 * 2**20, logging_level="ERROR")
     yield ray
     ray.shutdown()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_an_address_where_nothing_listens_is_refused_at_once(address):
+    with pytest.raises(GuidedError, match=f"no Ray cluster at '{address}'"):
+        tasks._check_listens(address)
 
 
 def test_a_killed_actor_changes_nothing_and_rewards_are_tasks(cluster, tmp_path):

@@ -222,5 +222,7 @@ def test_only_files_of_gdss_are_converted(tmp_path, save):
         guided.convert(tmp_path / "other.ckpt", tmp_path / "folder")
     with pytest.raises(GuidedError, match="no file"):
         guided.convert(tmp_path / "missing.pth", tmp_path / "folder")
+    with pytest.raises(GuidedError, match="is a folder"):
+        guided.convert(tmp_path, tmp_path / "folder")
     with pytest.raises(GuidedError, match="in use"):
         guided.convert(save(), tmp_path)

@@ -211,7 +211,7 @@ def test_no_molecule_is_to_blame_for_a_full_disk(receptor, monkeypatch):
 
 def test_a_pose_with_a_clash_is_none(monkeypatch):
     class Engine:
-        energies = staticmethod(lambda n_poses: [[335886.7]])
+        energies = staticmethod(lambda n_poses: [[49.6]])
         poses = staticmethod(lambda n_poses: "")
         dock = set_ligand_from_string = staticmethod(lambda *given, **options: None)
 
