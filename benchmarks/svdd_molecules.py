@@ -12,7 +12,8 @@ that are valid without correction, of those that are one molecule and not severa
 has of its graph, distinct samples, network calls and scores for a sample, seconds. A scale is two steps, and with
 `--every 2` candidates are compared once a scale, with half of the calls. The reward of a sample is that of the largest
 fragment after valence correction, as in the paper, so the shares beside it say what it hides. With `--whole` it is that
-of all fragments together, times the share of the largest, so that one molecule is worth more than a good part. With
+of all fragments together, times the share of the largest, so that one molecule is worth more than a good part; with
+`--whole --reward "qed?largest=true" --connected 0.3` that of the largest, as in the paper, times the same. With
 `--judge` the median by another reward, which guided nothing, is a column: of a docking with a longer search.
 
 `--block` lets M chains run so many steps before one is chosen, which is SVDD with steps that long (block-best-of-n);
@@ -93,6 +94,7 @@ def main(
     elite: Annotated[int, typer.Option(help="N and rounds of elite; 0 for none.")] = 0,
     judge: Annotated[str | None, typer.Option(help="Another reward, of the finished samples.")] = None,
     whole: Annotated[bool, typer.Option("--whole", help="Score all fragments, times the largest one's share.")] = False,
+    connected: Annotated[float, typer.Option(help="The weight of that share.")] = 1.0,
     alpha: Annotated[float, typer.Option(help="SVDD's temperature.")] = 0.0,
     seed: Annotated[int, typer.Option(help="The seed of all runs.")] = 0,
     workers: Annotated[int | None, typer.Option(help="Processes that score.")] = None,
@@ -119,7 +121,7 @@ def main(
     table = Table(*COLUMNS, title=f"{reward}: {model}, {K} scales")
     console = Console(width=160)
     loaded = guided.load(model, steps=2 * K, whole=whole, device=device)
-    objective: Any = [reward, "connected"] if whole else reward
+    objective: Any = [reward, f"connected?weight={connected}"] if whole else reward
     for name, (sampler, size) in runs.items():
         place = None if out is None else out / name.replace(" ", "").replace(",", "-").replace("=", "")
         how: dict[str, Any] = {

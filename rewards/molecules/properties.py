@@ -69,12 +69,26 @@ def scored(samples: Smiles, score: Callable[[Any], float], worst: float) -> list
 
 
 @register_reward("qed", modality="molecules", check=needs_rdkit)
-def qed(samples: Smiles) -> list[float]:
-    """Quantitative estimate of drug-likeness, 0 to 1; 0 for an invalid SMILES."""
+def qed(samples: Smiles, largest: bool = False) -> list[float]:
+    """Quantitative estimate of drug-likeness, 0 to 1; 0 for an invalid SMILES.
+
+    Args:
+        samples: n SMILES.
+        largest: Whether it is that of the fragment with the most atoms, the first of several, and not of all.
+    """
     needs_rdkit()
     from rdkit.Chem import QED
 
-    return scored(samples, QED.qed, worst=0.0)
+    whole: Callable[[Any], float] = QED.qed
+    return scored(samples, (lambda molecule: whole(_largest(molecule))) if largest else whole, worst=0.0)
+
+
+def _largest(molecule: Any) -> Any:
+    """The fragment with the most atoms."""
+    from rdkit.Chem.rdmolops import GetMolFrags
+
+    fragments = GetMolFrags(molecule, asMols=True)
+    return max(fragments, key=lambda fragment: fragment.GetNumAtoms()) if len(fragments) > 1 else molecule
 
 
 @register_reward("sa", transform="linear=10,1", modality="molecules", check=needs_rdkit)

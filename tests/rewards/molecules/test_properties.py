@@ -18,6 +18,9 @@ EVERY = {"similarity": f"similarity?target={ASPIRIN}", "substructure": "substruc
 
 def test_known_values() -> None:
     assert qed([ASPIRIN, CAFFEINE]) == pytest.approx([0.550, 0.538], abs=5e-4)
+    several = [f"C.{ASPIRIN}.O", "", ASPIRIN]
+    assert qed(several, largest=True) == pytest.approx([qed([ASPIRIN])[0], 0, qed([ASPIRIN])[0]])
+    assert qed(several[:1])[0] == pytest.approx(0.589, abs=5e-4)  # of all fragments
     assert sa([ASPIRIN, CAFFEINE]) == pytest.approx([1.58, 2.30], abs=5e-3)
     assert logp([ASPIRIN, CAFFEINE]) == pytest.approx([1.3101, -1.0293], abs=1e-4)
     assert molwt([ASPIRIN, CAFFEINE]) == pytest.approx([180.16, 194.19], abs=5e-3)
