@@ -13,6 +13,6 @@
 | `workers.py`, `process.py`, `serving.py` | a batch scored in parts, by processes and threads |
 | `turns.py` | who runs while another waits for scores |
 | `cache.py` | scores on disk |
-| `dependencies.py`, `identity.py` | what scores depend on, and whether that has changed |
+| `digests.py`, `dependencies.py`, `identity.py` | what scores depend on, and whether that has changed |
 | `transforms.py` | from raw scores to one number |
 """

@@ -3,13 +3,8 @@
 __all__ = ["Source", "find_source", "known_rewards"]
 
 import importlib.metadata
-import importlib.util
-import inspect
 import os
-import re
 import shlex
-import shutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,9 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import guided.rewards  # noqa: F401  registers the built-in rewards
-from guided.checkpoints import FOLDER
 from guided.errors import GuidedError, kind_of, nearest
-from guided.scoring.dependencies import imported_modules, is_library, known_of, path_digest
+from guided.scoring.dependencies import imported_modules
+from guided.scoring.digests import (
+    changed,
+    defaults_of,
+    dependencies_of,
+    digests_of,
+    exists,
+    is_file,
+    named_by,
+    place_of,
+    program_files,
+    ships,
+    version_of,
+)
 from guided.scoring.external import External
 from guided.scoring.function import Function
 from guided.scoring.locate import attribute, load_file, load_module, one_line, public_names
@@ -30,11 +37,6 @@ from guided.storage import digest, digest_of
 
 GROUP = "guided.rewards"
 LONGEST = 200  # characters of a name in a message
-#: Programs that run what their arguments say.
-INTERPRETER = re.compile(
-    r"(python|pypy|sh|bash|dash|zsh|env|perl|ruby|node|java|julia|Rscript|conda|mamba|micromamba|uv|docker|podman|apptainer"
-    r"|singularity|ssh)[\d.]*"
-)
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,9 @@ def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> S
         module = _entry_points()[reward].module
         return _from_function(_load_entry_point(reward), reward, reward, given, module=module)
     path = Path(reward).expanduser()
-    if _is_file(path) and os.access(path, os.X_OK):
+    if is_file(path) and os.access(path, os.X_OK):
         return _from_program(reward, [str(path.resolve())], given)
-    if _is_file(path) or path.suffix == ".py":
+    if is_file(path) or path.suffix == ".py":
         raise GuidedError(_which_function(path, reward))
     known = known_rewards()
     name = reward[:LONGEST]
@@ -132,9 +134,9 @@ def _from_function(
     parameters = bind(function, given, label)
     absolute = {name: _absolute(value) for name, value in parameters.items()} if shipped else parameters
     _check(entry, absolute, label)
-    dependencies, opaque = _dependencies(function, path, shipped, module)
-    files = {**({} if shipped else _defaults(function)), **parameters}
-    digests = _digests(files)  # so that a run does not go on with other weights
+    dependencies, opaque = dependencies_of(function, path, shipped, module)
+    files = {**({} if shipped else defaults_of(function)), **parameters}
+    digests = digests_of(files)  # so that a run does not go on with other weights
     identity = {"reward": reward, "parameters": parameters, **dependencies, **({"files": digests} if digests else {})}
     prompted = takes_prompts(function)
     entry = entry or RegisteredReward(label, function)
@@ -153,11 +155,15 @@ def _from_function(
         entry.differentiable,
         entry.single,
         entry.pose and partial(entry.pose, **absolute),
-        partial(
-            _changed, path and path.absolute(), dependencies, {name: _place(files[name]) for name in digests}, digests
-        ),
-        "" if shipped or path is not None else _version(module),
+        partial(changed, path and path.absolute(), dependencies, *_fixed(files, digests)),
+        "" if shipped or path is not None else version_of(module),
     )
+
+
+def _fixed(given: Mapping[str, Any], digests: Mapping[str, str]) -> tuple[dict[str, Path], dict[str, str]]:
+    """The files that parameters name, and their digests; not folders, which a reward may write to."""
+    places = {name: place for name in digests if is_file(place := place_of(given[name]))}
+    return places, {name: digests[name] for name in places}
 
 
 def _check(entry: RegisteredReward | None, parameters: Mapping[str, Any], label: str) -> None:
@@ -168,74 +174,12 @@ def _check(entry: RegisteredReward | None, parameters: Mapping[str, Any], label:
             raise GuidedError(f"reward {label!r}: {error}") from error
 
 
-def _dependencies(function: Any, path: Path | None, shipped: bool, module: str) -> tuple[dict[str, Any], str | None]:
-    """The digests of what a function depends on, and why it cannot be known, if so. A version stands for ours."""
-    if shipped:
-        return {}, None
-    if path is not None:
-        modules = imported_modules(path)
-        return {"sha256": digest(path), **({"modules": modules} if modules else {})}, None
-    known = known_of(function, module)
-    found: dict[str, Any] = {"source": known.source}
-    if known.modules:
-        found["modules"] = dict(sorted(known.modules.items()))
-    return found, known.opaque
-
-
-def _defaults(function: Any) -> dict[str, Any]:
-    """The parameters of a function that have a default."""
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError):  # one that is not written in Python
-        return {}
-    return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-
-
-def _digests(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """The digests of the files and folders that parameters name."""
-    return {name: found for name, value in parameters.items() if (found := _digest_of(value))}
-
-
-def _changed(path: Path | None, known: Mapping[str, Any], files: Mapping[str, Any], digests: Mapping[str, str]) -> bool:
-    """Whether the file of a function, a module that it imports, or a file that a parameter names is another one now."""
-    try:
-        here = {} if path is None else _dependencies(None, path, False, "")[0]
-        return _digests(files) != digests or (path is not None and here != known)
-    except (OSError, GuidedError):
-        return True
-
-
-def _place(value: Any) -> Path:
-    return Path(value).expanduser().absolute()
-
-
-def _version(module: str) -> str:
-    """The names and versions of the installed package that a module is of; "" for a module of the user's."""
-    file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None or not is_library(Path(file)):
-        return ""
-    names = sorted({*importlib.metadata.packages_distributions().get(module.partition(".")[0], [])})
-    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-
-
-def _digest_of(value: Any) -> str | None:
-    """The digest of the file or folder that a parameter names, if it does."""
-    if not isinstance(value, str | os.PathLike) or not str(value) or _ships(value):
-        return None
-    return path_digest(Path(value).expanduser())
-
-
 def _absolute(value: Any) -> Any:
     """A parameter that names a file or folder, so that it is still the same when the current folder is another."""
-    if not isinstance(value, str) or not value or _ships(value):
+    if not isinstance(value, str) or not value or ships(value):
         return value
     path = Path(value).expanduser()
-    return str(path.absolute()) if _exists(path) else value
-
-
-def _ships(value: Any) -> bool:
-    """Whether a name is one of ours, although a folder of the user's may have it."""
-    return _exists(FOLDER / "dna_oracle" / str(value)) and os.sep not in str(value)
+    return str(path.absolute()) if exists(path) else value
 
 
 def _from_callable(function: Callable[..., Any], given: Mapping[str, Any]) -> Source:
@@ -253,45 +197,15 @@ def _from_program(reward: str, command: list[str], given: Mapping[str, Any]) -> 
     if given:
         raise GuidedError(f"an external reward takes no parameters after '?', given {', '.join(given)}: use arguments")
     external = External(command)
-    files, known = _program_files(command)
+    files, known = program_files(command)
     scripts = [path for path in files if path.suffix == ".py"]
     modules = {name: found for path in scripts for name, found in imported_modules(path).items()}
-    named = _named(command)
+    named = named_by(command)
     identity: dict[str, Any] = {"reward": reward, "sha256": digest_of("".join(map(digest, files)))}
     identity |= {key: found for key, found in (("modules", modules), ("files", named)) if found}
     label = next(iter(files[1:] or files), Path(command[0])).stem
     opaque = None if known else f"it cannot be known what the program {command[0]!r} runs"
     return Source(label, external, identity, opaque=opaque)
-
-
-def _program_files(command: list[str]) -> tuple[list[Path], bool]:
-    """The files that a command runs or reads, and whether what it runs is among them."""
-    files = [Path(word) for word in command if _is_file(Path(word))]
-    program = Path(shutil.which(command[0]) or command[0])
-    if not INTERPRETER.fullmatch(program.name):
-        return (files if Path(command[0]) in files else [program, *files]), True
-    if "-m" not in command[:-1]:
-        return files, "-c" not in command and any(file != Path(command[0]) for file in files)
-    place = Path(*command[command.index("-m") + 1].split("."))
-    module = [file for file in (place.with_suffix(".py"), place / "__main__.py") if _is_file(file)]
-    return [*files, *module], bool(module)
-
-
-def _named(command: list[str]) -> dict[str, str]:
-    """The digests of folders, and of what options name, as in `--weights=FILE`."""
-    given = {word: word.partition("=")[2] if word.startswith("-") else word for word in command[1:]}
-    return _digests({word: name for word, name in given.items() if not _is_file(Path(word))})
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a text that is too long for a path, or has a null in it
-        return False
-
-
-def _is_file(path: Path) -> bool:
-    return _exists(path) and path.is_file()
 
 
 def _words(command: str) -> list[str]:
@@ -307,7 +221,7 @@ def _from_file(path: Path, name: str, reward: str, given: Mapping[str, Any]) -> 
 
 
 def _which_function(path: Path, reward: str) -> str:
-    if not _is_file(path):
+    if not is_file(path):
         return f"reward {reward[:LONGEST]!r}: there is no such file"
     if path.suffix != ".py":
         return f"reward {reward!r}: the file is not executable (chmod +x), and not a Python file"
