@@ -41,13 +41,18 @@ def dependencies_of(function: Any, path: Path | None, shipped: bool, module: str
     if shipped:
         return {}, None
     if path is not None:
-        modules = imported_modules(path)
-        return {"sha256": digest(path), **({"modules": modules} if modules else {})}, None
+        return _of_file(path), None
     known = known_of(function, module)
     found: dict[str, Any] = {"source": known.source}
     if known.modules:
         found["modules"] = dict(sorted(known.modules.items()))
     return found, known.opaque
+
+
+def _of_file(path: Path) -> dict[str, Any]:
+    """The digests of a file of Python and of what it imports."""
+    modules = imported_modules(path)
+    return {"sha256": digest(path), **({"modules": modules} if modules else {})}
 
 
 def defaults_of(function: Any) -> dict[str, Any]:
@@ -75,8 +80,7 @@ def _digest_of(value: Any) -> str | None:
 def changed(path: Path | None, known: Mapping[str, Any], files: Mapping[str, Any], digests: Mapping[str, str]) -> bool:
     """Whether the file of a function, a module that it imports, or a file that a parameter names is another one now."""
     try:
-        here = {} if path is None else dependencies_of(None, path, False, "")[0]
-        return digests_of(files) != digests or (path is not None and here != known)
+        return digests_of(files) != digests or (path is not None and _of_file(path) != known)
     except (OSError, GuidedError):
         return True
 

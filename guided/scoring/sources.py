@@ -25,7 +25,6 @@ from guided.scoring.digests import (
     place_of,
     program_files,
     ships,
-    version_of,
 )
 from guided.scoring.external import External
 from guided.scoring.function import Function
@@ -59,9 +58,9 @@ class Source:
         tolerant: whether samples that fail count as -inf whatever the failure policy.
         differentiable: whether it has gradients (:mod:`guided.scoring.relaxed`).
         single: whether a call is given one sample.
-        version: of the installed package that its function is from; "" for another function.
-        changed: whether a file on which scores depend is no longer what it was.
         pose: gives the SDF record of what a sample's score comes from, with the reward's parameters; None for none.
+        changed: whether a file on which scores depend is no longer what it was.
+        module: that of its function, whose package has a version; "" for one of ours, or in a file.
     """
 
     label: str
@@ -79,7 +78,7 @@ class Source:
     single: bool = False
     pose: Callable[[str], str] | None = None
     changed: Callable[[], bool] = field(default=lambda: False, compare=False)
-    version: str = ""
+    module: str = ""
 
 
 def find_source(reward: str | Callable[..., Any], given: Mapping[str, Any]) -> Source:
@@ -156,7 +155,7 @@ def _from_function(
         entry.single,
         entry.pose and partial(entry.pose, **absolute),
         partial(changed, path and path.absolute(), dependencies, *_fixed(files, digests)),
-        "" if shipped or path is not None else version_of(module),
+        "" if shipped or path is not None else module,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from guided.scoring.cache import Cache, Cached
+from guided.scoring.digests import version_of
 from guided.scoring.failures import Failures
 from guided.scoring.limits import TimeLimit
 from guided.scoring.protocol import Prompts, Samples
@@ -44,8 +45,9 @@ class Term:
     def __post_init__(self) -> None:
         source, raw, cached = self.source, self._failures(), None
         if self.cache is not None and source.takes == "samples":
-            version = {"version": source.version} if source.version else {}
-            cached = Cached(self.cache, raw, {**source.identity, **version}, source.prompted)
+            version = version_of(source.module)
+            identity = {**source.identity, **({"version": version} if version else {})}
+            cached = Cached(self.cache, raw, identity, source.prompted)
         object.__setattr__(self, "raw", raw)
         object.__setattr__(self, "cached", cached)
 

@@ -147,7 +147,7 @@ def _engine(text: str, seed: int) -> Any:
     return engine
 
 
-def _short(error: Exception) -> str:
+def _short(error: object) -> str:
     return " ".join(str(error).split())[:200]
 
 
@@ -211,7 +211,7 @@ def _ligand(smiles: str | None, seed: int) -> str:
         except Exception as error:  # atoms without types, and what else meeko does not take
             raise ValueError(f"meeko cannot prepare it: {_short(error)}") from error
     if not ready:
-        raise ValueError(f"meeko cannot prepare it: {' '.join(str(why).split())[:200]}")
+        raise ValueError(f"meeko cannot prepare it: {_short(why)}")
     return str(text)
 
 

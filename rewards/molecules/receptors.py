@@ -48,7 +48,8 @@ def pocket(receptor: str, box: str) -> tuple[str, Box]:
     numbers = _numbers(box) if box else own or BOXES.get(path.name.split(".")[0].lower())
     if numbers is None:
         raise GuidedError(f"receptor {str(path)!r} needs a box: centre and size in angstrom, as box=1,2,3,20,20,20")
-    text, atoms = _read(path, path.stat().st_mtime_ns, path.stat().st_size)
+    stat = path.stat()
+    text, atoms = _read(path, stat.st_mtime_ns, stat.st_size)
     inside = sum(all(abs(atom[i] - numbers[i]) <= numbers[3 + i] / 2 for i in range(3)) for atom in atoms)
     if not inside:
         raise GuidedError(f"the box {_written(numbers)} misses the receptor {str(receptor)!r}: no atom of it is inside")
